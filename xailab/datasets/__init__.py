@@ -1,0 +1,1 @@
+"""Rendered data sets, and readers of the real ones."""
