@@ -1,0 +1,183 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from xailab import images
+
+RGB = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path
+
+
+def test_png_comes_back_exactly(folder):
+    Image.fromarray(RGB).save(folder / "a.png")
+    assert np.array_equal(images.load(folder / "a.png"), RGB)
+
+
+def test_jpeg_keeps_the_order_of_colours(folder):
+    red = np.zeros((32, 32, 3), dtype=np.uint8)
+    red[..., 0] = 250
+    Image.fromarray(red).save(folder / "a.jpg", quality=95)
+    assert images.load(folder / "a.jpg").mean((0, 1)) == pytest.approx([250, 0, 0], abs=6)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "1"])
+def test_other_modes_become_rgb(folder, mode):
+    suffix = "tiff" if mode == "CMYK" else "png"
+    Image.fromarray(RGB).convert(mode).save(folder / f"a.{suffix}")
+    loaded = images.load(folder / f"a.{suffix}")
+    assert loaded.shape == RGB.shape and loaded.dtype == np.uint8
+    if mode == "L":
+        assert (loaded == loaded[..., :1]).all()
+
+
+def test_transparency_lies_over_white(folder):
+    rgba = np.dstack([RGB, np.zeros(RGB.shape[:2], dtype=np.uint8)])
+    rgba[:, :10, 3] = 255
+    Image.fromarray(rgba).save(folder / "a.png")
+    loaded = images.load(folder / "a.png")
+    assert np.array_equal(loaded[:, :10], RGB[:, :10]) and (loaded[:, 10:] == 255).all()
+
+
+@pytest.mark.parametrize("top", [200, 65535])
+def test_16_bit_grey_is_divided_by_257(folder, top):
+    """Also a dark one, whose values happen to fit into 8 bits."""
+    grey = np.linspace(0, top, 240).reshape(12, 20).astype(np.uint16)
+    Image.fromarray(grey).save(folder / "a.png")
+    assert np.abs(images.load(folder / "a.png")[..., 0] - grey / 257).max() <= 0.5
+
+
+def test_camera_orientation_is_applied(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to view
+    Image.fromarray(RGB).save(folder / "a.png", exif=exif)
+    assert np.array_equal(images.load(folder / "a.png"), np.rot90(RGB, -1))
+
+
+def test_very_large_pictures_are_read_small(folder):
+    Image.new("RGB", (11000, 9000), (10, 200, 30)).save(folder / "a.jpg")
+    loaded = images.load(folder / "a.jpg", size=100)
+    assert loaded.shape == (82, 100, 3)
+    assert loaded.mean((0, 1)) == pytest.approx([10, 200, 30], abs=3)
+
+
+def test_small_pictures_are_not_enlarged(folder):
+    Image.fromarray(RGB).save(folder / "a.png")
+    assert np.array_equal(images.load(folder / "a.png", size=500), RGB)
+
+
+def test_bad_files_are_named(folder):
+    with pytest.raises(FileNotFoundError, match="no picture at"):
+        images.load(folder / "missing.png")
+    (folder / "empty.png").touch()
+    with pytest.raises(ValueError, match="is empty"):
+        images.load(folder / "empty.png")
+    (folder / "text.png").write_text("this is no picture")
+    with pytest.raises(ValueError, match="no picture that can be read"):
+        images.load(folder / "text.png")
+    for suffix in ("png", "jpg"):
+        noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8))
+        noise.save(folder / f"whole.{suffix}")
+        data = (folder / f"whole.{suffix}").read_bytes()
+        (folder / f"cut.{suffix}").write_bytes(data[: len(data) // 2])
+        with pytest.raises(ValueError, match="damaged or cut off"):
+            images.load(folder / f"cut.{suffix}")
+
+
+def test_too_many_pixels_are_refused(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # Pillow's limit is twice this
+    Image.fromarray(RGB).save(folder / "a.png")
+    with pytest.raises(ValueError, match="megapixels"):
+        images.load(folder / "a.png")
+
+
+def test_preprocess_equals_torchvision():
+    """Resize, crop and normalisation as torchvision does them, on a landscape and a portrait picture."""
+    from torchvision.models import EfficientNet_B0_Weights, ResNet18_Weights
+
+    picture = np.random.default_rng(1).integers(0, 256, (300, 410, 3), dtype=np.uint8)
+    for usual in (ResNet18_Weights.IMAGENET1K_V1.transforms(), EfficientNet_B0_Weights.IMAGENET1K_V1.transforms()):
+        ours = images.Preprocess(
+            usual.resize_size[0], usual.crop_size[0], tuple(usual.mean), tuple(usual.std), usual.interpolation.value
+        )
+        for image in (picture, picture.transpose(1, 0, 2).copy()):
+            expected = usual(torch.from_numpy(image).permute(2, 0, 1))
+            assert torch.allclose(ours(image)[0], expected, atol=1e-5)
+
+
+def test_preprocess_and_undo_are_inverse():
+    preprocess = images.Preprocess()
+    batch = preprocess([RGB, RGB[::-1].copy()])
+    assert batch.shape == (2, 3, 12, 20)
+    assert np.array_equal(preprocess.undo(batch), np.stack([RGB, RGB[::-1]]))
+    assert torch.equal(preprocess(np.stack([RGB])), preprocess(RGB))
+    assert torch.equal(preprocess(Image.fromarray(RGB)), preprocess(RGB))
+
+
+def test_preprocess_errors():
+    with pytest.raises(ValueError, match="differ in size"):
+        images.Preprocess()([RGB, RGB[:5]])
+    with pytest.raises(ValueError, match="smaller than the crop"):
+        images.Preprocess(crop=50)(RGB)
+    with pytest.raises(ValueError, match="uint8 array"):
+        images.Preprocess()(RGB / 255)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=6, max_size=6))
+def test_normalise_is_monotone_from_0_to_1(values):
+    raw = torch.tensor(values).view(1, 2, 3)
+    out = images.normalise(raw)
+    assert torch.isfinite(out).all() and out.min() == 0
+    assert out.max() == (1 if raw.max() > raw.min() else 0)
+    order = raw.flatten().argsort()
+    assert (out.flatten()[order].diff() >= 0).all()
+
+
+def test_normalise_works_map_by_map():
+    maps = torch.stack([torch.full((3, 3), 7.0), torch.arange(9.0).view(3, 3)])
+    assert torch.equal(images.normalise(maps)[0], torch.zeros(3, 3))
+    assert torch.allclose(images.normalise(maps)[1], torch.arange(9.0).view(3, 3) / 8)
+    with pytest.raises(ValueError, match="NaN"):
+        images.normalise(torch.tensor([[float("nan"), 1.0]]))
+
+
+def test_upsample_keeps_cells_in_place():
+    """Non-square, any number of leading dimensions, and half-pixel centres as scipy computes them."""
+    from scipy.ndimage import map_coordinates
+
+    raw = torch.randn(2, 4, 3, 5)
+    large = images.upsample(raw, (12, 30))
+    assert large.shape == (2, 4, 12, 30)
+    y = (np.arange(12) + 0.5) * 3 / 12 - 0.5
+    x = (np.arange(30) + 0.5) * 5 / 30 - 0.5
+    grid = np.meshgrid(y.clip(0, 2), x.clip(0, 4), indexing="ij")
+    expected = map_coordinates(raw[1, 2].double().numpy(), grid, order=1)
+    assert np.abs(large[1, 2].numpy() - expected).max() < 1e-5
+    assert images.upsample(raw[0, 0], 6).shape == (6, 6)
+
+
+def test_heatmap_rises_in_lightness():
+    colours = images.heatmap(torch.linspace(0, 1, 50).view(1, 50))
+    assert colours.shape == (1, 50, 3) and colours.dtype == np.uint8
+    luminance = colours[0] @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(luminance) > -0.5).all() and luminance[-1] - luminance[0] > 150
+
+
+def test_overlay_blends():
+    picture = np.full((8, 8, 3), 100, dtype=np.uint8)
+    raw = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    assert np.array_equal(images.overlay(picture, raw, 0.0), picture)
+    full = images.overlay(picture, raw, 1.0)
+    assert np.array_equal(
+        full, images.heatmap(images.normalise(F.interpolate(raw[None, None], (8, 8), mode="bilinear")[0, 0]))
+    )
+    with pytest.raises(ValueError, match="share"):
+        images.overlay(picture, raw, 1.5)

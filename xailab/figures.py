@@ -1,0 +1,195 @@
+"""The pictures that all lessons draw, in one style.
+
+Figures are made with matplotlib's object interface, so that nothing is registered in ``pyplot`` and nothing has to be
+closed. ``show`` puts one into a notebook together with the sentence that says what is to be seen in it.
+"""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+# Okabe and Ito's eight colours, distinct for all common kinds of colour vision.
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000"]
+
+STYLE = {
+    "figure.dpi": 100,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.labelsize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": f"cycler('color', {PALETTE})",
+    "grid.color": "#E4E4E4",
+    "legend.frameon": False,
+    "lines.linewidth": 2.2,
+    "image.interpolation": "nearest",
+}
+
+
+def new(rows: int = 1, columns: int = 1, *, width: float = 8.0, height: float = 4.0, **options) -> tuple:
+    """Make an empty figure in the course's style.
+
+    Args:
+        rows, columns: Number of panels.
+        width, height: Size of the whole figure in inches, at 100 pixels an inch.
+        **options: Passed on to ``Figure.subplots`` (``sharey``, ``width_ratios``, ``squeeze``, ...).
+
+    Returns:
+        ``(figure, axes)``; ``axes`` is one ``Axes`` or an array of them, as ``subplots`` gives them.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        return figure, figure.subplots(rows, columns, **options)
+
+
+def png(figure: Figure) -> bytes:
+    """Render a figure as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    with rc_context(STYLE):
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display a figure in a notebook, with a sentence for readers who cannot see it.
+
+    Args:
+        figure: What ``new`` or one of the functions below made.
+        alt: What is to be seen, in words; becomes the picture's alternative text.
+    """
+    from IPython.display import display
+
+    if not alt.strip():
+        raise ValueError("a picture needs alt text: say in a sentence what is to be seen in it")
+    bundle = {"image/png": png(figure), "text/plain": alt}
+    display(bundle, raw=True, metadata={"image/png": {"alt": alt}})
+
+
+def picture(axes: Axes, image: np.ndarray, title: str | None = None, **options) -> None:
+    """Draw one picture (h, w, 3) or map (h, w) on ``axes``, without ticks or frame."""
+    axes.imshow(image, **options)
+    axes.set_axis_off()
+    if title is not None:
+        axes.set_title(title)
+
+
+def grid(
+    images: Sequence[np.ndarray],
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int = 5,
+    title: str | None = None,
+    panel: float = 1.6,
+) -> Figure:
+    """Draw pictures in rows of ``columns``.
+
+    Args:
+        images: uint8 RGB pictures (h, w, 3).
+        titles: One line for each picture, or None.
+        columns: Pictures in a row.
+        title: Title of the whole figure.
+        panel: Width of a picture in inches.
+
+    Raises:
+        ValueError: if there are no pictures, or not one title for each.
+    """
+    if not len(images):
+        raise ValueError("there are no pictures to draw: images is empty")
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"expected one title for each of the {len(images)} pictures, got {len(titles)}")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    tall = panel * images[0].shape[0] / images[0].shape[1]
+    height = rows * (tall + (0.3 if titles else 0.06)) + (0.4 if title else 0.0)
+    figure, axes = new(rows, columns, width=columns * panel, height=height, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+        picture(axis, image, titles[i] if titles else None)
+        axis.title.set_fontsize(11 if panel < 2 else 12)
+    if title:
+        figure.suptitle(title, fontsize=13)
+    return figure
+
+
+def strip(images: Sequence[np.ndarray], titles: Sequence[str], *, title: str | None = None, panel=2.4) -> Figure:
+    """Draw a few pictures side by side, each with its title: the strip of a paper's Figure 1."""
+    return grid(images, titles, columns=len(images), title=title, panel=panel)
+
+
+def map_scale(values: np.ndarray) -> dict:
+    """Choose colours for a raw map: blue-white-red around 0 if it is signed, else dark to bright from 0.
+
+    Args:
+        values: Raw map(s) of any shape.
+
+    Returns:
+        ``cmap``, ``vmin`` and ``vmax`` for ``imshow``. A signed map is scaled symmetrically, so that white is 0.
+    """
+    low, high = float(np.min(values)), float(np.max(values))
+    if low < 0:
+        bound = max(-low, high)
+        return {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound}
+    return {"cmap": "inferno", "vmin": 0.0, "vmax": high or 1.0}
+
+
+def colour_bar(figure: Figure, axes: Axes, label: str) -> None:
+    """Put a colour bar with its unit beside the picture last drawn on ``axes``."""
+    bar = figure.colorbar(axes.images[-1], ax=axes, fraction=0.046, pad=0.03)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+def maps(
+    values: Sequence[np.ndarray],
+    titles: Sequence[str],
+    *,
+    label: str,
+    shared: bool = True,
+    title: str | None = None,
+    panel: float = 3.0,
+) -> Figure:
+    """Draw raw maps side by side with colour bars that carry their values.
+
+    Args:
+        values: Maps (h, w), signed or not.
+        titles: One for each map.
+        label: What the values are, with their unit; written at the colour bar.
+        shared: One colour scale, and one bar, for all maps; else each has its own.
+        title: Title of the whole figure.
+        panel: Width of a map in inches.
+    """
+    values = [np.asarray(value) for value in values]
+    width, height = len(values) * panel + (0.9 if shared else 0.9 * len(values)), panel + (0.75 if title else 0.35)
+    figure, axes = new(1, len(values), width=width, height=height, squeeze=False)
+    together = map_scale(np.stack([[v.min(), v.max()] for v in values]))
+    for axis, value, name in zip(axes[0], values, titles, strict=True):
+        picture(axis, value, name, **(together if shared else map_scale(value)))
+        if not shared:
+            colour_bar(figure, axis, label)
+    if shared:
+        bar = figure.colorbar(axes[0, -1].images[0], ax=list(axes[0]), fraction=0.046 / len(values), pad=0.02)
+        bar.set_label(label)
+        bar.outline.set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=13)
+    return figure
+
+
+def outline(axes: Axes, box: tuple, colour: str = PALETTE[4], label: str | None = None) -> None:
+    """Draw a box (left, top, right, bottom; pixels, ends exclusive) on a picture."""
+    left, top, right, bottom = box[:4]
+    corner, width, height = (left - 0.5, top - 0.5), right - left, bottom - top
+    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="black", linewidth=4.5))
+    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=2.5, label=label))

@@ -1,0 +1,206 @@
+"""Pictures in, pictures out: load, preprocess, upsample, normalise, colour, overlay.
+
+Outside networks a picture is a uint8 array (h, w, 3) in RGB order. Maps come raw from the methods; here they are made
+presentable, one by one, and every function says what it does to the values.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+
+def load(path: str | Path, *, size: int | None = None) -> Picture:
+    """Read a picture of any common kind as RGB.
+
+    Grey pictures get three equal channels, transparency is laid over white, the camera's orientation (EXIF) is applied,
+    16-bit values are divided by 257, and floating-point values are taken as shares of white.
+
+    Args:
+        path: PNG, JPEG, or whatever Pillow reads.
+        size: If given, the longer side of the result in pixels at most (area-averaged; smaller pictures stay). Large
+            JPEGs are then decoded at reduced size, which saves time and memory.
+
+    Returns:
+        uint8 array (h, w, 3).
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is empty, truncated, no picture, or larger than Pillow allows (179 megapixels).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no picture at {path}: check the spelling and the folder you started in")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty (0 bytes): download or export it again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                if size is not None:
+                    image.draft("RGB", (2 * size, 2 * size))
+                array = _rgb(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError:
+        raise ValueError(f"{path} has more than 179 megapixels: make it smaller first") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is no picture that can be read: expected PNG, JPEG, TIFF, BMP, GIF or WebP") from None
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path} is damaged or cut off ({error}): download or export it again") from None
+    return array if size is None else _shrink(array, size)
+
+
+def _rgb(image: Image.Image) -> Picture:
+    """Convert any of Pillow's modes to 8-bit RGB over white."""
+    if image.mode.startswith(("I", "F")):  # 16-bit and floating-point grey: Pillow's own conversion would clip
+        grey = np.asarray(image) * (255.0 if image.mode == "F" else 1 / 257)
+        return np.repeat(np.clip(grey.round(), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _shrink(image: Picture, size: int) -> UInt8[np.ndarray, "H W 3"]:
+    scale = size / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def as_picture(image) -> Picture:
+    """Check that ``image`` is a uint8 RGB array (h, w, 3); PIL images are converted."""
+    if isinstance(image, Image.Image):
+        return _rgb(image)
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ValueError(
+            f"expected a picture as uint8 array (h, w, 3) in RGB order, got {array.dtype} {array.shape}; "
+            "xailab.images.load reads any file into that form"
+        )
+    return array
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What a network wants done to a picture before it sees it: resize, centre crop, normalise.
+
+    Attributes:
+        resize: Length of the shorter side after resizing, in pixels; None keeps the size.
+        crop: Side of the centre crop, in pixels; None keeps all.
+        mean, std: Per channel, of pixel values in [0, 1].
+        interpolation: "bilinear" or "bicubic", always antialiased.
+    """
+
+    resize: int | None = None
+    crop: int | None = None
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"
+
+    def frame(self, image) -> Picture:
+        """Return the part of a picture that the network sees, resized and cropped, still uint8."""
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms import functional as transforms
+
+        image = torch.from_numpy(as_picture(image).copy()).permute(2, 0, 1)
+        if self.resize is not None:
+            mode = InterpolationMode(self.interpolation)
+            image = transforms.resize(image, [self.resize], interpolation=mode, antialias=True)
+        if self.crop is not None:
+            if min(image.shape[1:]) < self.crop:
+                raise ValueError(
+                    f"a picture of {image.shape[1]} x {image.shape[2]} pixels is smaller than the crop of {self.crop}: "
+                    "give Preprocess a resize of at least that"
+                )
+            image = transforms.center_crop(image, [self.crop])
+        return image.permute(1, 2, 0).contiguous().numpy()
+
+    def __call__(self, images) -> Float[Tensor, "n 3 h w"]:
+        """Turn one picture or several into a batch for the network.
+
+        Args:
+            images: One uint8 picture (h, w, 3), a PIL image, a uint8 array (n, h, w, 3), or a sequence of pictures.
+        """
+        several = images.ndim == 4 if isinstance(images, np.ndarray) else isinstance(images, Sequence)
+        frames = [self.frame(image) for image in (images if several else [images])]
+        if len({frame.shape for frame in frames}) != 1:
+            raise ValueError(
+                "the pictures differ in size: preprocess them one at a time, or use a Preprocess with resize and crop"
+            )
+        batch = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        return (batch - mean) / std
+
+    def undo(self, batch: Float[Tensor, "n 3 h w"]) -> UInt8[np.ndarray, "n h w 3"]:
+        """Turn a normalised batch back into pictures; values outside [0, 1] are clipped."""
+        mean, std = (torch.tensor(v, device=batch.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        pixels = ((batch.detach().float() * std + mean).clamp(0, 1) * 255).round()
+        return pixels.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy()
+
+
+def upsample(maps: Float[Tensor, "*n h w"], size: int | tuple[int, int]) -> Float[Tensor, "*n H W"]:
+    """Enlarge maps to ``size`` (side, or (height, width) in pixels), bilinearly; cell centres stay in place."""
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    *batch, height, width = maps.shape
+    large = F.interpolate(maps.reshape(-1, 1, height, width), size=size, mode="bilinear", align_corners=False)
+    return large.reshape(*batch, *size)
+
+
+def normalise(maps: Float[Tensor, "*n h w"]) -> Float[Tensor, "*n h w"]:
+    """Stretch each map by itself to [0, 1]: (map - min) / (max - min).
+
+    A constant map carries no contrast and becomes 0 everywhere. The values of different maps cannot be compared after
+    this; where that matters, show the raw maps.
+
+    Raises:
+        ValueError: if a map has a value that is not finite.
+    """
+    if not torch.isfinite(maps).all():
+        raise ValueError("a map has values that are NaN or infinite: look at the network's output first")
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    span = high - low
+    return torch.where(span > 0, (maps - low) / span.where(span > 0, torch.ones_like(span)), torch.zeros_like(maps))
+
+
+def heatmap(values: Float[Tensor, "*n h w"], colours: str = "inferno") -> UInt8[np.ndarray, "*n h w 3"]:
+    """Colour maps with values in [0, 1]: dark for 0, bright for 1 (values outside are clipped).
+
+    Args:
+        values: What ``normalise`` returns.
+        colours: A colour map of matplotlib's; the default rises evenly in lightness, so that it is read alike with
+            every kind of colour vision and in print.
+    """
+    import matplotlib
+
+    table = (matplotlib.colormaps[colours](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
+    index = (values.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
+    return table[index]
+
+
+def overlay(
+    image: UInt8[np.ndarray, "H W 3"], map: Float[Tensor, "h w"], opacity: float = 0.55, colours: str = "inferno"
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Lay a map over its picture: enlarge it, stretch it to [0, 1], colour it, blend.
+
+    Args:
+        image: The picture (H, W, 3) that the network saw.
+        map: One raw map at any resolution.
+        opacity: Share of the heatmap in the blend, 0 to 1.
+        colours: A colour map of matplotlib's.
+    """
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity is a share from 0 to 1, got {opacity}")
+    image = as_picture(image)
+    colour = heatmap(normalise(upsample(map.detach().float(), image.shape[:2])), colours)
+    return cv2.addWeighted(colour, opacity, image, 1 - opacity, 0)

@@ -1,0 +1,137 @@
+"""One door to every network: ``load("scenes_resnet")``, ``load("resnet18")``.
+
+Shipped networks lie beside this file as safetensors with a manifest that names their architecture, classes,
+preprocessing, SHA-256 and the command that made them. Networks of torchvision's get their ImageNet weights from the
+disk; nothing is downloaded here.
+"""
+
+import hashlib
+import json
+import os
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load as read_safetensors
+from torch import nn
+
+from xailab.images import Preprocess
+
+WEIGHTS = Path(__file__).parent / "weights"
+RANDOM = "-random"
+
+
+def load(name: str, *, weights: str | Path | None = None, seed: int = 0) -> nn.Module:
+    """Load a network, ready to be explained.
+
+    Args:
+        name: A shipped network (``available()`` lists them), a classification network of torchvision's, or the latter
+            with ``-random`` behind it (``"resnet18-random"``) for random weights.
+        weights: A file of ImageNet weights for a network of torchvision's (safetensors, or a state dict of torch's). If
+            None, ``$XAILAB_DATA/weights/<name>.safetensors`` and torch's own download folder are looked at.
+        seed: Of random weights.
+
+    Returns:
+        The network in eval mode, with ``.preprocess`` (an ``images.Preprocess``) and ``.classes`` (a tuple of names).
+
+    Raises:
+        ValueError: if there is no such network, or a shipped file is damaged.
+        FileNotFoundError: if the ImageNet weights are not on this disk; the message says how to get them.
+    """
+    if name in manifest():
+        network, entry = _shipped(name), manifest()[name]
+        network.preprocess = Preprocess(**entry["preprocess"])
+        network.classes = tuple(entry["classes"])
+        return network.eval()
+    return _torchvision(name, weights, seed).eval()
+
+
+def available() -> list[str]:
+    """Names of the shipped networks, then torchvision's classification networks."""
+    import torchvision
+
+    return [*manifest(), *torchvision.models.list_models(module=torchvision.models)]
+
+
+@cache
+def manifest() -> dict[str, dict]:
+    """What is known of each shipped network: architecture, classes, preprocessing, SHA-256, recipe, results."""
+    return json.loads((WEIGHTS / "manifest.json").read_text(encoding="utf-8"))
+
+
+def build(architecture: str, **options) -> nn.Module:
+    """Build one of our own architectures with untrained weights, as the recipes and ``load`` do."""
+    from xailab.models import mobilenet, small
+
+    architectures = {"SmallResNet": small.SmallResNet, "MobileNetV1": mobilenet.MobileNetV1}
+    if architecture not in architectures:
+        raise ValueError(f"no architecture {architecture!r}: there are {', '.join(architectures)}")
+    return architectures[architecture](**options)
+
+
+def _shipped(name: str) -> nn.Module:
+    entry = manifest()[name]
+    data = (WEIGHTS / f"{name}.safetensors").read_bytes()
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise ValueError(
+            f"{name}.safetensors is not the file that was shipped (its SHA-256 differs): restore it from git"
+        )
+    network = build(entry["architecture"], **entry["options"])
+    network.load_state_dict(read_safetensors(data))  # half precision on disk becomes single precision here
+    network.preprocess = Preprocess(**entry["preprocess"])
+    network.classes = tuple(entry["classes"])
+    return network
+
+
+# GoogLeNet's and Inception's published weights come with auxiliary heads and another scaling of the input.
+WITH_AUXILIARIES = ("googlenet", "inception_v3")
+AUXILIARIES = {"aux_logits": True, "transform_input": True, "init_weights": False}
+
+
+def _torchvision(name: str, weights: str | Path | None, seed: int) -> nn.Module:
+    from torchvision import models
+
+    base = name.removesuffix(RANDOM)
+    if base not in models.list_models(module=models):
+        raise ValueError(
+            f"no network {name!r}: shipped are {', '.join(manifest())}; besides, every classification network of "
+            "torchvision.models can be named (resnet18, vgg16, ...), with -random behind it for random weights"
+        )
+    published = models.get_model_weights(base)["IMAGENET1K_V1"]
+    options = AUXILIARIES if base in WITH_AUXILIARIES else {}
+    if name.endswith(RANDOM):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = models.get_model(base, weights=None, **options)
+    else:
+        state = _read(Path(weights) if weights else _find(base, published.url))
+        network = models.get_model(base, weights=None, **options)
+        network.load_state_dict(state)
+    usual = published.transforms()
+    network.preprocess = Preprocess(
+        usual.resize_size[0], usual.crop_size[0], tuple(usual.mean), tuple(usual.std), usual.interpolation.value
+    )
+    network.classes = tuple(published.meta["categories"])
+    return network
+
+
+def _find(name: str, url: str) -> Path:
+    """Find ImageNet weights on this disk, or say how to get them."""
+    ours = Path(os.environ.get("XAILAB_DATA", "data")) / "weights" / f"{name}.safetensors"
+    theirs = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    for path in (ours, theirs):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"the ImageNet weights of {name} are not on this disk. With a network connection, get them once by\n"
+        f"    python -c \"import torchvision; torchvision.models.get_model('{name}', weights='IMAGENET1K_V1')\"\n"
+        f"or put them at {ours}. For random weights, ask for {name + RANDOM!r}."
+    )
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path.read_bytes())
+    return torch.load(path, map_location="cpu", weights_only=True)
