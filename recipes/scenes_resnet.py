@@ -15,7 +15,7 @@ from xailab.datasets import scenes
 from xailab.images import Preprocess
 from xailab.models import zoo
 
-PREPROCESS = Preprocess(resize=128, crop=128, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+PREPROCESS = Preprocess(resize=128, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 OPTIONS = {"num_classes": len(scenes.CLASSES), "width": 16}
 
 
@@ -28,8 +28,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    singles, pairs = (render(n, kind=kind, split="train") for n, kind in
-                      ((args.singles, "single"), (args.pairs, "pair")))
+    singles, pairs = (
+        render(n, kind=kind, split="train") for n, kind in ((args.singles, "single"), (args.pairs, "pair"))
+    )
     torch.manual_seed(args.seed)
     network = zoo.build("SmallResNet", **OPTIONS)
     pictures, targets = np.concatenate([singles[0], pairs[0]]), torch.cat([singles[1], pairs[1]])
@@ -40,7 +41,7 @@ def main() -> None:
         unseen, truth = render(2000, kind=kind, split="test")
         results[f"{kind}_top{k}"] = round(all_in_top(scores(network, unseen, PREPROCESS), truth, k), 4)
     print(results)
-    recipe = f"python recipes/scenes_resnet.py --singles {args.singles} --pairs {args.pairs} --epochs {args.epochs} --seed {args.seed}"
+    recipe = "python recipes/scenes_resnet.py " + " ".join(f"--{key} {value}" for key, value in vars(args).items())
     entry = {"architecture": "SmallResNet", "options": OPTIONS, "recipe": recipe, "results": results}
     print(ship("scenes_resnet", network, entry, PREPROCESS))
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def ship(name: str, network: nn.Module, entry: dict, preprocess: Preprocess) -> 
     manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
     manifest[name] = entry | {
         "classes": list(scenes.CLASSES),
-        "preprocess": {"resize": preprocess.resize, "crop": preprocess.crop, "mean": preprocess.mean, "std": preprocess.std},
+        "preprocess": asdict(preprocess),
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
     }

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -171,13 +170,16 @@ def test_heatmap_rises_in_lightness():
     assert (np.diff(luminance) > -0.5).all() and luminance[-1] - luminance[0] > 150
 
 
-def test_overlay_blends():
+def test_overlay_follows_the_map():
+    """The picture where the map is smallest, the colour where it is largest, the stated blend between."""
     picture = np.full((8, 8, 3), 100, dtype=np.uint8)
-    raw = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    raw = torch.tensor([[-3.0, 1.0], [-3.0, 1.0]])
     assert np.array_equal(images.overlay(picture, raw, 0.0), picture)
     full = images.overlay(picture, raw, 1.0)
-    assert np.array_equal(
-        full, images.heatmap(images.normalise(F.interpolate(raw[None, None], (8, 8), mode="bilinear")[0, 0]))
-    )
+    assert (full[:, 0] == 100).all()
+    assert np.array_equal(full[0, -1], images.heatmap(torch.ones(1, 1))[0, 0])
+    value = (images.upsample(raw, 8)[0, 4].item() + 3) / 4
+    expected = 0.5 * value * images.heatmap(torch.full((1, 1), value))[0, 0] + (1 - 0.5 * value) * 100
+    assert np.abs(images.overlay(picture, raw, 0.5)[0, 4] - expected).max() <= 1
     with pytest.raises(ValueError, match="share"):
         images.overlay(picture, raw, 1.5)

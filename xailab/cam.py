@@ -53,6 +53,7 @@ def _averages_space(features: Tensor, output: Tensor) -> bool:
     return features.ndim == 4 and output.ndim in (2, 4) and output.numel() == features.shape[0] * features.shape[1]
 
 
+@torch.no_grad()
 def class_activation_map(
     model: nn.Module,
     images: Float[Tensor, "n c height width"],
@@ -81,7 +82,7 @@ def class_activation_map(
             class or layer does not exist.
     """
     names = [] if layer is None else [find_layer(model, layer)[0]]
-    with torch.no_grad(), evaluating(model), recording(model, *names) as outputs, _Head() as head:
+    with evaluating(model), recording(model, *names) as outputs, _Head() as head:
         logits = model(images)
     weight = _class_weights(model, logits, head)
     for name in names:

@@ -13,6 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
+
+LARGEST_PNG = 60_000  # bytes
 
 # Okabe and Ito's eight colours, distinct for all common kinds of colour vision.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000"]
@@ -64,6 +67,8 @@ def png(figure: Figure) -> bytes:
 def show(figure: Figure, alt: str) -> None:
     """Display a figure in a notebook, with a sentence for readers who cannot see it.
 
+    Drawings are stored as PNG; where photographs would make that large, as JPEG, so that notebooks stay small.
+
     Args:
         figure: What ``new`` or one of the functions below made.
         alt: What is to be seen, in words; becomes the picture's alternative text.
@@ -72,8 +77,12 @@ def show(figure: Figure, alt: str) -> None:
 
     if not alt.strip():
         raise ValueError("a picture needs alt text: say in a sentence what is to be seen in it")
-    bundle = {"image/png": png(figure), "text/plain": alt}
-    display(bundle, raw=True, metadata={"image/png": {"alt": alt}})
+    kind, data = "image/png", png(figure)
+    if len(data) > LARGEST_PNG:
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(data)).convert("RGB").save(buffer, "JPEG", quality=90, subsampling=0)
+        kind, data = "image/jpeg", buffer.getvalue()
+    display({kind: data, "text/plain": alt}, raw=True, metadata={kind: {"alt": alt}})
 
 
 def picture(axes: Axes, image: np.ndarray, title: str | None = None, **options) -> None:

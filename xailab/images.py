@@ -189,18 +189,22 @@ def heatmap(values: Float[Tensor, "*n h w"], colours: str = "inferno") -> UInt8[
 
 
 def overlay(
-    image: UInt8[np.ndarray, "H W 3"], map: Float[Tensor, "h w"], opacity: float = 0.55, colours: str = "inferno"
+    image: UInt8[np.ndarray, "H W 3"], map: Float[Tensor, "h w"], opacity: float = 0.75, colours: str = "inferno"
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Lay a map over its picture: enlarge it, stretch it to [0, 1], colour it, blend.
 
+    The blend follows the map: at its minimum the picture is left as it is, at its maximum the colour covers it with
+    ``opacity``.
+
     Args:
-        image: The picture (H, W, 3) that the network saw.
+        image: The picture (H, W, 3) that the network saw, at any size.
         map: One raw map at any resolution.
-        opacity: Share of the heatmap in the blend, 0 to 1.
+        opacity: Share of the colour at the map's maximum, 0 to 1.
         colours: A colour map of matplotlib's.
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is a share from 0 to 1, got {opacity}")
     image = as_picture(image)
-    colour = heatmap(normalise(upsample(map.detach().float(), image.shape[:2])), colours)
-    return cv2.addWeighted(colour, opacity, image, 1 - opacity, 0)
+    values = normalise(upsample(map.detach().float().cpu(), image.shape[:2]))
+    share = opacity * values.numpy()[..., None]
+    return (share * heatmap(values, colours) + (1 - share) * image).round().astype(np.uint8)

@@ -39,10 +39,7 @@ def load(name: str, *, weights: str | Path | None = None, seed: int = 0) -> nn.M
         FileNotFoundError: if the ImageNet weights are not on this disk; the message says how to get them.
     """
     if name in manifest():
-        network, entry = _shipped(name), manifest()[name]
-        network.preprocess = Preprocess(**entry["preprocess"])
-        network.classes = tuple(entry["classes"])
-        return network.eval()
+        return _shipped(name).eval()
     return _torchvision(name, weights, seed).eval()
 
 
@@ -78,7 +75,8 @@ def _shipped(name: str) -> nn.Module:
         )
     network = build(entry["architecture"], **entry["options"])
     network.load_state_dict(read_safetensors(data))  # half precision on disk becomes single precision here
-    network.preprocess = Preprocess(**entry["preprocess"])
+    preprocess = entry["preprocess"] | {key: tuple(entry["preprocess"][key]) for key in ("mean", "std")}
+    network.preprocess = Preprocess(**preprocess)
     network.classes = tuple(entry["classes"])
     return network
 

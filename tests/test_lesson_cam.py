@@ -1,0 +1,91 @@
+"""Lesson 02: its drawing, its explorer when it is moved, and its checks with right and plausibly wrong answers."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from xailab.datasets import scenes
+from xailab.lessons import cam, verdict
+from xailab.models import zoo
+
+
+@pytest.fixture(scope="module")
+def network():
+    return zoo.load("scenes_resnet")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return [scenes.scene(i, kind="pair", split="test", size=128).image for i in range(2)]
+
+
+def test_drawing_shows_the_boxes_of_the_threshold(network, pictures):
+    strict, loose = (cam.draw_cam(network, pictures[0], 0, threshold=t) for t in (0.95, 0.2))
+    widths = [max(patch.get_width() for patch in figure.axes[0].patches) for figure in (strict, loose)]
+    assert widths[0] < widths[1]
+    assert "cat" in strict.axes[0].get_title() and "95%" in strict.axes[2].get_title()
+
+
+def test_explorer_follows_every_control(network, pictures):
+    box = cam.cam_explorer(network, pictures)
+    seen = {box.picture.value}
+    for name, value in (("picture", 2), ("label", 5), ("threshold", 0.3), ("opacity", 0.1)):
+        box.controls[name].value = value
+        assert box.message.value == ""
+        seen.add(box.picture.value)
+    assert len(seen) == 5
+
+
+def right_cam(features, weight, c):
+    return torch.einsum("k,khw->hw", weight[c], features)
+
+
+def right_box(map, threshold):
+    regions, _ = ndimage.label(np.asarray(map) >= threshold * float(map.max()), structure=np.ones((3, 3)))
+    y, x = np.nonzero(regions == np.bincount(regions.ravel())[1:].argmax() + 1)
+    return x.min(), y.min(), x.max() + 1, y.max() + 1
+
+
+def box_around_everything(map, threshold):
+    y, x = np.nonzero(np.asarray(map) >= threshold * float(map.max()))
+    return x.min(), y.min(), x.max() + 1, y.max() + 1
+
+
+def maps_of(features, weight):
+    return torch.einsum("ck,khw->chw", weight, features)
+
+
+def stretched(map):
+    return (map - map.min()) / (map.max() - map.min())
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "part"),
+    [
+        ("02.1", right_cam, None),
+        ("02.1", lambda f, w, c: right_cam(f, w, c).relu(), "no ReLU"),
+        ("02.1", lambda f, w, c: w[c].view(-1, 1, 1) * f, "add the weighted channels up"),
+        ("02.1", lambda f, w, c: f.mean(0), "weight it with"),
+        ("02.1", lambda f, w, c: right_cam(f, w, c).mean(), "expected a result of shape"),
+        ("02.1", lambda f, w, c: right_cam(f, w, c) / 15, "nothing is divided"),
+        ("02.1", lambda f, w, c: stretched(right_cam(f, w, c)), "return the raw map"),
+        ("02.1", lambda f, w, c: right_cam(f, w, 0), "the map of class 1 is wrong"),
+        ("02.1", lambda f, w, c: ..., "not written yet"),
+        ("02.2", right_box, None),
+        ("02.2", lambda m, t: [right_box(m, t)[i] for i in (1, 0, 3, 2)], "exchanged"),
+        ("02.2", lambda m, t: (*right_box(m, t)[:2], *(v - 1 for v in right_box(m, t)[2:])), "exclusive"),
+        ("02.2", box_around_everything, "largest connected one"),
+        ("02.2", lambda m, t: right_box(m, t / float(m.max())), "share of the map's maximum"),
+        ("02.2", lambda m, t: (0, 0, 1, 1), "expected (left, top, right, bottom)"),
+        ("02.3", lambda f, w: maps_of(f, w)[..., : f.shape[2] // 2].sum((1, 2)).argmax(), None),
+        ("02.3", lambda f, w: maps_of(f, w)[..., f.shape[2] // 2 :].sum((1, 2)).argmax(), "right half"),
+        ("02.3", lambda f, w: maps_of(f, w)[:, : f.shape[1] // 2].sum((1, 2)).argmax(), "upper half"),
+        ("02.3", lambda f, w: maps_of(f, w).sum((1, 2)).argmax(), "whole picture"),
+        ("02.3", lambda f, w: 17, "class number"),
+    ],
+)
+def test_checks(number, answer, part):
+    found = verdict(number, answer)
+    assert found.passed == (part is None), found.message
+    assert part is None or part in found.message, found.message

@@ -1,0 +1,111 @@
+import hashlib
+import json
+import re
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from xailab.models import zoo
+from xailab.models.small import SmallResNet
+
+
+def test_scenes_resnet_has_the_names_of_torchvision():
+    from torchvision.models import resnet18
+
+    ours, theirs = SmallResNet(10), resnet18()
+    assert [name for name, _ in ours.named_children()] == [name for name, _ in theirs.named_children()]
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert ours.layer4(ours.layer3(ours.layer2(ours.layer1(torch.zeros(1, 16, 32, 32))))).shape == (1, 128, 8, 8)
+
+
+def test_full_width_equals_torchvision_up_to_the_last_stride():
+    """With 64 channels and stride 2 put back, the network is torchvision's ResNet18."""
+    from torchvision.models import resnet18
+
+    theirs = resnet18(num_classes=10).eval()
+    ours = SmallResNet(10, width=64).eval()
+    for layer in (ours.layer4[0].conv1, ours.layer4[0].downsample[0]):
+        layer.stride = (2, 2)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("name", sorted(zoo.manifest()))
+def test_shipped_networks(name):
+    network, entry = zoo.load(name), zoo.manifest()[name]
+    path = zoo.WEIGHTS / f"{name}.safetensors"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
+    assert path.stat().st_size == entry["bytes"]
+    assert not any(module.training for module in network.modules())
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+    assert re.match(r"python recipes/\w+\.py", entry["recipe"])
+    side = network.preprocess.resize
+    assert network(torch.zeros(1, 3, side, side)).shape == (1, len(network.classes))
+
+
+def test_a_damaged_file_is_refused(tmp_path, monkeypatch):
+    name = "scenes_resnet"
+    data = bytearray((zoo.WEIGHTS / f"{name}.safetensors").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / f"{name}.safetensors").write_bytes(bytes(data))
+    (tmp_path / "manifest.json").write_text(json.dumps(zoo.manifest()))
+    monkeypatch.setattr(zoo, "WEIGHTS", tmp_path)
+    with pytest.raises(ValueError, match="SHA-256 differs"):
+        zoo.load(name)
+
+
+def test_random_weights_only_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("XAILAB_DATA", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    with pytest.raises(FileNotFoundError, match=r"(?s)resnet18.*get_model.*resnet18-random"):
+        zoo.load("resnet18")
+    state = torch.random.get_rng_state()
+    a, b, c = zoo.load("resnet18-random"), zoo.load("resnet18-random"), zoo.load("resnet18-random", seed=1)
+    assert torch.equal(torch.random.get_rng_state(), state), "the reader's random numbers changed"
+    assert torch.equal(a.conv1.weight, b.conv1.weight) and not torch.equal(a.conv1.weight, c.conv1.weight)
+    assert len(a.classes) == 1000 and not a.training and a.preprocess.crop == 224
+
+
+def test_weights_are_found_on_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("XAILAB_DATA", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    made = zoo.load("squeezenet1_1-random", seed=3)
+    (tmp_path / "weights").mkdir()
+    save_file(made.state_dict(), tmp_path / "weights" / "squeezenet1_1.safetensors")
+    assert torch.equal(zoo.load("squeezenet1_1").features[0].weight, made.features[0].weight)
+    (tmp_path / "weights" / "squeezenet1_1.safetensors").unlink()
+
+    from torchvision.models import SqueezeNet1_1_Weights
+
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    file = tmp_path / "hub" / "checkpoints" / SqueezeNet1_1_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[-1]
+    torch.save(made.state_dict(), file)
+    assert torch.equal(zoo.load("squeezenet1_1").features[0].weight, made.features[0].weight)
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        zoo.load("squeezenet1_1", weights=tmp_path / "missing.pth")
+
+
+def test_pickled_code_is_never_run(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "attacked"), "w"))
+
+    torch.save({"weight": Attack()}, tmp_path / "evil.pth")
+    with pytest.raises(Exception, match=r"[Ww]eights"):
+        zoo.load("squeezenet1_1", weights=tmp_path / "evil.pth")
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match=r"no network 'resnet19'.*scenes_resnet"):
+        zoo.load("resnet19")
+    with pytest.raises(ValueError, match="no architecture"):
+        zoo.build("BigNet")
+    assert {"scenes_resnet", "vgg16"} <= set(zoo.available())
+
+
+def test_weights_are_safetensors_in_half_precision():
+    tensors = load_file(zoo.WEIGHTS / "scenes_resnet.safetensors")
+    assert all(t.dtype == torch.float16 for t in tensors.values() if t.is_floating_point())
