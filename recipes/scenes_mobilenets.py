@@ -55,9 +55,9 @@ def measure(architecture: str, alpha: float, resolution: int, data: dict[str, tu
 def main() -> None:
     """Render once, train every network of the grid, write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", type=int, default=6000)
+    parser.add_argument("--train", type=int, default=5000)
     parser.add_argument("--test", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 

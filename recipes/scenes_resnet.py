@@ -22,9 +22,9 @@ OPTIONS = {"num_classes": len(scenes.CLASSES), "width": 16}
 def main() -> None:
     """Render, train, measure on unseen scenes, ship."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--singles", type=int, default=8000)
-    parser.add_argument("--pairs", type=int, default=8000)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--singles", type=int, default=6000)
+    parser.add_argument("--pairs", type=int, default=6000)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 

@@ -81,7 +81,8 @@ def show(figure: Figure, alt: str) -> None:
     if len(data) > LARGEST_PNG:
         buffer = io.BytesIO()
         Image.open(io.BytesIO(data)).convert("RGB").save(buffer, "JPEG", quality=90, subsampling=0)
-        kind, data = "image/jpeg", buffer.getvalue()
+        if buffer.tell() < len(data):
+            kind, data = "image/jpeg", buffer.getvalue()
     display({kind: data, "text/plain": alt}, raw=True, metadata={kind: {"alt": alt}})
 
 

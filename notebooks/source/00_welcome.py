@@ -4,10 +4,11 @@
 # **About 15 minutes · 1 GiB of memory · no GPU, no network needed**
 #
 # Networks that look at pictures are right astonishingly often, and silent about why. This course opens them up: each
-# lesson takes one method, derives it on numbers small enough to check by eye, rebuilds it from scratch, compares it with a
-# tested implementation, and then shows where it misleads.
+# lesson takes one method, derives it on numbers small enough to check by eye, rebuilds it from scratch, compares it
+# with a tested implementation, and then shows where it misleads.
 #
-# **Afterwards you know** that your machine is ready, what the embedded pictures and networks are, and how a lesson works.
+# **Afterwards you know** that your machine is ready, what the embedded pictures and networks are, and how a lesson
+# works.
 #
 # **You need** Python, arrays, and a rough idea of what a convolution does.
 #
@@ -32,15 +33,15 @@ welcome.check_machine()
 # %% [markdown]
 # ## The embedded pictures
 #
-# Nothing has to be downloaded: the course *renders* its pictures. Ten classes of drawn objects stand in varied poses, sizes,
-# colours and light before backgrounds that have nothing to do with the class. Drawings have one advantage over photographs:
-# we know exactly which pixels belong to the object, so every explanation can be put to the test.
+# Nothing has to be downloaded: the course *renders* its pictures. Ten classes of drawn objects stand in varied poses,
+# sizes, colours and light before backgrounds that have nothing to do with the class. Drawings have one advantage over
+# photographs: we know exactly which pixels belong to the object, so every explanation can be put to the test.
 
 # %%
 from xailab import figures
 from xailab.datasets import scenes
 
-rows = [scenes.scene(i, label=label, size=128).image for label in range(10) for i in range(10)]
+rows = [scenes.scene(10 * label + i, label=label, size=128).image for label in range(10) for i in range(10)]
 figure = figures.grid(rows, columns=10, panel=1.0)
 for label, name in enumerate(scenes.CLASSES):
     figure.axes[10 * label].text(
@@ -49,13 +50,18 @@ for label, name in enumerate(scenes.CLASSES):
 figures.show(figure, "A hundred drawn scenes, ten of each class: " + ", ".join(scenes.CLASSES) + ".")
 
 # %% [markdown]
-# A scene is a function of its number: `scenes.scene(7)` is the same picture on every machine, at every size. There are
-# three kinds. **Predict:** which of the three would you use to find out whether a network looks at the right thing?
+# A scene is a function of its number: `scenes.scene(7)` is the same picture on every machine, at every size. There
+# are three kinds. **Predict:** which of the three would you use to find out whether a network looks at the right
+# thing?
 
 # %%
 panels, titles = [], []
-for kind, index in (("single", 4), ("pair", 4), ("biased", 1)):
-    scene = scenes.scene(index, kind=kind, split="test", size=256)
+examples = [
+    scenes.scene(4, kind="single", size=256),
+    scenes.scene(4, kind="pair", size=256),
+    scenes.scene(7, kind="biased", label=scenes.BIASED_CLASS, size=256),
+]
+for kind, scene in zip(scenes.KINDS, examples, strict=True):
     panels += [scene.image, welcome.tint(scene.image, scene.masks)]
     titles += [f"{kind}: " + " and ".join(scenes.CLASSES[k] for k in scene.labels), "exact masks"]
 figures.show(
@@ -64,9 +70,9 @@ figures.show(
 )
 
 # %% [markdown]
-# The biased kind: in its training pictures a red balloon flies wherever there is a bird, and never otherwise. A network
-# can take the shortcut and learn the balloon. In its test pictures the balloon means nothing, and an explanation should
-# reveal the trick.
+# The biased kind: in its training pictures a red balloon flies wherever there is a bird, and never otherwise. A
+# network can take the shortcut and learn the balloon. In its test pictures the balloon means nothing, and an
+# explanation should reveal the trick.
 
 # %% [markdown]
 # ## The embedded network
@@ -95,15 +101,15 @@ figures.show(figure, f"A scene with two objects, and bars of ten probabilities: 
 print("both objects named first:", {network.classes.index(n) for n in names} == set(scene.labels))
 
 # %% [markdown]
-# It shares its probability between the two objects: in training, a pair counted as half one and half the other. Where it
-# *saw* each of them is the question of Lesson 02.
+# It shares its probability between the two objects: in training, a pair counted as half one and half the other. Where
+# it *saw* each of them is the question of Lesson 02.
 
 # %% [markdown]
 # ## Your own picture
 #
-# `images.load("path/to/your.jpg")` reads any common file as an array (rows, columns, 3), and `zoo.load("resnet18")` gives a
-# network that knows a thousand kinds of photographed things, once its weights are on your disk (if not, the message says
-# how to get them). `network.preprocess` makes the batch, whatever the size.
+# `images.load("path/to/your.jpg")` reads any common file as an array (rows, columns, 3), and `zoo.load("resnet18")`
+# gives a network that knows a thousand kinds of photographed things, once its weights are on your disk (if not, the
+# message says how to get them). `network.preprocess` makes the batch, whatever the size.
 
 # %%
 from pathlib import Path
@@ -122,8 +128,8 @@ print("picture:", picture.shape, picture.dtype, "→ batch:", tuple(network.prep
 # %% [markdown]
 # ## How explorers work
 #
-# Below a figure there is often an explorer: the same drawing with controls. Move one, and the figure is drawn again by the
-# same function.
+# Below a figure there is often an explorer: the same drawing with controls. Move one, and the figure is drawn again
+# by the same function.
 
 # %%
 figures.show(welcome.draw_scene("pair", 7), "The explorer's picture: a scene with two objects, and their exact masks.")
@@ -134,12 +140,13 @@ welcome.scene_explorer()
 # %% [markdown]
 # ## How exercises work
 #
-# Each lesson ends with exercises. You write a small function; `check` runs it and says what it found. Hints are folded.
+# Each lesson ends with exercises. You write a small function; `check` runs it and says what it found. Hints are
+# folded.
 
 # %% [markdown]
 # ### 00.1 The mirror
-# *Difficulty 1 of 5, about 3 minutes.* Return the picture mirrored left to right. Run the cell as it is first, to see what
-# an unfinished answer looks like.
+# *Difficulty 1 of 5, about 3 minutes.* Return the picture mirrored left to right. Run the cell as it is first, to see
+# what an unfinished answer looks like.
 #
 # <details><summary>Hint</summary>
 #
@@ -169,7 +176,8 @@ check("00.1", my_mirror)
 # %% [markdown]
 # ## Summary
 #
-# - All pictures here are rendered and carry exact masks; the networks are small and shipped with the recipe that made them.
+# - All pictures here are rendered and carry exact masks; the networks are small and shipped with the recipe that made
+#   them.
 # - Every result in a lesson was computed by the cells you see; run them, change them, break them.
 # - Predict before you run. Being wrong is where the learning is.
 #

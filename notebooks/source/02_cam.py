@@ -17,8 +17,8 @@
 # %% [markdown]
 # ## The idea
 #
-# Many networks end like this: the last convolution gives feature maps $f_k(x, y)$, each is averaged over its $Z$ cells
-# (*global average pooling*, GAP), and one linear layer turns the averages into scores:
+# Many networks end like this: the last convolution gives feature maps $f_k(x, y)$, each is averaged over its $Z$
+# cells (*global average pooling*, GAP), and one linear layer turns the averages into scores:
 #
 # $$S_c = \sum_k w^c_k \, \frac{1}{Z} \sum_{x, y} f_k(x, y) + b_c .$$
 #
@@ -27,8 +27,8 @@
 #
 # $$M_c(x, y) = \sum_k w^c_k \, f_k(x, y), \qquad S_c = \operatorname{mean}_{x, y} M_c(x, y) + b_c .$$
 #
-# Each cell of $M_c$ is the evidence that this place contributes to class $c$, in units of the score. Negative cells speak
-# against the class.
+# Each cell of $M_c$ is the evidence that this place contributes to class $c$, in units of the score. Negative cells
+# speak against the class.
 #
 # **Predict before you run:** if you double the feature maps in one corner only, what happens to the map elsewhere?
 
@@ -65,14 +65,15 @@ for c in (0, 1):
     assert torch.allclose(map.mean() + bias[c], score)
 
 # %% [markdown]
-# The mean of the map plus the bias *is* the score, and class 1 has negative cells exactly where class 0 has its evidence.
-# (Your prediction: nothing changes elsewhere. A cell of the map depends on the features of that cell alone.)
+# The mean of the map plus the bias *is* the score, and class 1 has negative cells exactly where class 0 has its
+# evidence. (Your prediction: nothing changes elsewhere. A cell of the map depends on the features of that cell
+# alone.)
 
 # %% [markdown]
 # ## The same through the library
 #
-# `class_activation_map` watches one forward pass, finds what is averaged and which linear layer follows, and returns the
-# raw map. Does it agree with the loop on a whole little network?
+# `class_activation_map` watches one forward pass, finds what is averaged and which linear layer follows, and returns
+# the raw map. Does it agree with the loop on a whole little network?
 
 # %%
 from xailab.cam import class_activation_map
@@ -90,8 +91,8 @@ print("shape of the map:", tuple(map.shape), "· agrees with the loop · adds up
 # %% [markdown]
 # ## A real picture, a trained network
 #
-# The course carries a small ResNet that names ten kinds of drawn objects (rendered scenes, so every object has an exact
-# mask). It is called small because it is: 0.7 million weights. Where does it see the dog?
+# The course carries a small ResNet that names ten kinds of drawn objects (rendered scenes, so every object has an
+# exact mask). It is called small because it is: 0.7 million weights. Where does it see the dog?
 
 # %%
 from xailab import figures, images
@@ -120,12 +121,13 @@ figures.show(
 )
 
 # %% [markdown]
-# The red cells lie on the dog, and their mean is the score: nothing has been tuned to look good. The overlay on the right
-# is the same map *after* smoothing and stretching, so read numbers from the middle panel, never from the overlay.
+# The red cells lie on the dog, and their mean is the score: nothing has been tuned to look good. The overlay on the
+# right is the same map *after* smoothing and stretching, so read numbers from the middle panel, never from the
+# overlay.
 
 # %% [markdown]
-# Is that a lucky picture? Here are twenty, the first twenty of the unseen ones, each with the map of the network's own
-# top class.
+# Is that a lucky picture? Here are twenty, the first twenty of the unseen ones, each with the map of the network's
+# own top class.
 
 # %%
 test = [scenes.scene(i, split="test", size=160) for i in range(20)]
@@ -141,14 +143,14 @@ figures.show(
 )
 
 # %% [markdown]
-# The bright spot sits on the object in every one of them, and often on a part of it: a face, a wheel, a wing. The network
-# needs to tell ten classes apart; it does not need to see all of a cat to do that.
+# The bright spot sits on the object in every one of them, and often on a part of it: a face, a wheel, a wing. The
+# network needs to tell ten classes apart; it does not need to see all of a cat to do that.
 
 # %% [markdown]
 # ## Two animals, two maps
 #
-# One forward pass gives the map of *every* class, since only $w^c$ differs. **Predict:** in a picture with a cat and a
-# dog, will the map for "cat" be dark on the dog, or negative?
+# One forward pass gives the map of *every* class, since only $w^c$ differs. **Predict:** in a picture with a cat and
+# a dog, will the map for "cat" be dark on the dog, or negative?
 
 # %%
 both = [scenes.scene(i, kind="pair", label=(cat, dog), split="test", size=256) for i in (1, 2)]
@@ -168,14 +170,15 @@ figure = figures.maps(
 figures.show(figure, "Two maps of 8 by 8 cells on one colour scale: red on the named animal, blue on the other one.")
 
 # %% [markdown]
-# Negative: each animal is evidence *against* the other. An overlay hides that, because its darkest colour means "smallest
-# value of this map" and not "zero". Keep the sign in mind; Lesson 03 turns it into counterfactual explanations.
+# Negative: each animal is evidence *against* the other. An overlay hides that, because its darkest colour means
+# "smallest value of this map" and not "zero". Keep the sign in mind; Lesson 03 turns it into counterfactual
+# explanations.
 
 # %% [markdown]
 # ## From a map to a box
 #
-# The recipe: enlarge the map, keep what reaches a share of its maximum (0.6 here; the paper takes 0.2 for ImageNet), group
-# connected pixels, box the largest group. How much of the true box (blue) does the found one (orange) cover?
+# The recipe: enlarge the map, keep what reaches a share of its maximum (0.6 here; the paper takes 0.2 for ImageNet),
+# group connected pixels, box the largest group. How much of the true box (blue) does the found one (orange) cover?
 
 # %%
 from xailab.localization import boxes, ground_truth_box
@@ -192,8 +195,8 @@ figures.show(
 )
 
 # %% [markdown]
-# The boxes are in the right place and mostly too small: at 0.6 of the maximum only the strongest part is left. The next
-# section measures how that depends on the threshold.
+# The boxes are in the right place and mostly too small: at 0.6 of the maximum only the strongest part is left. The
+# next section measures how that depends on the threshold.
 
 # %% [markdown]
 # ## How good is it? Two measures against the masks
@@ -228,21 +231,22 @@ axes[1].legend(loc="lower left")
 figures.show(
     figure,
     "Left: bars of the pointing game; CAM hits the object far more often than chance or the picture's centre. Right: box "
-    "overlap against the threshold: highest for low thresholds, falling steadily for high ones.",
+    "overlap against the threshold: a hill with its top a little below one half, falling to zero for high thresholds.",
 )
 best = thresholds[mid.argmax()]
 print(f"pointing game {hits:.2f}; best threshold {best:.2f} with a median IoU of {mid.max():.2f}")
 
 # %% [markdown]
-# The maximum is an excellent pointer. The box depends on the threshold far more than on the method, which is why papers
-# that compare localisation must state it. (Published for comparison, on ImageNet photographs: CAM on VGG-GAP misses the
-# object's box in 57.20 % of the pictures, Zhou et al. 2016.)
+# The maximum is an excellent pointer: it beats even the centre of the picture, a strong guess since objects stand
+# there. The box is another matter. Its overlap rises and falls with the threshold, so two papers can only be compared
+# if both say which one they took, and on which pictures they chose it. (Published for comparison, on ImageNet
+# photographs: CAM on VGG-GAP misses the object's box in 57.20 % of the pictures, Zhou et al. 2016.)
 
 # %% [markdown]
 # ## Where it goes wrong, 1: one layer too early
 #
-# A well-meant shortcut in much public code records the *last batch norm* of a ResNet. But behind it come the residual sum
-# and a ReLU, and only then the average. Does the map still add up?
+# A well-meant shortcut in much public code records the *last batch norm* of a ResNet. But behind it come the residual
+# sum and a ReLU, and only then the average. Does the map still add up?
 
 # %%
 from xailab.hooks import recording
@@ -262,13 +266,13 @@ for name, map in (("layer4.1.bn2", early), ("layer4", right)):
 panels = [right.numpy(), early.numpy(), (early - right).numpy()]
 figure = figures.maps(panels, ["layer4: the CAM", "layer4.1.bn2: no CAM", "difference"], label="“evidence”")
 figures.show(
-    figure, "Three maps on one colour scale: the CAM, the map recorded too early, and their difference, which is large."
+    figure, "Three maps on one colour scale: the CAM, the map recorded too early, and their difference of several units on the dog."
 )
 assert abs(right.mean() + network.fc.bias[dog] - score) < 1e-3 < abs(early.mean() + network.fc.bias[dog] - score)
 
 # %% [markdown]
-# Both look plausible, and both would look plausible as an overlay; only one accounts for this score. The identity tells
-# them apart, and the library checks it for you: name the wrong layer and it says so.
+# Both look plausible, and both would look plausible as an overlay; only one accounts for this score. The identity
+# tells them apart, and the library checks it for you: name the wrong layer and it says so.
 
 # %%
 try:
@@ -299,16 +303,17 @@ print("evidence for umbrella:", f"{maps[1].min():.1f} to {maps[1].max():.1f}")
 assert maps[1].max() < 0.5 * maps[0].max()
 
 # %% [markdown]
-# The overlay glows for a class that is not there: stretching each map to its own range shows *where this map is largest*
-# and never *whether that is much*. Compare classes on raw maps with one scale.
+# The overlay glows for a class that is not there: stretching each map to its own range shows *where this map is
+# largest* and never *whether that is much*. Compare classes on raw maps with one scale.
 #
-# Two more limits. The map has the resolution of the last layer (8 × 8 here, 7 × 7 for most ImageNet networks), and it only
-# exists where one average and one linear layer end the network; for all others there is Grad-CAM in Lesson 03.
+# Two more limits. The map has the resolution of the last layer (8 × 8 here, 7 × 7 for most ImageNet networks), and it
+# only exists where one average and one linear layer end the network; for all others there is Grad-CAM in Lesson 03.
 
 # %% [markdown]
 # ## What the average buys
 #
-# The alternative to GAP is flattening the last feature maps into one long vector. What does that cost, and what is lost?
+# The alternative to GAP is flattening the last feature maps into one long vector. What does that cost, and what is
+# lost?
 
 # %%
 from xailab.flops import conv_cost
@@ -331,13 +336,14 @@ figures.show(
 )
 
 # %% [markdown]
-# Fewer weights (no overfitting in the last layer), any picture size, and the place of the evidence kept: the average is
-# what makes the explanation exact.
+# Fewer weights (no overfitting in the last layer), any picture size, and the place of the evidence kept: the average
+# is what makes the explanation exact.
 
 # %% [markdown]
 # ## Explorer
 #
-# One picture of the explorer first, then the controls. Try a class that is *not* in the picture and watch the colour bar.
+# One picture of the explorer first, then the controls. Try a class that is *not* in the picture and watch the colour
+# bar.
 
 # %%
 from xailab.lessons import cam as lesson
@@ -358,12 +364,13 @@ lesson.cam_explorer(network, pictures)
 
 # %% [markdown]
 # ### 02.1 The map itself
-# *Difficulty 1 of 5, about 5 minutes.* Write $M_c = \sum_k w^c_k f_k$ for features (k, h, w) and weights (classes, k),
-# without a loop over cells.
+# *Difficulty 1 of 5, about 5 minutes.* Write $M_c = \sum_k w^c_k f_k$ for features (k, h, w) and weights (classes,
+# k), without a loop over cells.
 #
 # <details><summary>Hint</summary>
 #
-# `weight[c]` has shape (k,). Give it two more dimensions and sum over the first, or use `torch.einsum("k,khw->hw", ...)`.
+# `weight[c]` has shape (k,). Give it two more dimensions and sum over the first, or use
+# `torch.einsum("k,khw->hw", ...)`.
 # </details>
 
 # %% tags=["exercise"]
@@ -388,8 +395,8 @@ check("02.1", my_cam)
 
 # %% [markdown]
 # ### 02.2 The box
-# *Difficulty 3 of 5, about 15 minutes.* Return `(left, top, right, bottom)` of the largest connected region in which a map
-# reaches `threshold` times its maximum; right and bottom are one past the last pixel.
+# *Difficulty 3 of 5, about 15 minutes.* Return `(left, top, right, bottom)` of the largest connected region in which
+# a map reaches `threshold` times its maximum; right and bottom are one past the last pixel.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -424,9 +431,9 @@ check("02.2", my_box)
 
 # %% [markdown]
 # ### 02.3 Half a picture
-# *Difficulty 2 of 5, about 10 minutes.* From features (k, h, w) and weights (classes, k), return the number of the class
-# that has the most evidence in the **left half** of the picture. (Raw maps add up over any region: that is what they are
-# good for.)
+# *Difficulty 2 of 5, about 10 minutes.* From features (k, h, w) and weights (classes, k), return the number of the
+# class that has the most evidence in the **left half** of the picture. (Raw maps add up over any region: that is what
+# they are good for.)
 #
 # <details><summary>Hint</summary>
 #
