@@ -1,0 +1,147 @@
+"""The package, its lists of requirements, and what the checkout may weigh."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA_NAMES = {"pytorch": "torch", "py-opencv": "opencv-python-headless", "matplotlib-base": "matplotlib"}
+
+
+def split(requirement: str) -> tuple[str, str]:
+    name, version = re.fullmatch(r"([A-Za-z0-9_.-]+?)\s*([<>=!~].*)?", requirement).groups()
+    return name.lower(), version or ""
+
+
+def ranges() -> dict[str, str]:
+    extras = PROJECT["optional-dependencies"]
+    return dict(map(split, [*PROJECT["dependencies"], *extras["course"], *extras["dev"]]))
+
+
+def tracked() -> list[Path]:
+    """The files of the checkout, those included that are not committed yet."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_conda_and_pip_ask_for_the_same_packages():
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    conda = dict(map(split, [entry for entry in listed if isinstance(entry, str)]))
+    assert conda.pop("python") == PROJECT["requires-python"]
+    conda.pop("pip")
+    assert {CONDA_NAMES.get(name, name): version for name, version in conda.items()} == ranges()
+    assert listed[-1] == {"pip": ["-e ."]}
+
+
+def test_every_requirement_has_an_exact_version_in_its_range():
+    from packaging.specifiers import SpecifierSet
+
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    exact = {name.lower(): version for name, _, version in (line.partition("==") for line in lines)}
+    assert all(exact.values())
+    for name, version in ranges().items():
+        assert exact[name] in SpecifierSet(version), name
+
+
+def test_the_tests_run_with_the_exact_versions():
+    """A newer set may be tried on purpose: then this is the one test that says so."""
+    from importlib.metadata import version
+
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    exact = {name.lower(): v for name, _, v in (line.partition("==") for line in lines if "==" in line)}
+    other = {name: version(name) for name in ranges() if version(name).partition("+")[0] != exact[name]}
+    if other:
+        pytest.skip(f"other versions than in constraints.txt: {other}")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a copy, so that building leaves nothing in the checkout
+    for path in tracked():
+        if path.parts[len(ROOT.parts)] in ("xailab", "pyproject.toml", "README.md", "LICENSE"):
+            copy = source / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        folder,
+        source,
+    ]
+    subprocess.run(command, check=True, cwd=folder)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_package_holds_everything(wheel):
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    expected = {p.relative_to(ROOT).as_posix() for p in tracked() if p.is_relative_to(ROOT / "xailab")}
+    assert expected <= inside
+    assert not {name for name in inside if not name.startswith(("xailab/", "xailab-"))}
+
+
+def test_the_package_works_outside_the_clone(wheel, tmp_path):
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", "site", wheel]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    code = """
+        import sys
+        sys.path.insert(0, "site")
+        import xailab
+        from xailab.models import zoo
+        assert xailab.__file__.startswith(sys.argv[1]), xailab.__file__
+        shipped = [name for name in zoo.available() if name.startswith("scenes")]
+        assert shipped
+        for name in shipped:
+            assert not zoo.load(name).training
+    """
+    code = re.sub(r"^ {8}", "", code, flags=re.MULTILINE)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=tmp_path)
+
+
+def loaded_by(code: str) -> set[str]:
+    code += "\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(json.loads(done.stdout))
+
+
+def test_importing_xailab_imports_nothing_heavy():
+    heavy = {"torch", "torchvision", "numpy", "scipy", "matplotlib", "cv2", "skimage", "sklearn", "PIL", "IPython"}
+    assert not loaded_by("import xailab") & heavy
+
+
+def test_the_library_imports_neither_lessons_nor_what_it_needs_only_now_and_then():
+    modules = [
+        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+        for path in tracked()
+        if path.suffix == ".py" and path.is_relative_to(ROOT / "xailab") and "lessons" not in path.parts
+    ]
+    assert "xailab.images" in modules
+    loaded = loaded_by("\n".join(f"import {name}" for name in modules))
+    assert not loaded & {"skimage", "sklearn", "IPython", "ipywidgets", "matplotlib.pyplot", "xailab.lessons"}
+
+
+def test_weights_and_checkout_are_small():
+    weights = [path.stat().st_size for path in tracked() if path.is_relative_to(ROOT / "xailab/models/weights")]
+    assert sum(weights) <= 12e6
+    assert sum(path.stat().st_size for path in tracked()) <= 60e6
+
+
+def test_nothing_is_pickled():
+    assert not [p for p in tracked() if p.suffix in {".pkl", ".pickle", ".pt", ".pth", ".npy", ".npz", ".joblib"}]

@@ -1,0 +1,109 @@
+"""The checks of the exercises: ``check("02.1", my_function)`` says what passed, or what to look at.
+
+Each lesson's checks stand in a small file of this folder, named after its module:
+
+    @exercise("02.1")
+    def _(attempt):
+        if attempt(2) != 4:
+            raise Wrong("for 2 the answer is 4: ...")
+        return "and that is all a square is."
+"""
+
+import functools
+import importlib
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+LESSONS = {"00": "welcome", "01": "flops", "02": "cam"}
+_checks: dict[str, Callable[[Any], str]] = {}
+
+
+class Wrong(Exception):
+    """The answer is wrong; the message tells the reader where to look."""
+
+
+class _NotWritten(Exception):
+    """The skeleton was handed in as it stood."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found; the message is one line for the reader."""
+
+    passed: bool
+    message: str
+
+
+def exercise(number: str) -> Callable[[Callable[[Any], str]], Callable[[Any], str]]:
+    """Register the check of an exercise: it raises `Wrong`, or returns one line of praise."""
+
+    def register(function: Callable[[Any], str]) -> Callable[[Any], str]:
+        if number in _checks:
+            raise ValueError(f"exercise {number} already has a check, in {_checks[number].__module__}")
+        _checks[number] = function
+        return function
+
+    return register
+
+
+def verdict(number: str, answer: Any) -> Verdict:
+    """Judge a reader's answer, which is a function, or a value where the exercise asks for one.
+
+    Raises:
+        ValueError: there is no exercise of this number.
+    """
+    lesson = str(number).partition(".")[0]
+    if lesson in LESSONS:
+        importlib.import_module(f"{__name__}.{LESSONS[lesson]}")
+    if number not in _checks:
+        near = [n for n in _checks if n.partition(".")[0] == lesson] or sorted(LESSONS)
+        raise ValueError(f"there is no exercise {number!r}; there are {', '.join(near)}")
+    try:
+        return Verdict(True, _checks[number](_guarded(answer)))
+    except _NotWritten:
+        return Verdict(False, "not written yet: replace the dots by your own lines and run the cell again.")
+    except Wrong as wrong:
+        return Verdict(False, str(wrong))
+    except Exception as error:
+        return Verdict(False, _explain(error, answer))
+
+
+def check(number: str, answer: Any) -> None:
+    """Print the verdict on an answer, as in ``check("02.1", my_function)``."""
+    result = verdict(number, answer)
+    print("✓" if result.passed else "✗", number, f"{'passed' if result.passed else 'open'}: {result.message}")
+
+
+def _guarded(answer: Any) -> Any:
+    """The answer; one that was left as None or dots, or returns so, is not written yet."""
+    if not callable(answer):
+        return _written(answer)
+
+    @functools.wraps(answer)
+    def call(*args, **kwargs):
+        try:
+            return _written(answer(*args, **kwargs))
+        except NotImplementedError as error:
+            raise _NotWritten from error
+
+    return call
+
+
+def _written(value: Any) -> Any:
+    if value is None or value is ...:
+        raise _NotWritten
+    return value
+
+
+def _explain(error: Exception, answer: Any) -> str:
+    """One line on an exception: where in the reader's function, or that its result has another form."""
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    frames = [(frame.filename, frame.name, frame.line) for frame in traceback.extract_tb(error.__traceback__)]
+    calls = [i for i, frame in enumerate(frames) if frame[:2] == (__file__, "call")]
+    if calls:
+        file = answer.__code__.co_filename if hasattr(answer, "__code__") else None
+        lines = [line for name, _, line in frames[calls[0] :] if name == file]
+        return f"your function stopped{f' at `{lines[-1]}`' if lines else ''} with {said}"
+    return f"the check could not use what came back; has it the form that the exercise asks for? ({said})"
