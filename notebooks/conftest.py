@@ -21,7 +21,8 @@ from PIL import Image, ImageChops, ImageFilter
 
 RELATIVE, ABSOLUTE = 1e-3, 1e-6
 FAINT, STRONG = 0.03, 0.3  # differences in brightness, of 1: the faint do not count, the strong are counted
-LARGEST_MEAN, LARGEST_SHARE = 0.005, 0.001
+LARGEST_MEAN, LARGEST_SHARE = 0.002, 0.001
+TILE, LARGEST_SHARE_OF_A_TILE = 24, 0.03  # so that one changed title in a large figure counts too
 WIDGET = "An explorer: run this cell to use it."  # what tools/build_notebooks.py saves in place of a widget
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PICTURES = {"image/png", "image/jpeg"}
@@ -105,13 +106,23 @@ def compare_pictures(saved: str, computed: str) -> str | None:
         return f"the saved picture has {before.size} pixels, the computed one {after.size}"
     after = after.resize(before.size)
     difference = np.maximum(outside(before, after), outside(after, before)).max(-1)
-    mean, share = difference[difference > FAINT].sum() / difference.size, (difference > STRONG).mean()
-    if mean > LARGEST_MEAN or share > LARGEST_SHARE:
+    mean, strong = difference[difference > FAINT].sum() / difference.size, difference > STRONG
+    share, worst = strong.mean(), tiles(strong).max()
+    if mean > LARGEST_MEAN or share > LARGEST_SHARE or worst > LARGEST_SHARE_OF_A_TILE:
         return (
             f"the pictures differ by {mean:.4f} of the full range on average (at most {LARGEST_MEAN}), "
-            f"and strongly in {share:.2%} of the pixels (at most {LARGEST_SHARE:.2%})"
+            f"strongly in {share:.2%} of the pixels (at most {LARGEST_SHARE:.2%}), "
+            f"and in {worst:.0%} of those in one place (at most {LARGEST_SHARE_OF_A_TILE:.0%})"
         )
     return None
+
+
+def tiles(strong: np.ndarray) -> np.ndarray:
+    """Share of strongly different pixels in each tile of the picture."""
+    height, width = (-(-side // TILE) * TILE for side in strong.shape)
+    padded = np.zeros((height, width))
+    padded[: strong.shape[0], : strong.shape[1]] = strong
+    return padded.reshape(height // TILE, TILE, width // TILE, TILE).mean((1, 3))
 
 
 def decode(picture: str) -> Image.Image | None:

@@ -8,6 +8,9 @@ percent mean nothing. Writes ``xailab/lessons/mobilenets.json``; the networks th
 
 import argparse
 import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -22,25 +25,24 @@ from xailab.models import zoo
 
 RESULTS = Path(__file__).parents[1] / "xailab" / "lessons" / "mobilenets.json"
 GRID = [
-    *(("separable", alpha, 64) for alpha in (0.25, 0.5, 0.75, 1.0)),
-    *(("separable", alpha, resolution) for alpha in (0.25, 0.5) for resolution in (32, 48, 96)),
-    *(("full", 0.25, resolution) for resolution in (32, 48, 64)),
+    (architecture, alpha, resolution)
+    for architecture, alphas in (("separable", (0.5, 0.25)), ("full", (0.25,)))
+    for alpha in alphas
+    for resolution in (64, 48, 32)
 ]
 NORMALISE = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
-def measure(architecture: str, alpha: float, resolution: int, data: dict[str, tuple], epochs: int, seed: int) -> dict:
-    """Train one network and count its cost."""
+def measure(
+    architecture: str, alpha: float, resolution: int, seen: tuple, unseen: tuple, epochs: int, seed: int
+) -> dict:
+    """Train one network, on one processor, and count its cost; seen and unseen are (pictures, targets)."""
+    torch.set_num_threads(1)
     torch.manual_seed(seed)
     options = {"width": alpha, "num_classes": len(scenes.CLASSES), "separable": architecture == "separable"}
     network = zoo.build("MobileNetV1", **options)
-    shrink = Preprocess(resize=resolution)
-    (pictures, targets), (unseen, truth) = (
-        (np.stack([shrink.frame(picture) for picture in large]), targets)
-        for large, targets in (data["train"], data["test"])
-    )
     title = f"{architecture} alpha {alpha} at {resolution}"
-    train(network, pictures, targets, NORMALISE, epochs=epochs, seed=seed, title=title)
+    train(network, *seen, NORMALISE, epochs=epochs, seed=seed, title=title)
     cost = flops.count(network, (1, 3, resolution, resolution))
     return {
         "architecture": architecture,
@@ -48,8 +50,14 @@ def measure(architecture: str, alpha: float, resolution: int, data: dict[str, tu
         "resolution": resolution,
         "macs": cost.macs,
         "params": cost.params,
-        "accuracy": round(all_in_top(scores(network, unseen, NORMALISE), truth, 1), 4),
+        "accuracy": round(all_in_top(scores(network, unseen[0], NORMALISE), unseen[1], 1), 4),
     }
+
+
+def shrink(data: tuple[np.ndarray, Tensor], resolution: int) -> tuple[np.ndarray, Tensor]:
+    """The same pictures and targets at a smaller size."""
+    pictures, targets = data
+    return np.stack([Preprocess(resize=resolution).frame(picture) for picture in pictures]), targets
 
 
 def main() -> None:
@@ -57,17 +65,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", type=int, default=5000)
     parser.add_argument("--test", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    data: dict[str, tuple[np.ndarray, Tensor]] = {
-        split: render(getattr(args, split), kind="single", split=split, size=128) for split in ("train", "test")
-    }
+    seen, unseen = (render(n, kind="single", split=split) for n, split in ((args.train, "train"), (args.test, "test")))
     rows = []
-    for architecture, alpha, resolution in GRID:
-        rows.append(measure(architecture, alpha, resolution, data, args.epochs, args.seed))
-        print(rows[-1], flush=True)
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        runs = []
+        for network in GRID:
+            small = (shrink(data, network[2]) for data in (seen, unseen))
+            runs.append(pool.submit(measure, *network, *small, args.epochs, args.seed))
+        for run in runs:
+            rows.append(run.result())
+            print(rows[-1], flush=True)
     options = " ".join(f"--{key} {value}" for key, value in vars(args).items())
     result = {
         "command": f"python recipes/scenes_mobilenets.py {options}",

@@ -63,6 +63,8 @@ def train(
     The convolutions compute in bfloat16, which halves the time on processors that have it.
     """
     network = network.to(memory_format=torch.channels_last)
+    if len(pictures) < batch:
+        raise ValueError(f"{len(pictures)} pictures are less than one batch of {batch}: render more")
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)
     steps = epochs * (len(pictures) // batch)

@@ -22,6 +22,7 @@ def test_grid_draws_every_picture():
 
 
 def test_grid_errors():
+    assert len(figures.grid(np.stack([PICTURE, PICTURE])).axes) == 2
     with pytest.raises(ValueError, match="no pictures"):
         figures.grid([])
     with pytest.raises(ValueError, match="one title for each of the 2"):
@@ -42,6 +43,13 @@ def test_shared_scale_means_equal_values_have_equal_colours():
     apart = figures.maps([a, b], ["a", "b"], label="value", shared=False)
     limits = {axes.images[0].get_clim() for axes in apart.axes if axes.images and axes.get_title()}
     assert limits == {(0.0, 1.0), (0.0, 2.0)}
+
+
+def test_map_errors():
+    with pytest.raises(ValueError, match="2 maps and 1 titles"):
+        figures.maps([np.zeros((2, 2))] * 2, ["one"], label="value")
+    with pytest.raises(ValueError, match="NaN"):
+        figures.maps([np.full((2, 2), np.nan)], ["one"], label="value")
 
 
 def test_png_is_reproducible_and_not_blank():

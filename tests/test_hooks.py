@@ -56,6 +56,13 @@ def test_names_the_near_layers(unchecked):
     assert not model.fc._forward_hooks
 
 
+def test_a_compiled_network_is_refused():
+    """It would record nothing: what was compiled does not call hooks that come later."""
+    model = torch.compile(GapNet(), backend="eager")
+    with pytest.raises(ValueError, match="_orig_mod"), recording(model, "_orig_mod.fc"):
+        pass
+
+
 def test_output_must_be_a_tensor():
     class Pair(nn.Module):
         def forward(self, x):

@@ -60,6 +60,37 @@ def test_camera_orientation_is_applied(folder):
     assert np.array_equal(images.load(folder / "a.png"), np.rot90(RGB, -1))
 
 
+def test_pil_images_are_turned_upright_too(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(RGB).save(folder / "a.png", exif=exif)
+    with Image.open(folder / "a.png") as image:
+        assert np.array_equal(images.as_picture(image), np.rot90(RGB, -1))
+
+
+def test_loaded_pictures_may_be_drawn_on(folder):
+    Image.fromarray(RGB).save(folder / "a.png")
+    images.load(folder / "a.png")[:3] = 0
+
+
+def test_floating_point_pictures_are_shares_of_white(folder):
+    grey = np.linspace(0, 1, 240, dtype=np.float32).reshape(12, 20)
+    Image.fromarray(grey).save(folder / "a.tiff")
+    assert np.abs(images.load(folder / "a.tiff")[..., 0] - 255 * grey).max() <= 0.5
+    for values in (grey * 255, grey - 0.5, np.full_like(grey, np.nan)):
+        Image.fromarray(values).save(folder / "b.tiff")
+        with pytest.raises(ValueError, match="expected 0 to 1"):
+            images.load(folder / "b.tiff")
+
+
+def test_16_bit_colour_keeps_its_high_byte(folder):
+    import cv2
+
+    deep = np.random.default_rng(0).integers(0, 65536, (12, 20, 3), dtype=np.uint16)
+    cv2.imwrite(str(folder / "a.png"), deep)
+    assert np.abs(images.load(folder / "a.png")[..., ::-1] - deep / 257).max() <= 1
+
+
 def test_very_large_pictures_are_read_small(folder):
     Image.new("RGB", (11000, 9000), (10, 200, 30)).save(folder / "a.jpg")
     loaded = images.load(folder / "a.jpg", size=100)
@@ -73,6 +104,8 @@ def test_small_pictures_are_not_enlarged(folder):
 
 
 def test_bad_files_are_named(folder):
+    with pytest.raises(ValueError, match="from 1"):
+        images.load(folder / "missing.png", size=0)
     with pytest.raises(FileNotFoundError, match="no picture at"):
         images.load(folder / "missing.png")
     (folder / "empty.png").touch()
@@ -123,6 +156,8 @@ def test_preprocess_and_undo_are_inverse():
 def test_preprocess_errors():
     with pytest.raises(ValueError, match="differ in size"):
         images.Preprocess()([RGB, RGB[:5]])
+    with pytest.raises(ValueError, match="no pictures"):
+        images.Preprocess()([])
     with pytest.raises(ValueError, match="smaller than the crop"):
         images.Preprocess(crop=50)(RGB)
     with pytest.raises(ValueError, match="uint8 array"):
@@ -130,9 +165,13 @@ def test_preprocess_errors():
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=6, max_size=6))
-def test_normalise_is_monotone_from_0_to_1(values):
-    raw = torch.tensor(values).view(1, 2, 3)
+@given(
+    st.lists(st.floats(-6e4, 6e4, width=32), min_size=6, max_size=6),
+    st.sampled_from([(torch.float16, 1), (torch.float32, 1), (torch.float32, 5e33), (torch.float64, 1e300)]),
+)
+def test_normalise_is_monotone_from_0_to_1(values, kind):
+    dtype, scale = kind
+    raw = (torch.tensor(values, dtype=torch.float64) * scale).to(dtype).view(1, 2, 3)
     out = images.normalise(raw)
     assert torch.isfinite(out).all() and out.min() == 0
     assert out.max() == (1 if raw.max() > raw.min() else 0)
@@ -181,5 +220,11 @@ def test_overlay_follows_the_map():
     value = (images.upsample(raw, 8)[0, 4].item() + 3) / 4
     expected = 0.5 * value * images.heatmap(torch.full((1, 1), value))[0, 0] + (1 - 0.5 * value) * 100
     assert np.abs(images.overlay(picture, raw, 0.5)[0, 4] - expected).max() <= 1
+    assert np.array_equal(images.overlay(Image.fromarray(picture), raw), images.overlay(picture, raw))
     with pytest.raises(ValueError, match="share"):
         images.overlay(picture, raw, 1.5)
+
+
+def test_overlay_takes_one_map(unchecked):
+    with pytest.raises(ValueError, match="one map at a time"):
+        images.overlay(RGB, torch.zeros(2, 3, 3))

@@ -50,6 +50,20 @@ def test_nothing_changed(course):
     assert course[2]() == {"01_a.ipynb": "unchanged", "solutions/01_a.ipynb": "unchanged"}
 
 
+def test_who_deletes_the_newer_original_is_not_given_it_again(course):
+    original, mine, copy = course
+    write(mine, "my own")
+    write(original, "newer")
+    assert copy()["01_a.ipynb"] == "beside"
+    beside = mine.with_suffix(".new.ipynb")
+    beside.unlink()
+    copy()
+    assert not beside.exists()
+    write(original, "newest")
+    copy()
+    assert sources(beside) == ["newest"]
+
+
 def test_running_a_notebook_is_no_edit(course):
     original, mine, copy = course
     write(mine, "original", output="the reader's own run")

@@ -27,6 +27,12 @@ def test_drawing_shows_the_boxes_of_the_threshold(network, pictures):
     assert "cat" in strict.axes[0].get_title() and "95%" in strict.axes[2].get_title()
 
 
+def test_of_a_cropping_network_the_crop_is_drawn():
+    picture = np.zeros((300, 600, 3), dtype=np.uint8)
+    figure = cam.draw_cam(zoo.load("squeezenet1_1-random"), picture, 0)
+    assert figure.axes[0].images[0].get_array().shape == (224, 224, 3)
+
+
 def test_explorer_follows_every_control(network, pictures):
     box = cam.cam_explorer(network, pictures)
     seen = {box.picture.value}
@@ -41,10 +47,23 @@ def right_cam(features, weight, c):
     return torch.einsum("k,khw->hw", weight[c], features)
 
 
-def right_box(map, threshold):
-    regions, _ = ndimage.label(np.asarray(map) >= threshold * float(map.max()), structure=np.ones((3, 3)))
-    y, x = np.nonzero(regions == np.bincount(regions.ravel())[1:].argmax() + 1)
+def largest(regions, map):
+    return np.bincount(regions.ravel())[1:].argmax() + 1
+
+
+def brightest(regions, map):
+    return regions.ravel()[int(map.argmax())]
+
+
+def box_of(map, threshold, *, choose=largest, first=1, structure=((1, 1, 1),) * 3):
+    """The right answer, with one thing that can be done wrongly at a time."""
+    regions, _ = ndimage.label(np.asarray(map) >= threshold * float(map.max()), structure=structure)
+    chosen = choose(regions, map) if first else np.bincount(regions.ravel()).argmax()
+    y, x = np.nonzero(regions == chosen)
     return x.min(), y.min(), x.max() + 1, y.max() + 1
+
+
+right_box = box_of
 
 
 def box_around_everything(map, threshold):
@@ -74,14 +93,22 @@ def stretched(map):
         ("02.1", lambda f, w, c: ..., "not written yet"),
         ("02.2", right_box, None),
         ("02.2", lambda m, t: [right_box(m, t)[i] for i in (1, 0, 3, 2)], "exchanged"),
-        ("02.2", lambda m, t: (*right_box(m, t)[:2], *(v - 1 for v in right_box(m, t)[2:])), "exclusive"),
+        ("02.2", lambda m, t: (*right_box(m, t)[:2], *(v - 1 for v in right_box(m, t)[2:])), "one past the last"),
         ("02.2", box_around_everything, "largest connected one"),
-        ("02.2", lambda m, t: right_box(m, t / float(m.max())), "share of the map's maximum"),
+        ("02.2", lambda m, t: box_of(m, t, first=0), "label 0 is the background"),
+        ("02.2", lambda m, t: box_of(m, t, choose=lambda regions, map: 1), "most pixels"),
+        ("02.2", lambda m, t: box_of(m, t, choose=brightest), "most pixels"),
+        ("02.2", lambda m, t: box_of(m, t + 1e-6), "reaches the threshold"),
+        ("02.2", lambda m, t: box_of(m, t, structure=None), "diagonal"),
+        ("02.2", lambda m, t: box_of(m, t / float(m.max())), "share of the map's maximum"),
         ("02.2", lambda m, t: (0, 0, 1, 1), "expected (left, top, right, bottom)"),
         ("02.3", lambda f, w: maps_of(f, w)[..., : f.shape[2] // 2].sum((1, 2)).argmax(), None),
-        ("02.3", lambda f, w: maps_of(f, w)[..., f.shape[2] // 2 :].sum((1, 2)).argmax(), "right half"),
-        ("02.3", lambda f, w: maps_of(f, w)[:, : f.shape[1] // 2].sum((1, 2)).argmax(), "upper half"),
-        ("02.3", lambda f, w: maps_of(f, w).sum((1, 2)).argmax(), "whole picture"),
+        ("02.3", lambda f, w: maps_of(f, w)[..., f.shape[2] // 2 :].sum((1, 2)).argmax(), "left half is columns"),
+        ("02.3", lambda f, w: maps_of(f, w)[:, : f.shape[1] // 2].sum((1, 2)).argmax(), "left half is columns"),
+        ("02.3", lambda f, w: maps_of(f, w).sum((1, 2)).argmax(), "left half is columns"),
+        ("02.3", lambda f, w: maps_of(f, w)[..., :4].relu().sum((1, 2)).argmax(), "evidence against a class counts"),
+        ("02.3", lambda f, w: f[..., :4].sum((1, 2)).argmax(), "weight the features"),
+        ("02.3", lambda f, w: 0, "is wrong"),
         ("02.3", lambda f, w: 17, "class number"),
     ],
 )

@@ -306,7 +306,7 @@ SEPARABLE = [
         False,
         "got pointwise and depthwise",
     ),
-    (lambda c: separable(c, stride="both"), False, "the stride belongs to the depthwise layer alone"),
+    (lambda c: separable(c, stride="both"), False, "belong to the depthwise layer alone"),
     (lambda c: separable(c, stride="pointwise"), False, "works on the small map"),
     (lambda c: separable(c, padding=False), False, "output of (1, 16, 6, 6)"),
 ]

@@ -38,7 +38,9 @@ def test_no_evidence_gives_no_box():
     assert boxes(-torch.ones(4, 4)) == []
 
 
-def test_errors():
+def test_errors(unchecked):
+    with pytest.raises(ValueError, match="one map at a time"):
+        boxes(torch.ones(1, 2, 2))
     with pytest.raises(ValueError, match="share of the map's maximum"):
         boxes(torch.ones(2, 2), 0.0)
     with pytest.raises(ValueError, match="NaN"):

@@ -28,6 +28,8 @@ def test_iou_errors(unchecked):
     mask = np.ones((2, 2), dtype=bool)
     with pytest.raises(TypeError, match="two boxes or two masks"):
         iou(Box(0, 0, 1, 1), mask)
+    with pytest.raises(TypeError, match="two boxes or two masks"):
+        iou((0, 0, 1, 1), (0, 0, 1, 1))
     with pytest.raises(ValueError, match="different shapes"):
         iou(mask, np.ones((2, 3), dtype=bool))
     with pytest.raises(ValueError, match="empty"):
@@ -40,5 +42,9 @@ def test_pointing(unchecked):
     mask = np.zeros((3, 4), dtype=bool)
     mask[2, 1] = True
     assert pointing(values, mask) and not pointing(values, ~mask)
+    assert pointing(values.numpy(), mask)
+    assert not pointing(torch.zeros(3, 4), np.ones((3, 4), dtype=bool)), "a constant map points nowhere"
+    with pytest.raises(ValueError, match="NaN"):
+        pointing(torch.full((3, 4), torch.nan), mask)
     with pytest.raises(ValueError, match="upsample"):
         pointing(torch.zeros(2, 2), mask)

@@ -272,6 +272,27 @@ def test_pictures_are_told_apart(kind):
     assert "differ" in comparison.compare_pictures(draw(kind, 0.0), draw(kind, 0.1))
 
 
+def draw_large(change: str = "") -> str:
+    """A figure of twenty panels, in which one thing is changed."""
+    from xailab import figures
+
+    pixels = np.random.default_rng(0).integers(60, 200, (20, 8, 8, 3), dtype=np.uint8)
+    titles = ["sailboat"] * 20
+    titles[7] = "dog" if change == "title" else "sailboat"
+    panels = [picture.repeat(20, 0).repeat(20, 1) for picture in pixels]
+    if change == "panel":
+        panels[12] = panels[3]
+    if change == "dot":
+        panels[12][70:82, 70:82] = 255
+    return picture_of(figures.grid(panels, titles))
+
+
+@pytest.mark.parametrize("change", ["title", "panel", "dot"])
+def test_one_change_in_a_large_figure_is_seen(change):
+    assert comparison.compare_pictures(draw_large(), draw_large()) is None
+    assert "in one place" in comparison.compare_pictures(draw_large(), draw_large(change))
+
+
 @pytest.mark.parametrize(
     ("saved", "computed", "same"),
     [

@@ -62,8 +62,8 @@ def copy_lessons(originals: Path, work: Path) -> dict[str, str]:
     """Bring all copies up to date; return what was done with each (new, unchanged, updated, kept, beside)."""
     memory = work / ".copied.json"
     try:
-        remembered = json.loads(memory.read_text())
-    except (OSError, ValueError):  # then every changed copy counts as the reader's own
+        remembered = dict(json.loads(memory.read_text()))
+    except (OSError, ValueError, TypeError):  # then every changed copy counts as the reader's own
         remembered = {}
     states = {}
     for original in sorted(originals.glob("[0-9]*.ipynb")) + sorted(originals.glob("solutions/[0-9]*.ipynb")):
@@ -73,7 +73,8 @@ def copy_lessons(originals: Path, work: Path) -> dict[str, str]:
         if states[name] == "beside":
             beside = copy.with_suffix(".new.ipynb")
             name = beside.relative_to(work).as_posix()
-            _, remembered[name] = copy_one(original, beside, remembered.get(name))
+            if remembered.get(name) != cells_of(original):  # once; who has merged it by hand may delete it
+                _, remembered[name] = copy_one(original, beside, remembered.get(name))
     work.mkdir(parents=True, exist_ok=True)
     memory.write_text(json.dumps(remembered, indent=1))
     return states

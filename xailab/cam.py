@@ -41,16 +41,20 @@ class _Head(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
-        if func in self.POOLINGS and _averages_space(args[0], output):
-            self.features, self.pooled = args[0], output.flatten(1)
+        given = dict(zip(("input", "weight"), args, strict=False)) | (kwargs or {})
+        if func in self.POOLINGS and _is_global_average(given["input"], output):
+            self.features, self.pooled = given["input"], output.flatten(1)
         elif func is F.linear:
-            given = dict(zip(("input", "weight"), args, strict=False)) | (kwargs or {})
             self.linear = given["input"], given["weight"], output
         return output
 
 
-def _averages_space(features: Tensor, output: Tensor) -> bool:
-    return features.ndim == 4 and output.ndim in (2, 4) and output.numel() == features.shape[0] * features.shape[1]
+def _is_global_average(features: Tensor, output: Tensor) -> bool:
+    """Whether every cell counted, and alike: a 4 x 4 window on 5 x 5 cells, say, gives other numbers."""
+    if features.ndim != 4 or output.numel() != features.shape[0] * features.shape[1]:
+        return False
+    average, rounding = features.mean((2, 3)), 8 * torch.finfo(output.dtype).eps * features.abs().max().item()
+    return torch.allclose(average, output.view_as(average), rtol=0, atol=rounding)
 
 
 @torch.no_grad()
@@ -79,7 +83,7 @@ def class_activation_map(
 
     Raises:
         ValueError: if the network does not end so (use ``grad_cam`` then), or ``layer`` is not what is averaged, or a
-            class or layer does not exist.
+            class or layer does not exist, or the scores are not finite.
     """
     names = [] if layer is None else [find_layer(model, layer)[0]]
     with evaluating(model), recording(model, *names) as outputs, _Head() as head:
@@ -98,6 +102,8 @@ def class_activation_map(
 
 def _class_weights(model: nn.Module, logits: Tensor, head: _Head) -> Float[Tensor, "classes k"] | None:
     """Find w in S = w pooled + b; None where the averaged maps are the classes' scores themselves."""
+    if isinstance(logits, Tensor) and not torch.isfinite(logits).all():
+        raise ValueError("the network's scores are NaN or infinite: look at its weights and its input first")
     if head.pooled is not None and isinstance(logits, Tensor):
         if torch.equal(logits, head.pooled):
             return None

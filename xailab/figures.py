@@ -95,7 +95,7 @@ def picture(axes: Axes, image: np.ndarray, title: str | None = None, **options) 
 
 
 def grid(
-    images: Sequence[np.ndarray],
+    images: Sequence[np.ndarray] | np.ndarray,
     titles: Sequence[str] | None = None,
     *,
     columns: int = 5,
@@ -179,8 +179,15 @@ def maps(
         shared: One colour scale, and one bar, for all maps; else each has its own.
         title: Title of the whole figure.
         panel: Width of a map in inches.
+
+    Raises:
+        ValueError: if there are no maps, or not one title for each, or a value is not finite.
     """
     values = [np.asarray(value) for value in values]
+    if not values or len(titles) != len(values):
+        raise ValueError(f"expected maps and one title for each, got {len(values)} maps and {len(titles)} titles")
+    if not all(np.isfinite(value).all() for value in values):
+        raise ValueError("a map has values that are NaN or infinite: look at the network's output first")
     width, height = len(values) * panel + (0.9 if shared else 0.9 * len(values)), panel + (0.75 if title else 0.35)
     figure, axes = new(1, len(values), width=width, height=height, squeeze=False)
     together = map_scale(np.stack([[v.min(), v.max()] for v in values]))

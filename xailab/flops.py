@@ -26,6 +26,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -118,8 +119,8 @@ def separable_cost(
 
 def _spatial(name: str, size: int | Sequence[int], other: int | Sequence[int]) -> tuple[int, ...]:
     """A number stands for a square, or for a cube where the other size has three dimensions."""
-    if isinstance(size, int):
-        size = (size,) * (2 if isinstance(other, int) else len(other))
+    if isinstance(size, Integral):
+        size = (size,) * (2 if isinstance(other, Integral) else len(other))
     if not size or any(s < 1 for s in size):
         raise ValueError(f"{name} must be at least 1, got {size}")
     return tuple(size)
@@ -432,7 +433,10 @@ def count(model: nn.Module, *inputs, **keywords) -> CostTable:
     if any(nn.parameter.is_lazy(p) for p in (*model.parameters(), *model.buffers())):
         raise ValueError("the network has lazy layers without a shape yet; run it on one input first")
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    skeleton = _skeleton(model)
+    try:
+        skeleton = _skeleton(model)
+    except TypeError as error:
+        raise ValueError(f"the network's structure cannot be copied: {error}; take out what is no module") from error
     with torch.inference_mode(), torch.device("meta"):
         arguments = [_to_meta(x, dtype) for x in inputs]
         named = {name: _to_meta(x, dtype) for name, x in keywords.items()}

@@ -56,9 +56,11 @@ def recording(model: nn.Module, *layers: nn.Module | str) -> Iterator[dict[str, 
         A dict by layer name, filled when the network runs.
 
     Raises:
-        ValueError: if there is no such layer.
+        ValueError: if there is no such layer, or the network is compiled.
         TypeError: when a recorded layer returns something other than a tensor.
     """
+    if any(getattr(module, "_compiled_call_impl", None) or hasattr(module, "_orig_mod") for module in model.modules()):
+        raise ValueError("a compiled network does not call new hooks: record the one that you compiled (._orig_mod)")
     found = dict(find_layer(model, layer) for layer in layers)
     outputs: dict[str, Tensor] = {}
 

@@ -36,9 +36,12 @@ def load(path: str | Path, *, size: int | None = None) -> Picture:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is empty, truncated, no picture, or larger than Pillow allows (179 megapixels).
+        ValueError: if the file is empty, truncated, no picture, or larger than Pillow allows (179 megapixels); if its
+            values lie outside their range; if size is not positive.
     """
     path = Path(path)
+    if size is not None and size < 1:
+        raise ValueError(f"size is a number of pixels from 1, got {size}")
     if not path.is_file():
         raise FileNotFoundError(f"no picture at {path}: check the spelling and the folder you started in")
     if path.stat().st_size == 0:
@@ -62,12 +65,14 @@ def load(path: str | Path, *, size: int | None = None) -> Picture:
 def _rgb(image: Image.Image) -> Picture:
     """Convert any of Pillow's modes to 8-bit RGB over white."""
     if image.mode.startswith(("I", "F")):  # 16-bit and floating-point grey: Pillow's own conversion would clip
-        grey = np.asarray(image) * (255.0 if image.mode == "F" else 1 / 257)
-        return np.repeat(np.clip(grey.round(), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+        grey, white = np.asarray(image), 1.0 if image.mode == "F" else 65535
+        if not (grey.min() >= 0 and grey.max() <= white):
+            raise ValueError(f"the picture's values go from {grey.min()} to {grey.max()}: expected 0 to {white}")
+        return np.repeat((grey * (255 / white)).round().astype(np.uint8)[..., None], 3, axis=2)
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
+    return np.array(image.convert("RGB"))
 
 
 def _shrink(image: Picture, size: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -79,9 +84,9 @@ def _shrink(image: Picture, size: int) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def as_picture(image) -> Picture:
-    """Check that ``image`` is a uint8 RGB array (h, w, 3); PIL images are converted."""
+    """Check that ``image`` is a uint8 RGB array (h, w, 3); PIL images are turned upright and converted."""
     if isinstance(image, Image.Image):
-        return _rgb(image)
+        return _rgb(ImageOps.exif_transpose(image))
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise ValueError(
@@ -134,6 +139,8 @@ class Preprocess:
         """
         several = images.ndim == 4 if isinstance(images, np.ndarray) else isinstance(images, Sequence)
         frames = [self.frame(image) for image in (images if several else [images])]
+        if not frames:
+            raise ValueError("there are no pictures to preprocess: the sequence is empty")
         if len({frame.shape for frame in frames}) != 1:
             raise ValueError(
                 "the pictures differ in size: preprocess them one at a time, or use a Preprocess with resize and crop"
@@ -168,9 +175,10 @@ def normalise(maps: Float[Tensor, "*n h w"]) -> Float[Tensor, "*n h w"]:
     """
     if not torch.isfinite(maps).all():
         raise ValueError("a map has values that are NaN or infinite: look at the network's output first")
-    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
-    span = high - low
-    return torch.where(span > 0, (maps - low) / span.where(span > 0, torch.ones_like(span)), torch.zeros_like(maps))
+    halves = maps.double() / 2  # so that the span of the largest values is finite too
+    low, high = halves.amin((-2, -1), keepdim=True), halves.amax((-2, -1), keepdim=True)
+    span = (high - low).masked_fill(high == low, 1)
+    return ((halves - low) / span).to(maps.dtype)
 
 
 def heatmap(values: Float[Tensor, "*n h w"], colours: str = "inferno") -> UInt8[np.ndarray, "*n h w 3"]:
@@ -189,7 +197,10 @@ def heatmap(values: Float[Tensor, "*n h w"], colours: str = "inferno") -> UInt8[
 
 
 def overlay(
-    image: UInt8[np.ndarray, "H W 3"], map: Float[Tensor, "h w"], opacity: float = 0.75, colours: str = "inferno"
+    image: UInt8[np.ndarray, "H W 3"] | Image.Image,
+    map: Float[Tensor, "h w"],
+    opacity: float = 0.75,
+    colours: str = "inferno",
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Lay a map over its picture: enlarge it, stretch it to [0, 1], colour it, blend.
 
@@ -204,6 +215,8 @@ def overlay(
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is a share from 0 to 1, got {opacity}")
+    if map.ndim != 2:
+        raise ValueError(f"expected one map (h, w), got shape {tuple(map.shape)}: lay over one map at a time")
     image = as_picture(image)
     values = normalise(upsample(map.detach().float().cpu(), image.shape[:2]))
     share = opacity * values.numpy()[..., None]

@@ -46,6 +46,8 @@ def boxes(map: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: float
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is a share of the map's maximum, above 0 and at most 1; got {threshold}")
     values = map.detach().float().cpu().numpy() if isinstance(map, torch.Tensor) else np.asarray(map)
+    if values.ndim != 2:
+        raise ValueError(f"expected one map (h, w), got shape {values.shape}: find the boxes of one map at a time")
     if not np.isfinite(values).all():
         raise ValueError("the map has values that are NaN or infinite: look at the network's output first")
     if values.size == 0 or values.max() <= 0:

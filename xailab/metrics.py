@@ -21,7 +21,7 @@ def iou(a: Box | Bool[np.ndarray, "h w"], b: Box | Bool[np.ndarray, "h w"]) -> f
         ValueError: if shapes differ, or both are empty.
         TypeError: if one is a box and the other a mask (``box.mask(height, width)`` turns it into one).
     """
-    if isinstance(a, Box) != isinstance(b, Box):
+    if isinstance(a, Box) != isinstance(b, Box) or not isinstance(a, (Box, np.ndarray)):
         raise TypeError("compare two boxes or two masks; box.mask(height, width) turns a box into a mask")
     if isinstance(a, Box):
         width = min(a.right, b.right) - max(a.left, b.left)
@@ -37,16 +37,21 @@ def iou(a: Box | Bool[np.ndarray, "h w"], b: Box | Bool[np.ndarray, "h w"]) -> f
     return both / either
 
 
-def pointing(map: Float[Tensor, "h w"], mask: Bool[np.ndarray, "h w"]) -> bool:
+def pointing(map: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> bool:
     """The pointing game: does the maximum of a map lie on the object? (Zhang et al. 2016, arXiv 1608.00507)
+
+    A constant map points nowhere, which is a miss.
 
     Args:
         map: A map at the mask's resolution (see ``images.upsample``).
         mask: True on the object.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, or a value is not finite.
     """
+    map = torch.as_tensor(map).detach()
     if tuple(map.shape) != mask.shape:
         raise ValueError(f"map {tuple(map.shape)} and mask {mask.shape} differ in shape: upsample the map first")
-    return bool(mask.flat[int(torch.argmax(map.detach()))])
+    if not torch.isfinite(map).all():
+        raise ValueError("the map has values that are NaN or infinite: look at the network's output first")
+    return bool(map.max() > map.min() and mask.flat[int(map.argmax())])

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-Target = int | Sequence[int] | Sequence[Sequence[int]] | Int[Tensor, "n"] | Int[Tensor, "n k"] | None
+Classes = Integer[Tensor, "n"] | Integer[Tensor, "n k"] | Integer[np.ndarray, "n"] | Integer[np.ndarray, "n k"]
+Target = int | np.integer | Sequence[int] | Sequence[Sequence[int]] | Classes | None
 
 
 def resolve(target: Target, logits: Float[Tensor, "n classes"]) -> Int[Tensor, "n"] | Int[Tensor, "n k"]:

@@ -22,11 +22,13 @@ def draw_cam(
 
     Args:
         network: One that ``class_activation_map`` takes, with ``.preprocess`` and ``.classes``.
-        picture: uint8 RGB, square.
+        picture: uint8 RGB; of a network that crops, its crop is drawn.
         label: Class to explain.
         threshold: Of the boxes, as a share of the map's maximum.
         opacity: Of the overlay at the map's maximum.
     """
+    if network.preprocess.crop is not None:
+        picture = network.preprocess.frame(picture)  # the map covers what the network saw, not what was cut off
     batch = network.preprocess(picture)
     with torch.no_grad():
         probability = network(batch).softmax(1)[0, label].item()
@@ -97,57 +99,76 @@ def _(my_cam) -> str:
 
 @exercise("02.2")
 def _(my_box) -> str:
+    def box(map: Tensor, threshold: float) -> tuple[int, ...]:
+        return tuple(int(value) for value in my_box(map, threshold))
+
     map = torch.zeros(6, 10)
     map[1:3, 4:9] = 1.0
     map[4:6, 0:2] = 0.65
-    found = tuple(int(v) for v in my_box(map, 0.6))
-    if found == (1, 4, 3, 9):
-        raise Wrong(
-            "rows and columns are exchanged: left and right run along the width, top and bottom along the height."
-        )
-    if found == (4, 1, 8, 2):
-        raise Wrong(
-            "the last row and column are missing: right and bottom are exclusive, one past the last bright pixel."
-        )
-    if found == (0, 1, 9, 6):
-        raise Wrong("this box spans both bright regions: keep the largest connected one (scipy.ndimage.label).")
+    hints = {
+        (
+            1,
+            4,
+            3,
+            9,
+        ): "rows and columns are exchanged: left and right run along the width, top and bottom along the height.",
+        (4, 1, 8, 2): "the last row and column are missing: right and bottom are one past the last bright pixel.",
+        (0, 1, 9, 6): "this box spans both bright regions: keep the largest connected one (scipy.ndimage.label).",
+        (0, 0, 10, 6): "that is the whole map: label 0 is the background, so the regions are numbered from 1.",
+        (0, 4, 2, 6): "that is the smaller region: count the pixels of each, without the background.",
+    }
+    found = box(map, 0.6)
     if found != (4, 1, 9, 3):
-        raise Wrong(f"expected (left, top, right, bottom) = (4, 1, 9, 3) for this map, got {found}.")
-    if tuple(int(v) for v in my_box(torch.tensor([[0.0, 3.0, 5.0, 10.0]]), 0.6)) != (3, 0, 4, 1):
+        usual = f"expected (left, top, right, bottom) = (4, 1, 9, 3) for this map, got {found}."
+        raise Wrong(hints.get(found, usual))
+    if box(torch.tensor([[0.0, 3.0, 5.0, 10.0]]), 0.6) != (3, 0, 4, 1):
         raise Wrong(
             "the threshold is a share of the map's maximum: in the row 0, 3, 5, 10 only the 10 reaches 0.6 of it."
         )
-    corner = torch.zeros(4, 4)
-    corner[3, 0] = 5.0
-    if tuple(int(v) for v in my_box(corner, 0.6)) != (0, 3, 1, 4):
-        raise Wrong("a single bright pixel in the corner should give the box (0, 3, 1, 4).")
-    return "connected, in the right order, ends exclusive."
+    map = torch.zeros(8, 10)
+    map[0:2, 0:2] = 2.0
+    map[4, 2:7] = 1.0
+    map[5, 7:9] = 1.0
+    hints = {
+        (
+            0,
+            0,
+            2,
+            2,
+        ): "that is the region of the maximum, or the first one: the largest has the most pixels. And a pixel that "
+        "just reaches the threshold counts (>=).",
+        (2, 4, 7, 5): "diagonal neighbours are connected too: pass structure=np.ones((3, 3)) to label.",
+    }
+    found = box(map, 0.5)
+    if found != (2, 4, 9, 6):
+        usual = (
+            f"with a small bright square and a longer, paler line, expected the line's box (2, 4, 9, 6), got {found}."
+        )
+        raise Wrong(hints.get(found, usual))
+    return "the largest connected region, in the right order, ends exclusive."
 
 
 @exercise("02.3")
 def _(my_half) -> str:
-    features = torch.zeros(4, 6, 8)
-    features[0, 3:, :4] = 1.0  # left, below
-    features[1, :3, 3:7] = 1.5  # above, in the middle
-    features[2, 3:, 4:] = 1.2  # right, below
-    features[3] = 0.4  # a little everywhere
-    weight = torch.eye(4)  # class c has its evidence in channel c
+    generator = torch.Generator().manual_seed(104)
+    features, weight = torch.rand(4, 6, 8, generator=generator), torch.randn(5, 4, generator=generator)
     maps = torch.einsum("ck,khw->chw", weight, features)
-    left, right, whole = maps[..., :4].sum((1, 2)), maps[..., 4:].sum((1, 2)), maps.sum((1, 2))
-    top = maps[:, :3].sum((1, 2))
+    left = maps[..., :4]
     answer = int(my_half(features, weight))
-    if not 0 <= answer < 4:
-        raise Wrong(f"the answer is a class number from 0 to 3, got {answer}.")
-    truth = int(left.argmax())
+    if not 0 <= answer < 5:
+        raise Wrong(f"the answer is a class number from 0 to 4, got {answer}.")
+    if answer == int(left.sum((1, 2)).argmax()):
+        return "evidence adds up over any region, since nothing was normalised."
     others = {
-        int(right.argmax()): "that is the class with the most evidence in the right half.",
-        int(
-            top.argmax()
-        ): "that is the class with the most evidence in the upper half: columns are the last dimension.",
-        int(whole.argmax()): "that is the class with the most evidence in the whole picture.",
+        "in the left half without the negative cells: evidence against a class counts too": left.relu().sum((1, 2)),
+        "in the single strongest cell of the left half: add up all of them": left.amax((1, 2)),
+        "in the right half": maps[..., 4:].sum((1, 2)),
+        "in the upper half: columns are the last dimension": maps[:, :3].sum((1, 2)),
+        "in the whole picture": maps.sum((1, 2)),
     }
-    if answer != truth:
+    same = [words for words, evidence in others.items() if int(evidence.argmax()) == answer]
+    if same:
         raise Wrong(
-            others.get(answer, f"expected class {truth}, got {answer}: add each class's map over the left half.")
+            f"class {answer} has the most evidence, for example, {same[0]}. The left half is columns 0 to w // 2 - 1."
         )
-    return "evidence adds up over any region, since nothing was normalised."
+    raise Wrong(f"class {answer} is wrong: weight the features into maps first, then add up the left half of each.")

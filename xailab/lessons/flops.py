@@ -587,22 +587,26 @@ def _(macs):
         if came == right:
             continue
         one = kernel * kernel * m * n  # the weights, groups left out
-        hints = {
+        outputs = {  # where two mistakes give one size, the last line speaks
+            size: "this uses the size of the input; a filter is applied once for each output value.",
+            size - kernel + 1: "stride and padding are missing: output = (size + 2 padding - K) // stride + 1.",
+            (size + 2 * padding - kernel) // stride: "the output size ends with + 1: the first position counts too.",
+            (size + padding - kernel) // stride + 1: "the padding is there on both sides: 2 padding.",
+            (size - kernel) // stride + 1: "the padding is missing: it adds pixels on both sides.",
+            size + 2 * padding - kernel + 1: "the stride is missing: the kernel jumps.",
+        }
+        hints = {one * size**2: outputs[size]}
+        hints |= {one * wrong**2 // groups: words for wrong, words in outputs.items() if wrong != out}
+        hints |= {
             2 * right: "these are FLOPs; one MAC is one multiplication and one addition, so divide by 2.",
-            one * size**2 // groups: "this uses the size of the input; a filter is applied once for each output value.",
-            one * size**2: "this uses the size of the input; a filter is applied once for each output value.",
             one * out**2: "the groups are missing: with g groups a filter sees only M / g channels.",
+            one * out**2 // groups**2: "divide by the groups once: M / g channels in, but still N out.",
             right // kernel: "this has K once; a kernel is K high and K wide.",
-            one
-            * (size - kernel + 1) ** 2
-            // groups: "stride and padding are missing: output = (size + 2 padding - K) // stride + 1.",
-            one
-            * ((size - kernel) // stride + 1) ** 2
-            // groups: "the padding is missing: it adds pixels on both sides.",
-            one * (size + 2 * padding - kernel + 1) ** 2 // groups: "the stride is missing: the kernel jumps.",
             one // groups: "these are the weights; each of them is used once for each output position.",
             right // out: "this has the output's height or width once; it needs both.",
         }
+        if came != int(came):
+            raise Wrong(f"{came:,} is no whole number of MACs: the output size is rounded down, with //.")
         layer = f"K={kernel}, M={m}, N={n}, size {size}, stride {stride}, padding {padding}, groups {groups}"
         raise Wrong(
             f"{layer}: expected {right:,} MACs, got {came:,}. {hints.get(came, 'Write D_G first, then the product.')}"
@@ -612,7 +616,7 @@ def _(macs):
 
 @exercise("01.2")
 def _(channels_for):
-    for wanted, kernel in ((2, 3), (4, 3), (8, 3), (8.9, 3), (9, 3), (20, 3), (20, 5), (3, 1)):
+    for wanted, kernel in ((2, 2), (2, 3), (4, 3), (8, 3), (8.8, 3), (9, 3), (20, 3), (20, 5), (3, 1)):
         right = next((n for n in range(1, 2000) if gain(n, kernel) >= wanted - 1e-9), math.inf)
         came = channels_for(wanted, kernel)
         if came == right:
@@ -642,7 +646,7 @@ def _(as_counted):
         came = as_counted(table)
         if abs(came - right) < 1:
             continue
-        where = f"0.75-{size}: got {came / 1e6:.2f} M MACs, TensorFlow printed {published} M."
+        where = f"0.75-{size}: got {came:,.0f} MACs, TensorFlow printed {published} million."
         if came == table.macs:
             raise Wrong(f"{where} That is the whole network; which row is as large as the difference?")
         if came == table.macs - table.rows[-1].macs:
@@ -654,7 +658,7 @@ def _(as_counted):
         if came == 2 * right:
             raise Wrong(f"{where} These are FLOPs, 2 for each MAC.")
         raise Wrong(f"{where} Print the gap for each size beside the MACs of each row of the table.")
-    return "all four rows fit to the last digit: the first convolution was left out."
+    return "all four rows round to the printed numbers: the first convolution was left out."
 
 
 @exercise("01.4")
@@ -674,7 +678,12 @@ def _(separable):
             raise Wrong(f"{where} expected a depthwise and then a pointwise layer, got {' and '.join(kinds)}.{hint}")
         came = table.rows[-1].output_shape
         if came != wanted:
-            hint = "the stride belongs to the depthwise layer alone." if stride > 1 else "does it keep the padding?"
+            unpadded, unstrided = (12 - kernel) // stride + 1, 12 + 2 * padding - kernel + 1
+            hint = {
+                unpadded: "the depthwise layer keeps the padding.",
+                unstrided: "the depthwise layer keeps the stride.",
+                wanted[-1] + 2 * padding: "the pointwise layer needs no padding.",
+            }.get(came[-1], "stride and padding belong to the depthwise layer alone.")
             raise Wrong(f"{where} expected an output of {wanted}, got {came}: {hint}")
         right = separable_cost(m, n, kernel, wanted[-1])
         if table.macs != right.macs:

@@ -8,12 +8,14 @@ disk; nothing is downloaded here.
 import hashlib
 import json
 import os
+from enum import Enum
 from functools import cache
 from pathlib import Path
 
 import torch
 from safetensors.torch import load as read_safetensors
 from torch import nn
+
 
 from xailab.images import Preprocess
 
@@ -35,9 +37,12 @@ def load(name: str, *, weights: str | Path | None = None, seed: int = 0) -> nn.M
         The network in eval mode, with ``.preprocess`` (an ``images.Preprocess``) and ``.classes`` (a tuple of names).
 
     Raises:
-        ValueError: if there is no such network, or a shipped file is damaged.
+        ValueError: if there is no such network, a file is damaged or not of this network, or weights are given for a
+            network that has its own.
         FileNotFoundError: if the ImageNet weights are not on this disk; the message says how to get them.
     """
+    if weights is not None and (name in manifest() or name.endswith(RANDOM)):
+        raise ValueError(f"{name!r} has weights of its own: leave out weights=, or name the network without them")
     if name in manifest():
         return _shipped(name).eval()
     return _torchvision(name, weights, seed).eval()
@@ -95,16 +100,17 @@ def _torchvision(name: str, weights: str | Path | None, seed: int) -> nn.Module:
             f"no network {name!r}: shipped are {', '.join(manifest())}; besides, every classification network of "
             "torchvision.models can be named (resnet18, vgg16, ...), with -random behind it for random weights"
         )
-    published = models.get_model_weights(base)["IMAGENET1K_V1"]
+    published = models.get_model_weights(base)
+    published = published["IMAGENET1K_V1"] if "IMAGENET1K_V1" in published.__members__ else published.DEFAULT
     options = AUXILIARIES if base in WITH_AUXILIARIES else {}
     if name.endswith(RANDOM):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             network = models.get_model(base, weights=None, **options)
     else:
-        state = _read(Path(weights) if weights else _find(base, published.url))
+        path = Path(weights) if weights else _find(base, published)
         network = models.get_model(base, weights=None, **options)
-        network.load_state_dict(state)
+        _fill(network, path, base)
     usual = published.transforms()
     network.preprocess = Preprocess(
         usual.resize_size[0], usual.crop_size[0], tuple(usual.mean), tuple(usual.std), usual.interpolation.value
@@ -113,23 +119,32 @@ def _torchvision(name: str, weights: str | Path | None, seed: int) -> nn.Module:
     return network
 
 
-def _find(name: str, url: str) -> Path:
+def _find(name: str, published: Enum) -> Path:
     """Find ImageNet weights on this disk, or say how to get them."""
     ours = Path(os.environ.get("XAILAB_DATA", "data")) / "weights" / f"{name}.safetensors"
-    theirs = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    theirs = Path(torch.hub.get_dir()) / "checkpoints" / published.url.rsplit("/", 1)[-1]
     for path in (ours, theirs):
         if path.is_file():
             return path
     raise FileNotFoundError(
         f"the ImageNet weights of {name} are not on this disk. With a network connection, get them once by\n"
-        f"    python -c \"import torchvision; torchvision.models.get_model('{name}', weights='IMAGENET1K_V1')\"\n"
+        f"    python -c \"import torchvision; torchvision.models.get_model('{name}', weights='{published.name}')\"\n"
         f"or put them at {ours}. For random weights, ask for {name + RANDOM!r}."
     )
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
+def _fill(network: nn.Module, path: Path, name: str) -> None:
+    """Read weights from a file into a network; nothing in the file is ever executed."""
     if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}")
-    if path.suffix == ".safetensors":
-        return read_safetensors(path.read_bytes())
-    return torch.load(path, map_location="cpu", weights_only=True)
+        raise FileNotFoundError(f"no weights at {path}: check the spelling and the folder you started in")
+    try:
+        if path.suffix == ".safetensors":
+            state = read_safetensors(path.read_bytes())
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict(state)
+    except Exception as error:  # whatever a foreign file brings about
+        reason = str(error).splitlines()[0] if isinstance(error, RuntimeError) else "it cannot be read"
+        raise ValueError(
+            f"{path} holds no weights of {name} ({reason}): get it again, from a source you trust"
+        ) from None
