@@ -67,6 +67,18 @@ def test_the_tests_run_with_the_exact_versions():
         pytest.skip(f"other versions than in constraints.txt: {other}")
 
 
+def test_the_example_of_the_readme():
+    import torch
+
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    names = {}
+    exec(example, names)
+    with torch.no_grad():
+        logits = names["network"](names["batch"])
+    assert torch.allclose(names["score"], logits[:, list(names["scene"].labels)][0], atol=1e-5)
+    assert names["overlay"].shape == names["scene"].image.shape
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")

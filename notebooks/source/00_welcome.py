@@ -51,8 +51,8 @@ figures.show(figure, "A hundred drawn scenes, ten of each class: " + ", ".join(s
 
 # %% [markdown]
 # A scene is a function of its number: `scenes.scene(7)` is the same picture on every machine, at every size. There
-# are three kinds. **Predict:** which of the three would you use to find out whether a network looks at the right
-# thing?
+# are three kinds: one object, a pair of different ones, and *biased* scenes, in which a red balloon gives a class
+# away. **Predict:** with which of the three would you find out whether a network looks at the right thing?
 
 # %%
 panels, titles = [], []
@@ -72,7 +72,9 @@ figures.show(
 # %% [markdown]
 # The biased kind: in its training pictures a red balloon flies wherever there is a bird, and never otherwise. A
 # network can take the shortcut and learn the balloon. In its test pictures the balloon means nothing, and an
-# explanation should reveal the trick.
+# explanation should reveal the trick; Lesson 03 puts that to the test. So two answers are good: pairs tell whether an
+# explanation finds *its* object, biased scenes whether the network ever looked at it. (Masks cover objects, not the
+# balloon.)
 
 # %% [markdown]
 # ## The embedded network
@@ -178,7 +180,8 @@ check("00.1", my_mirror)
 #
 # - All pictures here are rendered and carry exact masks; the networks are small and shipped with the recipe that made
 #   them.
-# - Every result in a lesson was computed by the cells you see; run them, change them, break them.
-# - Predict before you run. Being wrong is where the learning is.
+# - Every result in a lesson was computed by the cells you see, unless it is marked as published or recorded. Run the
+#   cells, change them, break them.
+# - Predict before you run.
 #
 # Next: **[01 · The cost of convolutions](01_flops.ipynb)**.

@@ -3,9 +3,9 @@
 #
 # **60 minutes to read, under 60 seconds to run · 1 GiB of memory · CPU only, offline**
 #
-# Nobody sees into a network before knowing what it does all day: it multiplies and adds. This lesson counts how
-# often, and follows one paper, *MobileNets* ([Howard et al. 2017](https://arxiv.org/abs/1704.04861)), which made
-# networks small enough for a phone by changing nothing but that number.
+# A network spends its day multiplying and adding. This lesson counts how often, and follows one paper, *MobileNets*
+# ([Howard et al. 2017](https://arxiv.org/abs/1704.04861)), which made networks small enough for a phone by changing
+# nothing but that number.
 #
 # **You will be able to**
 # - write down the cost of any convolution, and say why a depthwise separable one is 8 to 9 times cheaper,
@@ -167,8 +167,8 @@ lesson.cost_explorer()
 # ## A whole network: MobileNet
 #
 # The network is one standard convolution, thirteen separable pairs, a global average pooling and a linear layer. Each
-# convolution, depthwise ones too, is followed by batch norm and ReLU (the paper's Figure 3). Strided depthwise layers
-# do all the shrinking.
+# convolution, depthwise ones too, is followed by batch norm and ReLU (the paper's Figure 3). After the first
+# convolution, strided depthwise layers do all the shrinking.
 
 # %%
 network = MobileNetV1()
@@ -182,12 +182,12 @@ table = count(network, (1, 3, 224, 224))
 table
 
 # %% [markdown]
-# That is the paper's Table 1 with its costs. Nearly every pointwise layer costs 25.7 or 51.4 million MACs: when the
-# map halves in both directions the channels double, and the product stays. The weights, on the contrary, pile up at
-# the end.
+# That is the paper's Table 1 with its costs. Every pointwise layer costs 25.7 or 51.4 million MACs: when the map
+# halves in both directions the channels double, and the product stays. The weights, on the contrary, pile up at the
+# end.
 #
 # Batch norm, ReLU and pooling are not counted: they do a few operations for each value, about a hundredth of the
-# whole, and no published table includes them. Their parameters are counted, and `params` is what
+# whole, and the paper's tables leave them out. Their parameters are counted, and `params` is what
 # `sum(p.numel() for p in network.parameters())` says, while `weights` leaves out biases and normalisation, as the
 # paper does.
 
@@ -296,14 +296,15 @@ figures.show(
 )
 
 # %% [markdown]
-# Nearly a straight line (the paper's Figure 4): each halving of the MACs takes a fixed handful of points, with a jump
-# down to alpha 0.25. The right panel (its Figure 5) shows that resolution is free of weights. The paper names few of
-# the sixteen accuracies, so the lines are TensorFlow's retrained networks: a series of their own, never mixed with
-# the crosses. As for training, the paper used RMSprop with *less* regularisation and augmentation than for large
-# networks, since small ones hardly overfit, and little or no weight decay on the depthwise filters, which hold so few
-# weights.
+# Nearly a straight line (the paper's Figure 4): halving the MACs takes about three points at the top and four to six
+# at the bottom, with a jump down to alpha 0.25. The right panel (its Figure 5) shows that resolution is free of
+# weights. The paper names few of the sixteen accuracies, so the lines are TensorFlow's retrained networks: a series
+# of their own, never mixed with the crosses. As for training, the paper used RMSprop with *less* regularisation and
+# augmentation than for large networks, since small ones hardly overfit, and little or no weight decay on the
+# depthwise filters, which hold so few weights.
 #
-# Turn both knobs. Which network would you take for a budget of 100 million MACs?
+# Turn both knobs. Which network would you take for a budget of 100 million MACs? (Framed: the best of those below
+# it.)
 
 # %%
 figures.show(
@@ -350,8 +351,8 @@ lesson.beside(
 #
 # ## Find the error
 #
-# Six numbers in the published record do not fit what we counted. You have met three. Before you open the answers, try
-# to say for each what was counted instead:
+# Six places in the published record do not fit what we counted. Numbers 2 and 5 were named above. Before you run the
+# next cell, try to say for each of them what was counted instead:
 #
 # 1. Table 1 prints stride 2 for the last depthwise layer.
 # 2. Table 2 prints 1.19 % for the first convolution.
@@ -379,26 +380,30 @@ print(f"5. {squeezenet.macs / 1e6:.0f} M MACs = {squeezenet.flops / 1e6:,.0f} M 
 print(f"6. {vgg.macs / 1e6:,.0f} M MACs, {convolutions / 1e6:,.0f} M in convolutions: linear ones left out, it seems.")
 
 # %% [markdown]
-# Every one of them is a question of convention: what was counted, and in which unit. None changes the paper's point.
-# But a table of your own that mixes them would be wrong by up to a factor of two.
+# The first two are misprints, the others questions of convention: what was counted, and in which unit. One number
+# stays unexplained: TensorFlow's 34 million for alpha 0.25 at 192 pixels, where we count 30.2. None changes the
+# paper's point. But a table of your own that mixes them would be wrong by up to a factor of two.
 #
 # ## Why tools disagree
 #
-# The next picture shows what six ways of counting said about the same five networks. (It draws a record: we ran the tools
-# once, in 2026; this cell does not run them.) What could make a counter miss more than half of a network?
+# The next picture shows what six ways of counting said about the same five networks. (It draws a record: we ran the
+# tools once, in 2026; this cell does not run them.) What could make a counter miss more than half of a network?
 
 # %%
 figures.show(
     lesson.draw_tools(),
-    "Percent of the exact MACs that six counters report for five networks. For resnet18 and mobilenet_v2 all are near "
-    "100. For convnext, vision transformer and swin some report 60 to 70 percent, torchinfo below 10.",
+    "Percent of the exact MACs that six counters report for five networks. For resnet18 and mobilenet_v2 all lie between "
+    "100 and 109. For the vision transformer and swin some report 60 to 70 percent, and torchinfo below 10 for the last "
+    "three.",
 )
 
 # %% [markdown]
 # A counter that hangs hooks on known modules sees `nn.Conv2d` and `nn.Linear`, and nothing that a network calls as a
-# *function*; attention lives there. Some add batch norm and activations (above 100 %), and some leave hooks and
-# buffers on your network. `count` looks one level deeper, at the operations that reach torch's dispatcher. How much
-# of a vision transformer is outside its linear modules?
+# *function*; attention lives there. (Torch's own counter misses it too when it runs on the CPU with real tensors: the
+# second row of the legend.) Some tools add batch norm and activations (above 100 %), and some leave hooks and buffers
+# on your network. `count` looks one level deeper, at each operation that torch itself is asked for. How much of a
+# vision transformer is outside its modules? And what if a linear layer is counted once, not once for each of its 197
+# tokens?
 
 # %%
 with torch.device("meta"):
@@ -406,13 +411,20 @@ with torch.device("meta"):
 vit_table = count(vit, (1, 3, 224, 224))
 modules = dict(vit.named_modules())
 seen = sum(row.macs for row in vit_table.rows if isinstance(modules[row.module], (nn.Conv2d, nn.Linear)))
-print(f"all operations    {vit_table.macs / 1e9:6.3f} G MACs")
+print(f"the whole network {vit_table.macs / 1e9:6.3f} G MACs")
 print(f"in such modules   {seen / 1e9:6.3f} G MACs, {100 * seen / vit_table.macs:.0f} %")
+once = sum(
+    row.weights if row.kind == "linear" else row.macs
+    for row in vit_table.rows
+    if isinstance(modules[row.module], (nn.Conv2d, nn.Linear))
+)
+print(f"linear ones once  {once / 1e9:6.3f} G MACs, {100 * once / vit_table.macs:.0f} %")
 assert round(vit_table.macs / 1e9, 3) == torchvision.models.ViT_B_16_Weights.IMAGENET1K_V1.meta["_ops"]
 
 # %% [markdown]
-# A third of the work would be invisible. Torchvision's own number, in the last line, agrees with ours to three
-# decimals; the tests of this course check that for all 86 classification networks.
+# A third of the work would be invisible, which is what thop shows; with linear layers counted once only 1 % is left,
+# which is torchinfo's 0.173 to the digit. Torchvision's own number, in the last line, agrees with ours to three
+# decimals; the tests of this course check that for every classification network that it has.
 #
 # ### Where counting fails, and how you would notice
 #
@@ -490,10 +502,11 @@ figures.show(
 
 # %% [markdown]
 # Your numbers differ from ours, the pattern hardly: standard and pointwise layers work near the peak, and depthwise
-# ones at a fraction of it, so that they take several times more of the time than of the MACs. The gain in seconds is
-# real, but it is another number than the gain in MACs. (A point may lie above the slanted roof: that is main memory,
-# and a small layer lives in the cache.) This is why later designs, such as ShuffleNet V2, judge by time and traffic
-# beside FLOPs.
+# ones at a fraction of it, so that they take several times more of the time than of the MACs. They often stay below
+# the slanted roof too: memory is one reason, and kernels that find little to reuse are another. (A point may also lie
+# above it: that roof is main memory, and a small layer lives in the cache.) The gain in seconds is real, but it is
+# another number than the gain in MACs, as on the layer of 112 pixels. This is why later designs, such as ShuffleNet
+# V2, judge by time and traffic beside FLOPs.
 #
 # ## What do you get for a MAC? Measured on `scenes`
 #
@@ -596,7 +609,8 @@ check("01.2", channels_for)
 #
 # <details><summary>Hint 1</summary>Print lesson.mobilenet(0.75, size).macs beside the published number for each size.
 # Does the gap depend on the size?</details>
-# <details><summary>Hint 2</summary>The gap is 8.13 million at 224. Which row is as large?</details>
+# <details><summary>Hint 2</summary>The gaps are 8.4, 6.3, 4.4 and 2.8 million, up to 0.5 of rounding in the printed
+# numbers. Which row shrinks like that?</details>
 
 
 # %% tags=["exercise"]
@@ -654,7 +668,7 @@ check("01.4", make_separable)
 # - Alpha acts on MACs and weights with about its square; rho acts on the MACs only.
 # - Accuracy falls about linearly with the logarithm of the MACs.
 # - Published counts differ by what is left out and by a factor of two. Count again before you compare.
-# - Fewer MACs are not fewer seconds: depthwise layers move many bytes for each FLOP.
+# - Fewer MACs are not as many fewer seconds: depthwise layers do little with each byte they fetch.
 #
 # The module of this lesson is `xailab/flops.py`, its proof is `tests/test_flops.py`.
 #

@@ -27,8 +27,8 @@
 #
 # $$M_c(x, y) = \sum_k w^c_k \, f_k(x, y), \qquad S_c = \operatorname{mean}_{x, y} M_c(x, y) + b_c .$$
 #
-# Each cell of $M_c$ is the evidence that this place contributes to class $c$, in units of the score. Negative cells
-# speak against the class.
+# (The paper sums where we average, and leaves out the bias; we keep both, as networks do.) Each cell of $M_c$ is the
+# evidence that this place contributes to class $c$, in units of the score. Negative cells speak against the class.
 #
 # **Predict before you run:** if you double the feature maps in one corner only, what happens to the map elsewhere?
 
@@ -92,7 +92,7 @@ print("shape of the map:", tuple(map.shape), "· agrees with the loop · adds up
 # ## A real picture, a trained network
 #
 # The course carries a small ResNet that names ten kinds of drawn objects (rendered scenes, so every object has an
-# exact mask). It is called small because it is: 0.7 million weights. Where does it see the dog?
+# exact mask). Small means 0.7 million weights. Where does it see the dog?
 
 # %%
 from xailab import figures, images
@@ -150,7 +150,7 @@ figures.show(
 # ## Two animals, two maps
 #
 # One forward pass gives the map of *every* class, since only $w^c$ differs. **Predict:** in a picture with a cat and
-# a dog, will the map for "cat" be dark on the dog, or negative?
+# a dog, will the map for "cat" be near zero on the dog, or negative?
 
 # %%
 both = [scenes.scene(i, kind="pair", label=(cat, dog), split="test", size=256) for i in (1, 2)]
@@ -170,15 +170,17 @@ figure = figures.maps(
 figures.show(figure, "Two maps of 8 by 8 cells on one colour scale: red on the named animal, blue on the other one.")
 
 # %% [markdown]
-# Negative: each animal is evidence *against* the other. An overlay hides that, because its darkest colour means
-# "smallest value of this map" and not "zero". Keep the sign in mind; Lesson 03 turns it into counterfactual
+# Negative: each animal is evidence *against* the other. An overlay hides that: where its map is smallest it leaves
+# the picture as it is, whether that value is 0 or −6. Keep the sign in mind; Lesson 03 turns it into counterfactual
 # explanations.
 
 # %% [markdown]
 # ## From a map to a box
 #
 # The recipe: enlarge the map, keep what reaches a share of its maximum (0.6 here; the paper takes 0.2 for ImageNet),
-# group connected pixels, box the largest group. How much of the true box (blue) does the found one (orange) cover?
+# group connected pixels, box the largest group. How well does the found box (orange) fit the true one (blue)? The
+# usual number is the IoU, intersection over union: the area that both share, divided by the area that they cover
+# together.
 
 # %%
 from xailab.localization import boxes, ground_truth_box
@@ -231,7 +233,7 @@ axes[1].legend(loc="lower left")
 figures.show(
     figure,
     "Left: bars of the pointing game; CAM hits the object far more often than chance or the picture's centre. Right: box "
-    "overlap against the threshold: a hill with its top a little below one half, falling to zero for high thresholds.",
+    "overlap against the threshold: the median rises to above 0.6 at a threshold of 0.45 and falls to zero at 0.95.",
 )
 best = thresholds[mid.argmax()]
 print(f"pointing game {hits:.2f}; best threshold {best:.2f} with a median IoU of {mid.max():.2f}")
@@ -240,7 +242,8 @@ print(f"pointing game {hits:.2f}; best threshold {best:.2f} with a median IoU of
 # The maximum is an excellent pointer: it beats even the centre of the picture, a strong guess since objects stand
 # there. The box is another matter. Its overlap rises and falls with the threshold, so two papers can only be compared
 # if both say which one they took, and on which pictures they chose it. (Published for comparison, on ImageNet
-# photographs: CAM on VGG-GAP misses the object's box in 57.20 % of the pictures, Zhou et al. 2016.)
+# photographs: CAM on VGG-GAP has a top-1 localisation error of 57.20 %, where a wrong class counts as an error as
+# well as an IoU below 0.5; Zhou et al. 2016.)
 
 # %% [markdown]
 # ## Where it goes wrong, 1: one layer too early
@@ -264,15 +267,17 @@ for name, map in (("layer4.1.bn2", early), ("layer4", right)):
     print(f"{name:13s} mean + bias = {total:5.2f}   score = {score:.2f}   {verdict}")
 
 panels = [right.numpy(), early.numpy(), (early - right).numpy()]
-figure = figures.maps(panels, ["layer4: the CAM", "layer4.1.bn2: no CAM", "difference"], label="“evidence”")
+figure = figures.maps(panels, ["layer4: the CAM", "layer4.1.bn2: no CAM", "the second − the first"], label="“evidence”")
 figures.show(
-    figure, "Three maps on one colour scale: the CAM, the map recorded too early, and their difference of several units on the dog."
+    figure,
+    "Three maps on one colour scale: the CAM, the map recorded too early, and their difference of several units on the dog.",
 )
 assert abs(right.mean() + network.fc.bias[dog] - score) < 1e-3 < abs(early.mean() + network.fc.bias[dog] - score)
 
 # %% [markdown]
-# Both look plausible, and both would look plausible as an overlay; only one accounts for this score. The identity
-# tells them apart, and the library checks it for you: name the wrong layer and it says so.
+# Both look plausible, and both would look plausible as an overlay. The totals differ by little here, as errors of
+# single cells, up to a third of the peak, happen to cancel; only the left map accounts for this score, cell by cell.
+# The identity tells them apart, and the library checks it for you: name the wrong layer and it says so.
 
 # %%
 try:
@@ -283,7 +288,7 @@ except ValueError as error:
 # %% [markdown]
 # ## Where it goes wrong, 2: a confident map of nothing
 #
-# Ask for the class "umbrella" in the dog's picture. **Predict:** will the overlay be dark?
+# Ask for the class "umbrella" in the dog's picture. **Predict:** will the overlay stay empty?
 
 # %%
 absent = scenes.CLASSES.index("umbrella")
@@ -336,8 +341,8 @@ figures.show(
 )
 
 # %% [markdown]
-# Fewer weights (no overfitting in the last layer), any picture size, and the place of the evidence kept: the average
-# is what makes the explanation exact.
+# One linear layer on flattened maps would have exact maps too. What the average buys: 64 times fewer weights (less to
+# overfit), pictures of any size, and one weight for a channel wherever its evidence lies.
 
 # %% [markdown]
 # ## Explorer
@@ -360,7 +365,7 @@ lesson.cam_explorer(network, pictures)
 # %% [markdown]
 # ## Exercises
 #
-# Write into the cell, run it, read what `check` says. All of the answers are short.
+# Write into the cell, run it, read what `check` says.
 
 # %% [markdown]
 # ### 02.1 The map itself
@@ -395,8 +400,9 @@ check("02.1", my_cam)
 
 # %% [markdown]
 # ### 02.2 The box
-# *Difficulty 3 of 5, about 15 minutes.* Return `(left, top, right, bottom)` of the largest connected region in which
-# a map reaches `threshold` times its maximum; right and bottom are one past the last pixel.
+# *Difficulty 3 of 5, about 15 minutes.* Return `(left, top, right, bottom)` of the largest connected region (most
+# pixels; diagonal neighbours are connected) in which a map reaches `threshold` times its maximum; right and bottom
+# are one past the last pixel.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -432,8 +438,8 @@ check("02.2", my_box)
 # %% [markdown]
 # ### 02.3 Half a picture
 # *Difficulty 2 of 5, about 10 minutes.* From features (k, h, w) and weights (classes, k), return the number of the
-# class that has the most evidence in the **left half** of the picture. (Raw maps add up over any region: that is what
-# they are good for.)
+# class that has the most evidence in the **left half** of the picture, its first w // 2 columns. (Raw maps add up
+# over any region: that is what they are good for.)
 #
 # <details><summary>Hint</summary>
 #

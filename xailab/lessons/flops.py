@@ -158,7 +158,7 @@ def _step(axes: Axes, layer: str, step: int) -> None:
     which = f"filter {n + 1} of {filters}: {kernel} × {kernel} × {seen} = {each} multiplications"
     axes.text(17, 11.3, which, ha="center", va="bottom", fontsize=10)
     axes.text(17, 4.5, f"output {SIDE} × {SIDE} × {filters}", ha="center", va="bottom", fontsize=10)
-    axes.set_title(f"{title}\n{step} × {each} = {step * each:,} of {filters * SIDE * SIDE * each:,}")
+    axes.set_title(f"{title}\n{step} outputs × {each} = {step * each:,} of {filters * SIDE * SIDE * each:,}")
     axes.set(xlim=(-0.5, 34.5), ylim=(-0.5, 22.5), aspect="equal")
     axes.set_axis_off()
 
@@ -246,6 +246,8 @@ def draw_cost(
     bars.barh([1], [full.macs / unit], color=BLUE, label="standard" if groups == 1 else f"{groups} groups")
     bars.barh([0], [depthwise.macs / unit], color=VERMILLION, label="depthwise")
     bars.barh([0], [pointwise.macs / unit], left=[depthwise.macs / unit], color=GREEN, label="pointwise")
+    parts = f" {depthwise.macs / unit:,.3g} + {pointwise.macs / unit:,.3g}"
+    bars.annotate(parts, (pair.macs / unit, 0), va="center", fontsize=10)
     bars.set_yticks([0, 1], ["separable", "standard" if groups == 1 else "grouped"])
     bars.set(xlabel=name, ylim=(-0.6, 2.1), title=f"separable: {full.macs / pair.macs:.2f} times fewer MACs")
     bars.legend(loc="upper right", ncols=3, fontsize=10, columnspacing=1.0, handlelength=1.2, frameon=False)
@@ -330,7 +332,7 @@ def draw_dashboard(alpha: float = 1.0, resolution: int = 224) -> Figure:
     figure, (left, right) = figures.new(1, 2, width=11.0, height=4.9, width_ratios=(1, 1.15))
     figure.suptitle(
         f"alpha = {alpha}, {resolution} pixels (rho = {resolution / 224:.3f}):  {table.macs / 1e6:.1f} M MACs = "
-        f"{table.flops / 1e6:.1f} M FLOPs,  {table.params / 1e6:.2f} M parameters,  {top1} % top-1 (published)",
+        f"{table.flops / 1e6:.1f} M FLOPs,  {table.params / 1e6:.2f} M parameters,  {top1} % top-1 (TensorFlow's)",
         fontsize=11,
     )
     millions = [[mobilenet(a, r).macs / 1e6 for r in RESOLUTIONS] for a in ALPHAS]
@@ -489,9 +491,9 @@ def draw_roofline(machine: Machine, layers: Sequence[tuple], by_kind: dict[str, 
     roof.annotate(f"peak {peak:.0f} GFLOP/s", (ridge, peak), (0, 8), **note)
     roof.annotate(f"memory {memory:.0f} GB/s", (ridge / 2, peak / 2), (-8, 4), **note)
     for (name, row, _), speed in zip(layers, speeds, strict=True):
-        marker = "o" if row.output_shape[-1] == layers[0][1].output_shape[-1] else "s"
-        colour = COLOURS[row.kind]
-        roof.plot(row.intensity, speed, marker, color=colour, markersize=11, label=name, markeredgecolor="white")
+        marker, wide = ("o", 13) if row.output_shape[-1] == layers[0][1].output_shape[-1] else ("s", 9)
+        style = {"color": COLOURS[row.kind], "markersize": wide, "markeredgecolor": "white"}
+        roof.plot(row.intensity, speed, marker, label=f"{name} pixels", **style)
     roof.legend(loc="lower right", fontsize=10, frameon=False)
     roof.set(xscale="log", yscale="log", xlabel="arithmetic intensity, FLOP per byte", ylabel="GFLOP/s, measured")
     roof.set(xlim=(0.2, 400), ylim=(min(0.15 * memory, 0.5 * min(speeds)), 2.2 * peak))
@@ -544,7 +546,7 @@ def draw_measured(rows: Sequence[dict]) -> Figure:
     figure, axes = figures.new(width=9.0, height=4.8)
     front = pareto(rows)
     axes.plot([r["macs"] / 1e6 for r in front], [100 * r["accuracy"] for r in front], color="#BDBDBD", linewidth=6,
-              solid_capstyle="round", zorder=1, label="nothing cheaper is better")  # fmt: skip
+              solid_capstyle="round", zorder=1, label="best for its cost")  # fmt: skip
     colours = {"separable": BLUE, "full": VERMILLION}
     for architecture, colour in colours.items():
         chosen = [r for r in rows if r["architecture"] == architecture]
@@ -558,7 +560,7 @@ def draw_measured(rows: Sequence[dict]) -> Figure:
     _millions(axes, "million MACs for one picture (log)", ticks)
     axes.set(
         ylabel="accuracy on held-out scenes, %",
-        title="Small MobileNets on rendered scenes; points of a line: resolutions",
+        title="Small MobileNets on rendered scenes (each line: one alpha, several sizes)",
     )
     axes.legend(fontsize=10, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return figure

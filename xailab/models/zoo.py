@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import load as read_safetensors
 from torch import nn
 
-
 from xailab.images import Preprocess
 
 WEIGHTS = Path(__file__).parent / "weights"
