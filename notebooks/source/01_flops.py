@@ -511,7 +511,8 @@ figures.show(
 # ## What do you get for a MAC? Measured on `scenes`
 #
 # Published accuracies are one thing; here are small MobileNets trained on the course's own rendered pictures, each
-# from nothing, by one recipe. Would you expect the line of separable networks to lie above or below the full ones?
+# from nothing, by one recipe. In the paper, separable convolutions save a factor of 8.6 and cost one point of
+# accuracy. What would you expect of thin networks, and of 5,000 small pictures?
 
 # %%
 data = lesson.measured_mobilenets()
@@ -519,29 +520,29 @@ rows = data["rows"]
 print("made by:", data["command"])
 figures.show(
     lesson.draw_measured(rows),
-    "Accuracy on held-out scenes against million MACs on a log axis, for separable and full MobileNets of several "
-    "widths and resolutions; a grey band marks the networks that no cheaper one beats.",
+    "Accuracy on held-out scenes against million MACs on a log axis. Separable networks climb from 76 percent at 0.8 "
+    "million to 98 percent at 12 million; full ones go from 99 percent at 6 million to nearly 100 at 25 million.",
 )
 
 # %% [markdown]
-# Read the grey band from left to right: these are the networks worth having, since nothing cheaper is better. Each
-# network was trained once, so differences of one or two points mean nothing. How many times cheaper is the separable
-# network that comes within two points of each full one?
+# The grey band joins the networks that are best for their cost. Each was trained once, so differences of one or two
+# points mean nothing. What does the same network pay for its separable layers, at the same alpha and size?
 
 # %%
-for row in (row for row in rows if row["architecture"] == "full"):
-    rivals = [r for r in rows if r["architecture"] == "separable" and r["accuracy"] >= row["accuracy"] - 0.02]
-    name = f"full, alpha {row['alpha']:g} at {row['resolution']}"
-    if rivals:
-        best = min(rivals, key=lambda r: r["macs"])
-        fewer = row["macs"] / best["macs"]
-        print(f"{name}: separable, alpha {best['alpha']:g} at {best['resolution']}, has {fewer:.1f} times fewer MACs")
-    else:
-        print(f"{name}: no separable network here comes within two points")
+for full in (row for row in rows if row["architecture"] == "full"):
+    same = ("alpha", "resolution")
+    pair = next(r for r in rows if r["architecture"] == "separable" and all(r[k] == full[k] for k in same))
+    print(
+        f"alpha {full['alpha']} at {full['resolution']} pixels: {full['macs'] / pair['macs']:.1f} times fewer MACs, "
+        f"{100 * full['accuracy']:.1f} % -> {100 * pair['accuracy']:.1f} %"
+    )
 
 # %% [markdown]
-# A factor near or below 9 is what the formula allows for one layer. Where it is larger, the separable network won by
-# another alpha or resolution as well: the knobs, too, are part of the design.
+# The saving is the formula's, the price is not the paper's: 4 points at 64 pixels, 23 at 32. These networks are thin (8
+# channels at the start), and each of their depthwise filters has 9 weights. Now the band: below 4 million MACs only
+# separable networks are small enough, and 64 pixels through a thin one beat 32 pixels through one twice as wide, at
+# about the same cost, by ten points. Above, the full network at 32 pixels is the better buy. Where to save, on kernels,
+# channels or pixels, is a question to your own data.
 #
 # ## Exercises
 #
