@@ -111,6 +111,15 @@ def test_the_same_source_gives_the_same_file(built):
     assert len({cell.id for cell in read(built / "01_demo.ipynb").cells}) == 8
 
 
+@pytest.mark.parametrize("budget", ["SECONDS", "GIB"])
+def test_a_lesson_over_its_budget_is_built_and_reported(course, monkeypatch, capsys, budget):
+    monkeypatch.setattr(builder, budget, 0)
+    (course / "source/01_demo.py").write_text("# %%\nprint('one')\n")
+    assert builder.main([], course) == 1
+    assert "is more than" in capsys.readouterr().out
+    assert read(course / "01_demo.ipynb").cells[0].outputs[0].text == "one\n"
+
+
 def test_solutions_keep_text_only(built):
     outputs = read(built / "01_demo.ipynb").cells[6].outputs
     assert [set(output.data) for output in outputs] == [{"image/png", "text/plain"}, {"image/jpeg", "text/plain"}]

@@ -46,6 +46,10 @@ class Failed(Exception):
     """A lesson could not be built; the message says which cell and why."""
 
 
+class OverBudget(Exception):
+    """A lesson was built and takes too long or too much memory for a reader's laptop."""
+
+
 class ThisPython(AsyncKernelManager):
     """Starts kernels of the Python that runs this file, whatever kernels are installed on the machine."""
 
@@ -164,7 +168,12 @@ def lessons(notebooks: Path) -> list[tuple[Path, Path, bool]]:
 
 
 def make(source: Path, target: Path, solved: bool) -> str:
-    """Build, execute and save one notebook; return a line on what it took. The old file stays if it fails."""
+    """Build, execute and save one notebook; return a line on what it took.
+
+    Raises:
+        Failed: a cell failed, or the file is too large; the old file stays.
+        OverBudget: the new file is saved, and took too long or too much memory.
+    """
     begin = time.perf_counter()
     notebook = build(source, solved=solved)
     target.parent.mkdir(exist_ok=True)
@@ -177,10 +186,10 @@ def make(source: Path, target: Path, solved: bool) -> str:
         raise Failed(f"the notebook would take {size:.1f} MB, more than {MEGABYTES}: draw fewer or smaller pictures")
     os.replace(new, target)
     seconds = time.perf_counter() - begin
-    over = [text for text, is_over in [("time", seconds > SECONDS), ("memory", memory > GIB)] if is_over]
-    return (
-        f"{seconds:5.1f} s  {memory:4.2f} GiB  {size:4.2f} MB{'  OVER ITS BUDGET OF ' if over else ''}{', '.join(over)}"
-    )
+    used = f"{seconds:5.1f} s  {memory:4.2f} GiB  {size:4.2f} MB"
+    if seconds > SECONDS or memory > GIB:
+        raise OverBudget(f"{used}  is more than {SECONDS} s or {GIB} GiB: do less, or on smaller data")
+    return used
 
 
 def main(arguments: list[str] | None = None, notebooks: Path = NOTEBOOKS) -> int:
@@ -204,6 +213,9 @@ def main(arguments: list[str] | None = None, notebooks: Path = NOTEBOOKS) -> int
         print(f"{name:34}", end="", flush=True)
         try:
             print(make(source, target, solved), flush=True)
+        except OverBudget as error:
+            failed = True
+            print(error, flush=True)
         except Failed as error:
             failed = True
             print(f"FAILED; the old notebook stays as it was\n{error}\n", flush=True)

@@ -158,7 +158,7 @@ def _step(axes: Axes, layer: str, step: int) -> None:
     which = f"filter {n + 1} of {filters}: {kernel} × {kernel} × {seen} = {each} multiplications"
     axes.text(17, 11.3, which, ha="center", va="bottom", fontsize=10)
     axes.text(17, 4.5, f"output {SIDE} × {SIDE} × {filters}", ha="center", va="bottom", fontsize=10)
-    axes.set_title(f"{title}\n{step} outputs × {each} = {step * each:,} of {filters * SIDE * SIDE * each:,}")
+    axes.set_title(f"{title}\noutput {step}: {step} × {each} = {step * each:,} of {filters * SIDE * SIDE * each:,}")
     axes.set(xlim=(-0.5, 34.5), ylim=(-0.5, 22.5), aspect="equal")
     axes.set_axis_off()
 
