@@ -106,12 +106,7 @@ def _(my_box) -> str:
     map[1:3, 4:9] = 1.0
     map[4:6, 0:2] = 0.65
     hints = {
-        (
-            1,
-            4,
-            3,
-            9,
-        ): "rows and columns are exchanged: left and right run along the width, top and bottom along the height.",
+        (1, 4, 3, 9): "rows and columns are exchanged: left and right run along the width, top and bottom the height.",
         (4, 1, 8, 2): "the last row and column are missing: right and bottom are one past the last bright pixel.",
         (0, 1, 9, 6): "this box spans both bright regions: keep the largest connected one (scipy.ndimage.label).",
         (0, 0, 10, 6): "that is the whole map: label 0 is the background, so the regions are numbered from 1.",
@@ -122,9 +117,7 @@ def _(my_box) -> str:
         usual = f"expected (left, top, right, bottom) = (4, 1, 9, 3) for this map, got {found}."
         raise Wrong(hints.get(found, usual))
     if box(torch.tensor([[0.0, 3.0, 5.0, 10.0]]), 0.6) != (3, 0, 4, 1):
-        raise Wrong(
-            "the threshold is a share of the map's maximum: in the row 0, 3, 5, 10 only the 10 reaches 0.6 of it."
-        )
+        raise Wrong("the threshold is a share of the maximum: in the row 0, 3, 5, 10 only the 10 reaches 0.6 of it.")
     map = torch.zeros(8, 10)
     map[0:2, 0:2] = 2.0
     map[4, 2:7] = 1.0
@@ -135,15 +128,12 @@ def _(my_box) -> str:
             0,
             2,
             2,
-        ): "that is the region of the maximum, or the first one: the largest has the most pixels. And a pixel that "
-        "just reaches the threshold counts (>=).",
+        ): "the largest region has the most pixels, not the highest value; and what reaches 0.5 counts (>=).",
         (2, 4, 7, 5): "diagonal neighbours are connected too: pass structure=np.ones((3, 3)) to label.",
     }
     found = box(map, 0.5)
     if found != (2, 4, 9, 6):
-        usual = (
-            f"with a small bright square and a longer, paler line, expected the line's box (2, 4, 9, 6), got {found}."
-        )
+        usual = f"a small bright square and a longer, paler line: expected the line's box (2, 4, 9, 6), got {found}."
         raise Wrong(hints.get(found, usual))
     return "the largest connected region, in the right order, ends exclusive."
 
@@ -168,7 +158,5 @@ def _(my_half) -> str:
     }
     same = [words for words, evidence in others.items() if int(evidence.argmax()) == answer]
     if same:
-        raise Wrong(
-            f"class {answer} has the most evidence, for example, {same[0]}. The left half is columns 0 to w // 2 - 1."
-        )
+        raise Wrong(f"class {answer} has the most evidence {same[0]}. The left half is columns 0 to w // 2 - 1.")
     raise Wrong(f"class {answer} is wrong: weight the features into maps first, then add up the left half of each.")
