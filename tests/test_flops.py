@@ -527,3 +527,13 @@ class TestTable:
                 return x @ torch.ones(2, 2)
 
         assert [row.module for row in count(Tries(), (1, 4)).rows][-2:] == ["right", ""]
+
+
+def test_columns_can_be_left_out():
+    table = count(nn.Conv2d(3, 8, 3), (1, 3, 8, 8)).table()
+    narrow = table.without("groups", "outputs")
+    assert [name for name in table.header if name not in ("groups", "outputs")] == list(narrow.header)
+    assert narrow.rows[0] == tuple(c for c, n in zip(table.rows[0], table.header, strict=True) if n in narrow.header)
+    assert len(narrow.total) == len(narrow.header) and "groups" not in str(narrow)
+    with pytest.raises(ValueError, match="no column colour"):
+        table.without("colour")

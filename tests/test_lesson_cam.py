@@ -24,7 +24,7 @@ def test_drawing_shows_the_boxes_of_the_threshold(network, pictures):
     strict, loose = (cam.draw_cam(network, pictures[0], 0, threshold=t) for t in (0.95, 0.2))
     widths = [max(patch.get_width() for patch in figure.axes[0].patches) for figure in (strict, loose)]
     assert widths[0] < widths[1]
-    assert "cat" in strict.axes[0].get_title() and "95%" in strict.axes[2].get_title()
+    assert "cat" in strict.axes[0].get_title() and "95 %" in strict.axes[2].get_title()
 
 
 def test_of_a_cropping_network_the_crop_is_drawn():

@@ -230,7 +230,7 @@ class TestMeasured:
 
 def test_beside():
     table = lesson.beside(("name", "M MACs", "published"), ("a", 1234.5678, 1235), ("b", 0.5, 1))
-    assert table.rows == (("a", "1,234.568", "1,235"), ("b", "0.5", "1"))
+    assert table.rows == (("a", "1,234.6", "1,235"), ("b", "0.5", "1"))
 
 
 # --------------------------------------------------------------------------------------------- the exercises

@@ -265,6 +265,18 @@ class Table:
     notes: tuple[str, ...] = ()
     text_columns: int = 1  # the first columns are words and align left
 
+    def without(self, *columns: str) -> "Table":
+        """The same table without these columns, for a narrow page."""
+        if unknown := set(columns) - set(self.header):
+            raise ValueError(f"no column {', '.join(sorted(unknown))}: there are {', '.join(self.header)}")
+        kept = [i for i, name in enumerate(self.header) if name not in columns]
+
+        def pick(cells: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(cells[i] for i in kept) if cells else ()
+
+        words = sum(i < self.text_columns for i in kept)
+        return Table(pick(self.header), tuple(map(pick, self.rows)), pick(self.total), self.notes, words)
+
     def _aligned(self, cells: tuple[str, ...]) -> list[tuple[str, bool]]:
         return [(cell, i < self.text_columns) for i, cell in enumerate(cells)]
 
@@ -371,7 +383,7 @@ class CostTable:
         blank = ("",) * (len(header) - 1)
         rest = self.params - self._params(self.rows)
         if rest:
-            lines.append(("(parameters of free operations)", *blank, "", "", f"{rest:,}", "", "", ""))
+            lines.append(("(not counted)", *blank, "", "", f"{rest:,}", "", "", ""))
         macs, flops, _, *traffic = self._numbers(self.rows)
         notes = tuple(
             f"not counted, cost unknown: {name} in {', '.join(dict.fromkeys(m or '(network)' for m in modules))}"

@@ -12,18 +12,18 @@
 #
 # **You need** Python, arrays, and a rough idea of what a convolution does.
 #
-# | Lesson | Question | Minutes | Module |
+# | Lesson | Question | Minutes (reading + exercises) | Module |
 # |---|---|---|---|
 # | 00 · Welcome | Is everything ready? | 15 | |
-# | [01 · The cost of convolutions](01_flops.ipynb) | Why is MobileNet so cheap, and why is cheap not always fast? | 60 | `xailab.flops` |
-# | [02 · Class activation maps](02_cam.ipynb) | Where in the picture is the evidence? | 45 | `xailab.cam` |
+# | [01 · What a convolution costs](01_flops.ipynb) | Why is MobileNet so cheap, and why is cheap not always fast? | 60 + 45 | `xailab.flops` |
+# | [02 · Class activation maps](02_cam.ipynb) | Where in the picture is the evidence? | 45 + 30 | `xailab.cam` |
 #
-# Grad-CAM, guided backpropagation, saliency, feature maps, ProtoPNet, PaDiM and Patch SVDD follow.
+# Grad-CAM, guided backpropagation, saliency, feature maps, ProtoPNet, PaDiM and Patch SVDD are in preparation.
 
 # %% [markdown]
 # ## Is this machine ready?
 #
-# Put the cursor into the cell and press **Shift + Enter**. A cross comes with a line on what to do.
+# Put the cursor into the cell and press **Shift + Enter**. If you see a cross, the line beside it says what to do.
 
 # %% tags=["exempt"]
 from xailab.lessons import welcome
@@ -72,15 +72,15 @@ figures.show(
 # %% [markdown]
 # The biased kind: in its training pictures a red balloon flies wherever there is a bird, and never otherwise. A
 # network can take the shortcut and learn the balloon. In its test pictures the balloon means nothing, and an
-# explanation should reveal the trick; Lesson 03 puts that to the test. So two answers are good: pairs tell whether an
-# explanation finds *its* object, biased scenes whether the network ever looked at it. (Masks cover objects, not the
-# balloon.)
+# explanation should reveal the trick; Lesson 03 (in preparation) will put that to the test. So two answers are good:
+# pairs tell whether an explanation finds *its* object, biased scenes whether the network ever looked at it. (Masks
+# cover objects, not the balloon.)
 
 # %% [markdown]
 # ## The embedded network
 #
-# What does the small ResNet say to a picture that it has never seen? (Small: 0.7 million weights, trained on rendered
-# scenes only. It knows nothing about photographs.)
+# What does the small ResNet say about a picture that it has never seen? (Small: 0.7 million weights, trained on
+# rendered scenes only. It knows nothing about photographs.)
 
 # %%
 import torch
@@ -143,7 +143,7 @@ welcome.scene_explorer()
 # ## How exercises work
 #
 # Each lesson ends with exercises. You write a small function; `check` runs it and says what it found. Hints are
-# folded.
+# folded; solutions are in the folder `solutions` beside this notebook.
 
 # %% [markdown]
 # ### 00.1 The mirror
@@ -184,4 +184,4 @@ check("00.1", my_mirror)
 #   cells, change them, break them.
 # - Predict before you run.
 #
-# Next: **[01 · The cost of convolutions](01_flops.ipynb)**.
+# Next: **[01 · What a convolution costs](01_flops.ipynb)**.

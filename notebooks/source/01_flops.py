@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 01 · What a convolution costs
 #
-# **60 minutes to read, under 60 seconds to run · 1 GiB of memory · CPU only, offline**
+# **About 60 minutes to read, 45 for the exercises · 1 GiB of memory · no GPU, no network needed**
 #
 # A network spends its day multiplying and adding. This lesson counts how often, and follows one paper, *MobileNets*
-# ([Howard et al. 2017](https://arxiv.org/abs/1704.04861)), which made networks small enough for a phone by changing
-# nothing but that number.
+# ([Howard et al. 2017](https://arxiv.org/abs/1704.04861)), which made networks small enough for a phone by attacking
+# exactly that number.
 #
 # **You will be able to**
 # - write down the cost of any convolution, and say why a depthwise separable one is 8 to 9 times cheaper,
@@ -147,8 +147,8 @@ figures.show(
 )
 
 # %% [markdown]
-# The term $1/D_K^2$ does not shrink with $N$, so the gain stays below $D_K^2 = 9$ and real layers get 8 to 9. Large
-# kernels gain far more; small layers, such as our example with $N = 7$, gain far less.
+# The term $1/D_K^2$ does not shrink with $N$, so the gain stays below $D_K^2 = 9$ (8.92 at 1024 channels), and real
+# layers get 8 to 9. Large kernels gain far more; small layers, such as our example with $N = 7$, gain far less.
 #
 # Now all of it at once. The static picture is a layer of MobileNet, $14 \times 14 \times 512$; below it is the
 # explorer. Try a $1 \times 1$ kernel, a single output channel, and groups. When is the "cheap" pair the dearer one?
@@ -164,6 +164,9 @@ figures.show(
 lesson.cost_explorer()
 
 # %% [markdown]
+# The pair is dearer when $1/N + 1/D_K^2 > 1$: with a $1 \times 1$ kernel, or with a single output channel. Groups
+# make the standard layer cheaper as well, so that it can come out below the pair.
+#
 # ## A whole network: MobileNet
 #
 # The network is one standard convolution, thirteen separable pairs, a global average pooling and a linear layer. Each
@@ -179,7 +182,7 @@ print(network.block1)
 
 # %%
 table = count(network, (1, 3, 224, 224))
-table
+table.table().without("groups", "outputs")
 
 # %% [markdown]
 # That is the paper's Table 1 with its costs. Every pointwise layer costs 25.7 or 51.4 million MACs: when the map
@@ -268,8 +271,8 @@ lesson.beside(
 )
 
 # %% [markdown]
-# One point of accuracy buys 8.6 times fewer MACs. And at equal cost the thin network wins by three points: depth is
-# worth more than width here.
+# For one point of accuracy you get a network with 8.6 times fewer MACs. And at equal cost the thin network wins by
+# three points: depth is worth more than width here.
 #
 # ### Tables 6 and 7: the two multipliers alone
 
@@ -284,9 +287,9 @@ lesson.beside(
 )
 
 # %% [markdown]
-# All agree to a million MACs (the paper rounds 290.675 down and 568.740 up). Accuracy falls gently until alpha 0.25,
-# then by 13 points. Crossing four widths with four resolutions gives sixteen networks. If you plot their accuracy
-# against the *logarithm* of their cost, what will the curve look like?
+# All agree to a million MACs (the paper rounds 290.7 down and 568.7 up). Accuracy falls gently until alpha 0.25, then
+# by 13 points. Crossing four widths with four resolutions gives sixteen networks. If you plot their accuracy against
+# the *logarithm* of their cost, what will the curve look like?
 
 # %%
 figures.show(
@@ -345,8 +348,8 @@ lesson.beside(
 
 # %% [markdown]
 # MobileNet stands near VGG 16 with 27 times fewer MACs and 33 times fewer parameters, above GoogLeNet with 2.6 times
-# fewer MACs, and its half-width version beats AlexNet with a ninth. SqueezeNet's 1700 is the odd one out: twice what
-# we count. (The rest of the paper puts MobileNets to work: object detection, fine-grained classes, faces,
+# fewer MACs, and at half width and 160 pixels it beats AlexNet with a ninth. SqueezeNet's 1700 is the odd one out:
+# twice what we count. (The rest of the paper puts MobileNets to work: object detection, fine-grained classes, faces,
 # geolocation.)
 #
 # ## Find the error
@@ -399,11 +402,11 @@ figures.show(
 
 # %% [markdown]
 # A counter that hangs hooks on known modules sees `nn.Conv2d` and `nn.Linear`, and nothing that a network calls as a
-# *function*; attention lives there. (Torch's own counter misses it too when it runs on the CPU with real tensors: the
-# second row of the legend.) Some tools add batch norm and activations (above 100 %), and some leave hooks and buffers
-# on your network. `count` looks one level deeper, at each operation that torch itself is asked for. How much of a
-# vision transformer is outside its modules? And what if a linear layer is counted once, not once for each of its 197
-# tokens?
+# *function*: in a transformer the projections and products of attention. (Torch's own counter misses the products
+# alone, 4 % of vit_b_16, when it runs on the CPU with real tensors: the second row of the legend.) Some tools add
+# batch norm and activations (above 100 %), and some leave hooks and buffers on your network. `count` looks one level
+# deeper, at each operation that torch itself is asked for. How much of a vision transformer is outside its modules?
+# And what if a linear layer is counted once, not once for each of its 197 tokens?
 
 # %%
 with torch.device("meta"):
@@ -422,9 +425,10 @@ print(f"linear ones once  {once / 1e9:6.3f} G MACs, {100 * once / vit_table.macs
 assert round(vit_table.macs / 1e9, 3) == torchvision.models.ViT_B_16_Weights.IMAGENET1K_V1.meta["_ops"]
 
 # %% [markdown]
-# A third of the work would be invisible, which is what thop shows; with linear layers counted once only 1 % is left,
-# which is torchinfo's 0.173 to the digit. Torchvision's own number, in the last line, agrees with ours to three
-# decimals; the tests of this course check that for every classification network that it has.
+# A third of the work would be invisible (32 % projections, 4 % products), which is what thop shows; with linear
+# layers counted once only 1 % is left, which is torchinfo's 0.173 to the digit. Torchvision's own number, which the
+# `assert` compares, agrees with ours to three decimals; the tests of this course check that for every classification
+# network that it has.
 #
 # ### Where counting fails, and how you would notice
 #
@@ -501,12 +505,12 @@ figures.show(
 )
 
 # %% [markdown]
-# Your numbers differ from ours, the pattern hardly: standard and pointwise layers work near the peak, and depthwise
-# ones at a fraction of it, so that they take several times more of the time than of the MACs. They often stay below
-# the slanted roof too: memory is one reason, and kernels that find little to reuse are another. (A point may also lie
-# above it: that roof is main memory, and a small layer lives in the cache.) The gain in seconds is real, but it is
-# another number than the gain in MACs, as on the layer of 112 pixels. This is why later designs, such as ShuffleNet
-# V2, judge by time and traffic beside FLOPs.
+# Your numbers will differ from ours, the pattern hardly at all: standard and pointwise layers work near the peak, and
+# depthwise ones at a fraction of it, so that they take several times more of the time than of the MACs. They often
+# stay below the slanted roof too: memory is one reason, and kernels that find little to reuse are another. (A point
+# may also lie above it: that roof is main memory, and a small layer lives in the cache.) The gain in seconds is real,
+# but it is not the gain in MACs, as on the layer of 112 pixels. This is why later designs, such as ShuffleNet V2,
+# judge by time and traffic beside FLOPs.
 #
 # ## What do you get for a MAC? Measured on `scenes`
 #
@@ -534,15 +538,15 @@ for full in (row for row in rows if row["architecture"] == "full"):
     pair = next(r for r in rows if r["architecture"] == "separable" and all(r[k] == full[k] for k in same))
     print(
         f"alpha {full['alpha']} at {full['resolution']} pixels: {full['macs'] / pair['macs']:.1f} times fewer MACs, "
-        f"{100 * full['accuracy']:.1f} % -> {100 * pair['accuracy']:.1f} %"
+        f"{100 * full['accuracy']:.2f} % -> {100 * pair['accuracy']:.2f} %"
     )
 
 # %% [markdown]
-# The saving is the formula's, the price is not the paper's: 4 points at 64 pixels, 23 at 32. These networks are thin (8
-# channels at the start), and each of their depthwise filters has 9 weights. Now the band: below 4 million MACs only
-# separable networks are small enough, and 64 pixels through a thin one beat 32 pixels through one twice as wide, at
-# about the same cost, by ten points. Above, the full network at 32 pixels is the better buy. Where to save, on kernels,
-# channels or pixels, is a question to your own data.
+# The saving is the formula's, the price is not the paper's: 4 points at 64 pixels, 23 at 32. These networks are thin
+# (8 channels at the start), and each of their depthwise filters has 9 weights. Now the band: below 4 million MACs
+# only separable networks are small enough, and 64 pixels through a thin one beat 32 pixels through one twice as wide,
+# at about the same cost, by ten points. Above, the full network at 32 pixels is the better buy. Where to save, on
+# kernels, channels or pixels, is a question for your own data.
 #
 # ## Exercises
 #
@@ -669,9 +673,9 @@ check("01.4", make_separable)
 # - Alpha acts on MACs and weights with about its square; rho acts on the MACs only.
 # - Accuracy falls about linearly with the logarithm of the MACs.
 # - Published counts differ by what is left out and by a factor of two. Count again before you compare.
-# - Fewer MACs are not as many fewer seconds: depthwise layers do little with each byte they fetch.
+# - Eight times fewer MACs are not eight times fewer seconds: depthwise layers do little with each byte they fetch.
 #
-# The module of this lesson is `xailab/flops.py`, its proof is `tests/test_flops.py`.
+# The module of this lesson is `xailab/flops.py`, its tests are in `tests/test_flops.py`.
 #
 # ## References
 #
@@ -682,3 +686,5 @@ check("01.4", make_separable)
 # - N. Ma et al., *ShuffleNet V2*, [arXiv 1807.11164](https://arxiv.org/abs/1807.11164), 2018
 # - J. Chen et al., *Run, Don't Walk: Chasing Higher FLOPS for Faster Neural Networks* (FasterNet),
 #   [arXiv 2303.03667](https://arxiv.org/abs/2303.03667), 2023
+#
+# Next: **[02 · Class activation maps](02_cam.ipynb)**, where the evidence is.

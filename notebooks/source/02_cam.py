@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 · Class activation maps
 #
-# **About 45 minutes · 1 GiB of memory · no GPU, no network needed**
+# **About 45 minutes to read, 30 for the exercises · 1 GiB of memory · no GPU, no network needed**
 #
 # A network says "dog". *Where* in the picture did it see the dog? For a large family of networks the answer needs no
 # approximation at all: it is already in the arithmetic of the last two layers.
@@ -111,7 +111,7 @@ assert torch.allclose(map.mean() + network.fc.bias[dog], score, atol=1e-5)
 
 figure, axes = figures.new(1, 3, width=10.2, height=3.7)
 figures.picture(axes[0], scene.image, "what the network sees")
-figures.picture(axes[1], map.numpy(), 'its map for "dog", 8 × 8 cells', **figures.map_scale(map.numpy()))
+figures.picture(axes[1], map.numpy(), "its map for “dog”, 8 × 8 cells", **figures.map_scale(map.numpy()))
 figures.colour_bar(figure, axes[1], "evidence of a cell (units of the score)")
 figures.picture(axes[2], images.overlay(scene.image, map), "enlarged and laid over")
 figures.show(
@@ -158,7 +158,7 @@ panels, titles = [], []
 for s in both:
     maps = class_activation_map(network, network.preprocess(s.image), [[cat, dog]])[0]
     panels += [s.image, images.overlay(s.image, maps[0]), images.overlay(s.image, maps[1])]
-    titles += ["picture", 'evidence for "cat"', 'evidence for "dog"']
+    titles += ["picture", "evidence for “cat”", "evidence for “dog”"]
 figure = figures.grid(panels, titles, columns=3, panel=2.9)
 figures.show(figure, "Two scenes with a cat and a dog, each with two overlays: one bright on the cat, one on the dog.")
 
@@ -171,8 +171,8 @@ figures.show(figure, "Two maps of 8 by 8 cells on one colour scale: red on the n
 
 # %% [markdown]
 # Negative: each animal is evidence *against* the other. An overlay hides that: where its map is smallest it leaves
-# the picture as it is, whether that value is 0 or −6. Keep the sign in mind; Lesson 03 turns it into counterfactual
-# explanations.
+# the picture as it is, whether that value is 0 or −6. Keep the sign in mind; Lesson 03 (in preparation) turns it into
+# counterfactual explanations.
 
 # %% [markdown]
 # ## From a map to a box
@@ -197,8 +197,9 @@ figures.show(
 )
 
 # %% [markdown]
-# The boxes are in the right place and mostly too small: at 0.6 of the maximum only the strongest part is left. The
-# next section measures how that depends on the threshold.
+# The boxes are roughly in the right place, off by up to a cell (20 pixels), and mostly too small: at 0.6 of the
+# maximum only the strongest part is left. Two of the four stay below an IoU of 0.5. The next section measures how
+# that depends on the threshold.
 
 # %% [markdown]
 # ## How good is it? Two measures against the masks
@@ -300,7 +301,7 @@ for row, (name, map) in enumerate(zip(("dog", "umbrella"), maps, strict=True)):
     figures.colour_bar(figure, axes[row, 1], "evidence")
 figures.show(
     figure,
-    "Top: the dog's overlay and raw map, both strong on the dog. Bottom: the overlay for umbrella glows just as brightly, "
+    "Top: the dog's overlay and raw map, both strong on the dog. Bottom: the overlay for umbrella glows just as brightly, over the whole background, "
     "but its raw map on the same scale is pale or blue everywhere.",
 )
 print("evidence for dog:     ", f"{maps[0].min():.1f} to {maps[0].max():.1f}")
@@ -308,8 +309,9 @@ print("evidence for umbrella:", f"{maps[1].min():.1f} to {maps[1].max():.1f}")
 assert maps[1].max() < 0.5 * maps[0].max()
 
 # %% [markdown]
-# The overlay glows for a class that is not there: stretching each map to its own range shows *where this map is
-# largest* and never *whether that is much*. Compare classes on raw maps with one scale.
+# The overlay glows for a class that is not there, even on the bare wall: stretching the map from its own minimum to
+# its own maximum moves its *zero* to 0.8. An overlay shows *where this map is largest* and never *whether that is
+# much*. Compare classes on raw maps with one scale.
 #
 # Two more limits. The map has the resolution of the last layer (8 × 8 here, 7 × 7 for most ImageNet networks), and it
 # only exists where one average and one linear layer end the network; for all others there is Grad-CAM in Lesson 03.
@@ -479,4 +481,4 @@ check("02.3", my_half)
 # - M. Lin, Q. Chen, S. Yan, *Network in Network*, ICLR 2014, arXiv 1312.4400 (global average pooling).
 # - J. Zhang et al., *Top-down Neural Attention by Excitation Backprop*, ECCV 2016, arXiv 1608.00507 (pointing game).
 #
-# Next: **03 · Grad-CAM**, the same question for networks that do not end in an average.
+# Next (in preparation): **03 · Grad-CAM**, the same question for networks that do not end in an average.

@@ -94,18 +94,16 @@ def mobilenet(alpha: float = 1.0, size: int = 224, *, separable: bool = True, sh
 
 
 def beside(header: Sequence[str], *rows: Sequence) -> Table:
-    """A table of counted and published numbers; numbers are written with three digits after the point at most."""
+    """A table of counted and published numbers: published ones as printed, counted ones with as many digits as help."""
 
-    def text(cell) -> str:
-        return (
-            f"{cell:,.3f}".rstrip("0").rstrip(".")
-            if isinstance(cell, float)
-            else f"{cell:,}"
-            if isinstance(cell, int)
-            else cell
-        )
+    def text(column: str, cell) -> str:
+        if isinstance(cell, str):
+            return cell
+        if "published" in column:
+            return f"{cell:,}"
+        return f"{cell:,.1f}" if column == "M MACs" else f"{cell:,.2f}"
 
-    return Table(tuple(header), tuple(tuple(map(text, row)) for row in rows))
+    return Table(tuple(header), tuple(tuple(map(text, header, row)) for row in rows))
 
 
 # ------------------------------------------------------------------------------- full, depthwise, pointwise
@@ -246,7 +244,7 @@ def draw_cost(
     bars.barh([1], [full.macs / unit], color=BLUE, label="standard" if groups == 1 else f"{groups} groups")
     bars.barh([0], [depthwise.macs / unit], color=VERMILLION, label="depthwise")
     bars.barh([0], [pointwise.macs / unit], left=[depthwise.macs / unit], color=GREEN, label="pointwise")
-    parts = f" {depthwise.macs / unit:,.3g} + {pointwise.macs / unit:,.3g}"
+    parts = f" depthwise {depthwise.macs / unit:,.1f} + pointwise {pointwise.macs / unit:,.1f}"
     bars.annotate(parts, (pair.macs / unit, 0), va="center", fontsize=10)
     bars.set_yticks([0, 1], ["separable", "standard" if groups == 1 else "grouped"])
     bars.set(xlabel=name, ylim=(-0.6, 2.1), title=f"separable: {full.macs / pair.macs:.2f} times fewer MACs")
@@ -339,7 +337,7 @@ def draw_dashboard(alpha: float = 1.0, resolution: int = 224) -> Figure:
     left.imshow([[math.log(m) for m in row] for row in millions], cmap="cividis", aspect="auto")
     for y, row in enumerate(millions):
         for x, value in enumerate(row):
-            left.text(x, y, f"{value:.0f}", ha="center", va="center", color="white" if value < 150 else "black")
+            left.text(x, y, f"{value:.0f}", ha="center", va="center", color="white" if value < 60 else "black")
     x, y = RESOLUTIONS.index(resolution), ALPHAS.index(alpha)
     left.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor=VERMILLION, linewidth=4, clip_on=False))
     left.set_xticks(range(4), [f"{r}\n{(r / 224) ** 2:.2f}" for r in RESOLUTIONS])
@@ -487,9 +485,9 @@ def draw_roofline(machine: Machine, layers: Sequence[tuple], by_kind: dict[str, 
     ridge = peak / memory
     roof.plot([0.2, ridge, 400], [0.2 * memory, peak, peak], color=BLACK)
     roof.axvline(ridge, color=GREY, linestyle=":", linewidth=1.4)
-    note = {"textcoords": "offset points", "fontsize": 10, "ha": "right"}
-    roof.annotate(f"peak {peak:.0f} GFLOP/s", (ridge, peak), (0, 8), **note)
-    roof.annotate(f"memory {memory:.0f} GB/s", (ridge / 2, peak / 2), (-8, 4), **note)
+    note = {"textcoords": "offset points", "fontsize": 10}
+    roof.annotate(f"peak {peak:.0f} GFLOP/s", (ridge, peak), (6, 6), **note)
+    roof.annotate(f"memory {memory:.0f} GB/s", (ridge / 2, peak / 2), (-8, 4), ha="right", **note)
     for (name, row, _), speed in zip(layers, speeds, strict=True):
         marker, wide = ("o", 13) if row.output_shape[-1] == layers[0][1].output_shape[-1] else ("s", 9)
         style = {"color": COLOURS[row.kind], "markersize": wide, "markeredgecolor": "white"}
