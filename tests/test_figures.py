@@ -92,3 +92,10 @@ def test_outline_lies_around_the_pixels():
     figures.outline(figure.axes[0], (5, 2, 10, 8))
     bbox = figure.axes[0].patches[-1].get_bbox()
     assert (bbox.x0, bbox.y0, bbox.x1, bbox.y1) == (4.5, 1.5, 9.5, 7.5)
+
+
+def test_outline_at_the_frame_stays_inside():
+    figure = figures.grid([PICTURE])
+    figures.outline(figure.axes[0], (0, 0, 30, 20))
+    bbox = figure.axes[0].patches[-1].get_bbox()
+    assert (bbox.x0, bbox.y0, bbox.x1, bbox.y1) == (0.5, 0.5, 28.5, 18.5)

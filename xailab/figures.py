@@ -209,7 +209,7 @@ def outline(axes: Axes, box: tuple, colour: str = PALETTE[4], label: str | None 
     left, top, right, bottom = box[:4]
     if axes.images:
         height, width = axes.images[0].get_array().shape[:2]
-        edge = max(1, round(0.008 * width))
+        edge = max(1, round(0.015 * width))
         left, top, right, bottom = max(left, edge), max(top, edge), min(right, width - edge), min(bottom, height - edge)
     corner, width, height = (left - 0.5, top - 0.5), right - left, bottom - top
     axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="black", linewidth=4.5))
