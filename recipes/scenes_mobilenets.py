@@ -3,7 +3,7 @@
     python recipes/scenes_mobilenets.py
 
 Every network sees the same pictures equally often, with the same settings and one seed; differences of one or two
-percent mean nothing. Writes ``xailab/lessons/mobilenets.json``; the networks themselves are not kept.
+percent mean nothing. Writes ``xailab/lessons/flops/mobilenets.json``; the networks themselves are not kept.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from xailab.datasets import scenes
 from xailab.images import Preprocess
 from xailab.models import zoo
 
-RESULTS = Path(__file__).parents[1] / "xailab" / "lessons" / "mobilenets.json"
+RESULTS = Path(__file__).parents[1] / "xailab" / "lessons" / "flops" / "mobilenets.json"
 GRID = [
     (architecture, alpha, resolution)
     for architecture, alphas in (("separable", (0.5, 0.25)), ("full", (0.25,)))

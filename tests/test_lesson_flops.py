@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from xailab import figures
-from xailab.flops import Cost, conv_cost, count
+from xailab.flops import Cost, conv_cost, count, separable_cost
 from xailab.lessons import flops as lesson
 from xailab.lessons import verdict
+from xailab.models.mobilenet import MobileNetV1
 
 
 class TestPublished:
@@ -27,9 +28,9 @@ class TestPublished:
     def test_table_3(self):
         costs = [
             conv_cost(512, 512, 3, 14),
-            lesson.separable_cost(512, 512, 3, 14),
-            lesson.separable_cost(384, 384, 3, 14),
-            lesson.separable_cost(384, 384, 3, 10),
+            separable_cost(512, 512, 3, 14),
+            separable_cost(384, 384, 3, 14),
+            separable_cost(384, 384, 3, 10),
         ]
         for (_, macs, weights), cost in zip(lesson.TABLE_3, costs, strict=True):
             assert cost.macs / 1e6 == pytest.approx(macs, abs=0.5)
@@ -195,10 +196,10 @@ class TestExplorers:
 
 class TestMeasured:
     def test_loader(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(lesson, "MEASURED", tmp_path / "mobilenets.json")
+        monkeypatch.setattr(lesson.networks, "MEASURED", tmp_path / "mobilenets.json")
         with pytest.raises(FileNotFoundError, match=r"mobilenets.json is missing; make it with: python recipes/"):
             lesson.measured_mobilenets()
-        lesson.MEASURED.write_text(json.dumps({"command": "c", "images": {}, "rows": ROWS}))
+        lesson.networks.MEASURED.write_text(json.dumps({"command": "c", "images": {}, "rows": ROWS}))
         assert lesson.measured_mobilenets()["rows"] == ROWS
 
     def test_shipped_rows_were_counted(self):
@@ -206,7 +207,7 @@ class TestMeasured:
         rows = lesson.measured_mobilenets()["rows"]
         for row in rows:
             with torch.device("meta"):
-                network = lesson.MobileNetV1(row["alpha"], 10, separable=row["architecture"] == "separable")
+                network = MobileNetV1(row["alpha"], 10, separable=row["architecture"] == "separable")
             table = count(network, (1, 3, row["resolution"], row["resolution"]))
             assert (row["macs"], row["params"]) == (table.macs, table.params), row
             assert 0.1 < row["accuracy"] <= 1
@@ -222,7 +223,7 @@ class TestMeasured:
         assert lesson.layer_time(small, 1, 4, 8, 8) < lesson.layer_time(large, 1, 64, 64, 64)
 
     def test_time_by_kind(self):
-        network = lesson.MobileNetV1(0.25, 10).eval()
+        network = MobileNetV1(0.25, 10).eval()
         times = lesson.time_by_kind(network, 32, seconds=0.001)
         assert set(times) == {"convolution", "depthwise", "pointwise", "linear"}
         assert all(0 < seconds < 1 for seconds in times.values())

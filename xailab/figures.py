@@ -19,6 +19,8 @@ LARGEST_PNG = 60_000  # bytes
 
 # Okabe and Ito's eight colours, distinct for all common kinds of colour vision.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000"]
+BLUE, VERMILLION, GREEN, PINK, ORANGE, SKY, YELLOW, BLACK = PALETTE
+GREY = "#8A8A8A"
 
 STYLE = {
     "figure.dpi": 100,

@@ -1,0 +1,136 @@
+"""The checks of the exercises."""
+
+import math
+
+import torch
+from torch import nn
+
+from xailab.flops import count, separable_cost
+from xailab.lessons import Wrong, exercise
+from xailab.lessons.flops.layers import gain
+from xailab.lessons.flops.published import RESOLUTIONS, TENSORFLOW, mobilenet
+
+# kernel, in, out, size, stride, padding, groups; the last three differ so that each mistake shows alone.
+_LAYERS = (
+    (3, 5, 7, 6, 1, 0, 1),
+    (3, 16, 24, 20, 1, 1, 1),
+    (3, 3, 32, 224, 2, 1, 1),
+    (5, 12, 24, 15, 1, 2, 4),
+    (3, 64, 64, 14, 1, 1, 64),
+)
+
+
+@exercise("01.1")
+def _(macs):
+    for kernel, m, n, size, stride, padding, groups in _LAYERS:
+        with torch.device("meta"):
+            layer = nn.Conv2d(m, n, kernel, stride, padding, groups=groups)
+        right = count(layer, (1, m, size, size)).macs
+        out = (size + 2 * padding - kernel) // stride + 1
+        came = macs(kernel, m, n, size, stride, padding, groups)
+        if came == right:
+            continue
+        one = kernel * kernel * m * n  # the weights, groups left out
+        outputs = {  # where two mistakes give one size, the last line speaks
+            size: "this uses the size of the input; a filter is applied once for each output value.",
+            size - kernel + 1: "stride and padding are missing: output = (size + 2 padding - K) // stride + 1.",
+            (size + 2 * padding - kernel) // stride: "the output size ends with + 1: the first position counts too.",
+            (size + padding - kernel) // stride + 1: "the padding is there on both sides: 2 padding.",
+            (size - kernel) // stride + 1: "the padding is missing: it adds pixels on both sides.",
+            size + 2 * padding - kernel + 1: "the stride is missing: the kernel jumps.",
+        }
+        hints = {one * size**2: outputs[size]}
+        hints |= {one * wrong**2 // groups: words for wrong, words in outputs.items() if wrong != out}
+        hints |= {
+            2 * right: "these are FLOPs; one MAC is one multiplication and one addition, so divide by 2.",
+            one * out**2: "the groups are missing: with g groups a filter sees only M / g channels.",
+            one * out**2 // groups**2: "divide by the groups once: M / g channels in, but still N out.",
+            right // kernel: "this has K once; a kernel is K high and K wide.",
+            one // groups: "these are the weights; each of them is used once for each output position.",
+            right // out: "this has the output's height or width once; it needs both.",
+        }
+        if came != int(came):
+            raise Wrong(f"{came:,} is no whole number of MACs: the output size is rounded down, with //.")
+        layer = f"K={kernel}, M={m}, N={n}, size {size}, stride {stride}, padding {padding}, groups {groups}"
+        raise Wrong(
+            f"{layer}: expected {right:,} MACs, got {came:,}. {hints.get(came, 'Write D_G first, then the product.')}"
+        )
+    return "standard, grouped and depthwise are one formula with another number of groups."
+
+
+@exercise("01.2")
+def _(channels_for):
+    for wanted, kernel in ((2, 2), (2, 3), (4, 3), (8, 3), (8.8, 3), (9, 3), (20, 3), (20, 5), (3, 1)):
+        right = next((n for n in range(1, 2000) if gain(n, kernel) >= wanted - 1e-9), math.inf)
+        came = channels_for(wanted, kernel)
+        if came == right:
+            continue
+        where = f"a gain of {wanted} with K={kernel}: expected {right}, got {came}."
+        if right == math.inf:
+            raise Wrong(
+                f"{where} The gain stays below K² = {kernel**2} however many channels there are: return math.inf."
+            )
+        if isinstance(came, float) and came != int(came):
+            raise Wrong(f"{where} Channels are whole: round up.")
+        if came == right - 1:
+            raise Wrong(
+                f"{where} With {came} channels the gain is {gain(came, kernel):.3f}, which is too little: round up."
+            )
+        if came == right + 1:
+            raise Wrong(f"{where} With {right} channels the gain is {wanted} already: it may be reached, not passed.")
+        raise Wrong(f"{where} Solve 1 / (1/N + 1/K²) >= gain for N.")
+    return "no number of channels buys more than K², which is why MobileNet's gain is 8 to 9."
+
+
+@exercise("01.3")
+def _(as_counted):
+    for size, published in ((size, TENSORFLOW[0.75, size][0]) for size in RESOLUTIONS):
+        table = mobilenet(0.75, size)
+        right = table.macs - table.rows[0].macs
+        came = as_counted(table)
+        if abs(came - right) < 1:
+            continue
+        where = f"0.75-{size}: got {came:,.0f} MACs, TensorFlow printed {published} million."
+        if came == table.macs:
+            raise Wrong(f"{where} That is the whole network; which row is as large as the difference?")
+        if came == table.macs - table.rows[-1].macs:
+            raise Wrong(f"{where} That leaves out the linear layer, which does not depend on the size; the gap does.")
+        if abs(came - right / 1e6) < 1:
+            raise Wrong(f"{where} Return MACs, not millions of them.")
+        if came == table.rows[0].macs:
+            raise Wrong(f"{where} You found the row that is missing: now return what is left without it.")
+        if came == 2 * right:
+            raise Wrong(f"{where} These are FLOPs, 2 for each MAC.")
+        raise Wrong(f"{where} Print the gap for each size beside the MACs of each row of the table.")
+    return "all four rows round to the printed numbers: the first convolution was left out."
+
+
+@exercise("01.4")
+def _(separable):
+    for m, n, kernel, stride, padding in ((5, 7, 3, 1, 0), (8, 16, 3, 2, 1), (6, 4, 5, 1, 2)):
+        layer, shape = nn.Conv2d(m, n, kernel, stride, padding, bias=False), (1, m, 12, 12)
+        where = f"{m} -> {n} channels, K={kernel}, stride {stride}, padding {padding}:"
+        pair, wanted = separable(layer), count(layer, shape).rows[0].output_shape
+        try:
+            table = count(pair, shape)
+        except ValueError as error:
+            hint = f"the layers do not fit together; the depthwise one keeps the {m} channels. ({error.__cause__})"
+            raise Wrong(f"{where} {hint}") from error
+        kinds = [row.kind for row in table.rows]
+        if kinds != ["depthwise", "pointwise"]:
+            hint = "" if "depthwise" in kinds else " The first needs groups=M."
+            raise Wrong(f"{where} expected a depthwise and then a pointwise layer, got {' and '.join(kinds)}.{hint}")
+        came = table.rows[-1].output_shape
+        if came != wanted:
+            unpadded, unstrided = (12 - kernel) // stride + 1, 12 + 2 * padding - kernel + 1
+            hint = {
+                unpadded: "the depthwise layer keeps the padding.",
+                unstrided: "the depthwise layer keeps the stride.",
+                wanted[-1] + 2 * padding: "the pointwise layer needs no padding.",
+            }.get(came[-1], "stride and padding belong to the depthwise layer alone.")
+            raise Wrong(f"{where} expected an output of {wanted}, got {came}: {hint}")
+        right = separable_cost(m, n, kernel, wanted[-1])
+        if table.macs != right.macs:
+            hint = "the stride belongs to the depthwise layer, so that the pointwise one works on the small map."
+            raise Wrong(f"{where} expected {right.macs:,} MACs, got {table.macs:,}: {hint}")
+    return "the same shapes for a fraction of the MACs."
