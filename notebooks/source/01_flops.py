@@ -389,8 +389,8 @@ print(f"6. {vgg.macs / 1e6:,.0f} M MACs, {convolutions / 1e6:,.0f} M in convolut
 #
 # ## Why tools disagree
 #
-# The next picture shows what six ways of counting said about the same five networks. (It draws a record: we ran the
-# tools once, in 2026; this cell does not run them.) What could make a counter miss more than half of a network?
+# The next picture shows what six ways of counting said about the same five networks. (It draws a record of runs made
+# in 2026; this cell does not run the tools.) What could make a counter miss more than half of a network?
 
 # %%
 figures.show(
