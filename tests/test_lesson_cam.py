@@ -5,8 +5,13 @@ import pytest
 import torch
 from scipy import ndimage
 
+from xailab import images
+from xailab.cam import class_activation_map
 from xailab.datasets import scenes
+from xailab.hooks import recording
 from xailab.lessons import cam, verdict
+from xailab.localization import boxes, ground_truth_box
+from xailab.metrics import iou, pointing
 from xailab.models import zoo
 
 
@@ -31,6 +36,30 @@ def test_of_a_cropping_network_the_crop_is_drawn():
     picture = np.zeros((300, 600, 3), dtype=np.uint8)
     figure = cam.draw_cam(zoo.load("squeezenet1_1-random"), picture, 0)
     assert figure.axes[0].images[0].get_array().shape == (224, 224, 3)
+
+
+def test_what_the_lesson_says_of_its_pictures(network):
+    """The sentences beside the figures, on the same scenes: a change of data or network must change the prose."""
+    first = [scenes.scene(i, split="test", size=160) for i in range(20)]
+    maps = class_activation_map(network, network.preprocess([s.image for s in first]))
+    assert all(pointing(images.upsample(m, 160), s.masks[0]) for m, s in zip(maps, first, strict=True))
+    fit = [iou(boxes(images.upsample(maps[i], 160), 0.6)[0], ground_truth_box(first[i].masks[0])) for i in range(3, 7)]
+    assert sum(value < 0.5 for value in fit) == 2
+
+    for i in (1, 2):  # each animal is evidence against the other
+        pair = scenes.scene(i, kind="pair", label=(0, 1), split="test", size=256)
+        both = images.upsample(class_activation_map(network, network.preprocess(pair.image), [[0, 1]])[0], 256)
+        on = [[float(both[c][torch.from_numpy(mask)].mean()) for mask in pair.masks] for c in (0, 1)]
+        assert on[0][0] > 10 > 0 > on[0][1] and on[1][1] > 10 > 0 > on[1][0]
+
+    dog = network.preprocess(scenes.scene(2, label=1, split="test", size=256).image)
+    with torch.no_grad(), recording(network, "layer4", "layer4.1.bn2") as recorded:
+        network(dog)
+    weight = network.fc.weight[1].detach()
+    right, early = (torch.einsum("k,khw->hw", weight, recorded[name][0]) for name in ("layer4", "layer4.1.bn2"))
+    assert float((early - right).abs().max() / right.max()) == pytest.approx(0.37, abs=0.005)
+    umbrella = class_activation_map(network, dog, scenes.CLASSES.index("umbrella"))[0]
+    assert float(-umbrella.min() / (umbrella.max() - umbrella.min())) == pytest.approx(0.8, abs=0.05)
 
 
 def test_explorer_follows_every_control(network, pictures):

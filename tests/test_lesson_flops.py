@@ -202,6 +202,21 @@ class TestMeasured:
         lesson.networks.MEASURED.write_text(json.dumps({"command": "c", "images": {}, "rows": ROWS}))
         assert lesson.measured_mobilenets()["rows"] == ROWS
 
+    def test_what_the_lesson_says_of_them(self):
+        """The sentences beside the figure; other results must change the prose."""
+        rows = {(r["architecture"], r["alpha"], r["resolution"]): r for r in lesson.measured_mobilenets()["rows"]}
+        price = {
+            size: 100 * (rows["full", 0.25, size]["accuracy"] - rows["separable", 0.25, size]["accuracy"])
+            for size in (64, 32)
+        }
+        assert round(price[64]) == 4 and round(price[32]) == 23
+        thin, wide = rows["separable", 0.25, 64], rows["separable", 0.5, 32]
+        assert thin["macs"] == pytest.approx(wide["macs"], rel=0.15)
+        assert round(100 * (thin["accuracy"] - wide["accuracy"])) == 10
+        best = lesson.pareto(list(rows.values()))
+        assert all((row["architecture"] == "full") == (row["macs"] > 4e6) for row in best)
+        assert min(row["macs"] for row in best if row["architecture"] == "full") == rows["full", 0.25, 32]["macs"]
+
     def test_shipped_rows_were_counted(self):
         """The shipped MACs and parameters are those of the networks that they name."""
         rows = lesson.measured_mobilenets()["rows"]

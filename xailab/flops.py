@@ -247,6 +247,7 @@ class Row:
 
     @property
     def output_elements(self) -> int:
+        """Values that it puts out, over the whole batch."""
         return math.prod(self.output_shape)
 
     @property

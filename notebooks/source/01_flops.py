@@ -389,8 +389,8 @@ print(f"6. {vgg.macs / 1e6:,.0f} M MACs, {convolutions / 1e6:,.0f} M in convolut
 #
 # ## Why tools disagree
 #
-# The next picture shows what six ways of counting said about the same five networks. (It draws a record of runs made
-# in 2026; this cell does not run the tools.) What could make a counter miss more than half of a network?
+# The next picture shows what six ways of counting said about the same five networks. (It draws recorded numbers; this
+# cell does not run the tools.) What could make a counter miss more than half of a network?
 
 # %%
 figures.show(
@@ -546,7 +546,8 @@ for full in (row for row in rows if row["architecture"] == "full"):
 # (8 channels at the start), and each of their depthwise filters has 9 weights. Now the band: below 4 million MACs
 # only separable networks are small enough, and 64 pixels through a thin one beat 32 pixels through one twice as wide,
 # at about the same cost, by ten points. Above, the full network at 32 pixels is the better buy. Where to save, on
-# kernels, channels or pixels, is a question for your own data.
+# kernels, channels or pixels, is a question for your own data. (This is one recipe, 40 epochs and nine networks:
+# other training may rank them differently.)
 #
 # ## Exercises
 #

@@ -277,8 +277,8 @@ assert abs(right.mean() + network.fc.bias[dog] - score) < 1e-3 < abs(early.mean(
 
 # %% [markdown]
 # Both look plausible, and both would look plausible as an overlay. The totals differ by little here, as errors of
-# single cells, up to a third of the peak, happen to cancel; only the left map accounts for this score, cell by cell.
-# The identity tells them apart, and the library checks it for you: name the wrong layer and it says so.
+# single cells, as large as 37 % of the peak, happen to cancel; only the left map accounts for this score, cell by
+# cell. The identity tells them apart, and the library checks it for you: name the wrong layer and it says so.
 
 # %%
 try:

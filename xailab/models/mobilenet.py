@@ -22,6 +22,7 @@ class Separable(nn.Module):
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Float[Tensor, "n m h w"]) -> Float[Tensor, "n c i j"]:
+        """Turn maps of m channels into maps of c channels, smaller by the stride."""
         x = self.relu1(self.norm1(self.depthwise(x)))
         return self.relu2(self.norm2(self.pointwise(x)))
 
@@ -36,6 +37,7 @@ class Full(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Float[Tensor, "n m h w"]) -> Float[Tensor, "n c i j"]:
+        """Turn maps of m channels into maps of c channels, smaller by the stride."""
         return self.relu(self.norm(self.conv(x)))
 
 
@@ -77,6 +79,7 @@ class MobileNetV1(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+        """Score each of the k classes."""
         x = self.conv1(images)
         for i in range(1, self.blocks + 1):
             x = getattr(self, f"block{i}")(x)

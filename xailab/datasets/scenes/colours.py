@@ -23,6 +23,7 @@ def darker(colour: np.ndarray, t: float = 0.4) -> np.ndarray:
 
 
 def lighter(colour: np.ndarray, t: float = 0.5) -> np.ndarray:
+    """Towards sunlight."""
     return mix(colour, SUN, t)
 
 
@@ -31,6 +32,7 @@ BRIGHT = [rgb(c) for c in ("#E4574C", "#F2A541", "#3FA796", "#3E7CB1", "#8E62B8"
 
 
 def pick(rng, options):
+    """One of the options."""
     return options[rng.integers(len(options))]
 
 

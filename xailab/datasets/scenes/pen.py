@@ -19,10 +19,12 @@ SHIFT = 4  # fractional bits of the coordinates that OpenCV takes
 
 
 def polygon(*points) -> np.ndarray:
+    """A path (n, 2) through points (x, y)."""
     return np.array(points, float)
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
+    """A rectangle between two opposite corners."""
     return polygon((x0, y0), (x1, y0), (x1, y1), (x0, y1))
 
 
@@ -66,6 +68,7 @@ def tube(*points, width: float, end: float | None = None) -> np.ndarray:
 
 
 def rotation(degrees: float) -> np.ndarray:
+    """The matrix (2, 2) that turns points (x, y) by an angle, clockwise as y points down."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.array([[c, -s], [s, c]])
 

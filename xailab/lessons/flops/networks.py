@@ -49,6 +49,7 @@ def draw_shares(table: CostTable) -> Figure:
 
 
 def draw_share_bars(axes: Axes, bars: dict[str, list[float]], kinds: Sequence[str]) -> None:
+    """Draw a bar for each quantity, divided by kind of layer; `bars` holds percents in the order of `kinds`."""
     for y, (_, parts) in enumerate(reversed(bars.items())):
         left = 0.0
         for kind, part in zip(kinds, parts, strict=True):
