@@ -38,11 +38,12 @@ def tracked() -> list[Path]:
 
 def test_conda_and_pip_ask_for_the_same_packages():
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    conda = dict(map(split, [entry for entry in listed if isinstance(entry, str)]))
+    *pip, itself = listed[-1]["pip"]
+    assert itself == "-e ."
+    conda = dict(map(split, [*(entry for entry in listed if isinstance(entry, str)), *pip]))
     assert conda.pop("python") == PROJECT["requires-python"]
     conda.pop("pip")
     assert {CONDA_NAMES.get(name, name): version for name, version in conda.items()} == ranges()
-    assert listed[-1] == {"pip": ["-e ."]}
 
 
 def test_every_requirement_has_an_exact_version_in_its_range():

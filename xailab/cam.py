@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from xailab.hooks import evaluating, find_layer, recording
-from xailab.targets import Target, resolve
+from xailab.targets import Target, check_scores, resolve
 
 
 class _Head(TorchFunctionMode):
@@ -87,7 +87,7 @@ def class_activation_map(
     """
     names = [] if layer is None else [find_layer(model, layer)[0]]
     with evaluating(model), recording(model, *names) as outputs, _Head() as head:
-        logits = model(images)
+        logits = check_scores(model, model(images))
     weight = _class_weights(model, logits, head)
     for name in names:
         _check_averaged(name, outputs.get(name), head.features)
@@ -102,9 +102,7 @@ def class_activation_map(
 
 def _class_weights(model: nn.Module, logits: Tensor, head: _Head) -> Float[Tensor, "classes k"] | None:
     """Find w in S = w pooled + b; None where the averaged maps are the classes' scores themselves."""
-    if isinstance(logits, Tensor) and not torch.isfinite(logits).all():
-        raise ValueError("the network's scores are NaN or infinite: look at its weights and its input first")
-    if head.pooled is not None and isinstance(logits, Tensor):
+    if head.pooled is not None:
         if torch.equal(logits, head.pooled):
             return None
         if head.linear is not None:

@@ -1,9 +1,10 @@
 """Record what a layer puts out, without leaving a trace on the network."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+import torch
 from torch import Tensor, nn
 
 
@@ -59,25 +60,91 @@ def recording(model: nn.Module, *layers: nn.Module | str) -> Iterator[dict[str, 
         ValueError: if there is no such layer, or the network is compiled.
         TypeError: when a recorded layer returns something other than a tensor.
     """
-    if any(getattr(module, "_compiled_call_impl", None) or hasattr(module, "_orig_mod") for module in model.modules()):
-        raise ValueError("a compiled network does not call new hooks: record the one that you compiled (._orig_mod)")
-    found = dict(find_layer(model, layer) for layer in layers)
     outputs: dict[str, Tensor] = {}
 
-    def record(name: str):
-        def hook(module, inputs, output) -> None:
+    def record(name: str, output: Tensor) -> None:
+        outputs[name] = output.clone()
+
+    with _calling(record, model, layers):
+        yield outputs
+
+
+@contextmanager
+def graph_behind(model: nn.Module, *layers: nn.Module | str) -> Iterator[dict[str, Tensor]]:
+    """Run a network without a graph up to its first named layer, and with one from there on.
+
+    ``with graph_behind(model, "layer4") as activations: scores = model(images)`` leaves ``activations["layer4"]``, a
+    leaf that ``torch.autograd.grad(scores[:, 3].sum(), activations["layer4"])`` differentiates for, frozen network or
+    not, at the cost of the layers behind it alone. Of several layers, those behind the first are no leaves, but can be
+    differentiated for alike. The network goes on with copies, so that an in-place operation behind a layer cannot
+    change what was recorded. The block runs outside ``no_grad`` and ``inference_mode``, whatever surrounds it.
+
+    Args:
+        model: The network.
+        *layers: Modules inside it or their dotted names.
+
+    Yields:
+        A dict by layer name, filled in the order in which the layers run. A layer that runs twice keeps its last
+        output.
+
+    Raises:
+        ValueError: if there is no such layer, the network is compiled, or its weights were made under
+            ``inference_mode``.
+        TypeError: when a recorded layer returns something other than a tensor.
+    """
+    check_differentiable(model)
+    activations: dict[str, Tensor] = {}
+
+    def branch_off(name: str, output: Tensor) -> Tensor:
+        if not output.requires_grad:
+            output = output.clone().requires_grad_()
+        torch.set_grad_enabled(True)
+        activations[name] = output
+        return output.clone()
+
+    with torch.inference_mode(False), torch.no_grad(), _calling(branch_off, model, layers):
+        yield activations
+
+
+def check_differentiable(model: nn.Module) -> None:
+    """Raise ValueError if autograd cannot work with a network's weights."""
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise ValueError(
+            f"this {type(model).__name__} was made under torch.inference_mode, so that no gradient can pass its "
+            "weights: make or load it outside (calling this under inference_mode is fine)"
+        )
+
+
+@contextmanager
+def _calling(
+    function: Callable[[str, Tensor], Tensor | None], model: nn.Module, layers: tuple[nn.Module | str, ...]
+) -> Iterator[None]:
+    """Call ``function(name, output)`` whenever one of the layers has run; what it returns replaces the output."""
+    if is_compiled(model):
+        raise ValueError("a compiled network does not call new hooks: record the one that you compiled (._orig_mod)")
+    found = dict(find_layer(model, layer) for layer in layers)
+
+    def hook_of(name: str):
+        def hook(module, inputs, output) -> Tensor | None:
             if not isinstance(output, Tensor):
                 raise TypeError(
                     f"layer {name!r} returns {type(output).__name__}, not a tensor: choose a layer inside it"
                 )
-            outputs[name] = output.clone()
+            return function(name, output)
 
         return hook
 
     with ExitStack() as stack:
         for name, module in found.items():
-            stack.callback(module.register_forward_hook(record(name)).remove)
-        yield outputs
+            stack.callback(module.register_forward_hook(hook_of(name)).remove)
+        yield
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether a network, or a part of it, went through ``torch.compile``."""
+    return any(
+        getattr(module, "_compiled_call_impl", None) or hasattr(module, "_orig_mod") for module in model.modules()
+    )
 
 
 @contextmanager
@@ -90,3 +157,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside ``DataParallel`` or ``DistributedDataParallel``; any other network as it is."""
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    return model.module if isinstance(model, wrappers) else model

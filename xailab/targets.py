@@ -1,11 +1,11 @@
-"""Which class is explained: the one meaning of ``target`` for every method."""
+"""Which class is explained: the one meaning of ``target`` for every method, and the gradient of its score."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Integer
-from torch import Tensor
+from torch import Tensor, nn
 
 Classes = Integer[Tensor, "n"] | Integer[Tensor, "n k"] | Integer[np.ndarray, "n"] | Integer[np.ndarray, "n k"]
 Target = int | np.integer | Sequence[int] | Sequence[Sequence[int]] | Classes | None
@@ -42,3 +42,45 @@ def resolve(target: Target, logits: Float[Tensor, "n classes"]) -> Int[Tensor, "
     if chosen.numel() and (chosen.min() < 0 or chosen.max() >= classes):
         raise ValueError(f"class numbers go from 0 to {classes - 1}, got {sorted(set(chosen.flatten().tolist()))}")
     return chosen
+
+
+def check_scores(model: nn.Module, scores) -> Float[Tensor, "n classes"]:
+    """Return what a network put out, if it is finite scores (n, classes).
+
+    Raises:
+        TypeError: if it is no tensor.
+        ValueError: if it has another shape, or a value that is NaN or infinite.
+    """
+    name = type(model).__name__
+    if not isinstance(scores, Tensor):
+        raise TypeError(
+            f"{name} returns {type(scores).__name__}: wrap it in a module whose forward returns the scores (n, classes)"
+        )
+    if scores.ndim != 2:
+        raise ValueError(f"expected scores of shape (n, classes) from {name}, got {tuple(scores.shape)}")
+    if not torch.isfinite(scores).all():
+        raise ValueError("the network's scores are NaN or infinite: look at its weights and its input first")
+    return scores
+
+
+def class_gradients(
+    scores: Float[Tensor, "n classes"],
+    chosen: Int[Tensor, "n"] | Int[Tensor, "n k"],
+    inputs: Sequence[Tensor],
+    *,
+    keep_graph: bool = False,
+) -> Iterator[tuple[Tensor | None, ...]]:
+    """Differentiate the chosen scores for tensors on their way: d scores[i, chosen[i]] / d input[i].
+
+    Nothing is computed below the inputs, and no ``.grad`` is touched. The graph is freed with the last class, unless
+    ``keep_graph`` asks for it.
+
+    Yields:
+        For each of the k chosen classes (one, if ``chosen`` has shape (n,)), a gradient for each input; None for one
+        that the scores do not depend on.
+    """
+    with torch.enable_grad():
+        totals = scores.gather(1, chosen.view(len(chosen), -1)).sum(0).unbind()  # images do not mix: their sum will do
+    for i, total in enumerate(totals):
+        keep = keep_graph or i < len(totals) - 1
+        yield torch.autograd.grad(total, inputs, retain_graph=keep, allow_unused=True)
