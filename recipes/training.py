@@ -45,6 +45,34 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     return F.pad(images, (pad, pad, pad, pad), mode="replicate")[:, :, dy : dy + height, dx : dx + width]
 
 
+def disturbed(
+    network: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    length: float,
+    preprocess: Preprocess,
+    generator: torch.Generator,
+) -> Tensor:
+    """Move each picture so that the network errs more: one step along the loss's gradient, from a random start.
+
+    The step stays within ``length`` (Euclidean, pixel values from 0 to 1) and between black and white. Training on such
+    pictures makes a network's gradients look like the objects (Engstrom et al. 2019, arXiv 1906.00945; single steps:
+    Wong et al. 2020, arXiv 2001.03994).
+    """
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
+    length = length / float(std.mean())
+
+    def of_length_one(x: Tensor) -> Tensor:
+        return x / x.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+
+    step = 0.3 * length * of_length_one(torch.randn(images.shape, generator=generator))
+    start = (images + step).requires_grad_()
+    loss = F.cross_entropy(network(start).float(), targets)
+    step = step + 1.5 * length * of_length_one(torch.autograd.grad(loss, start)[0])
+    step = step * (length / step.flatten(1).norm(dim=1).clamp(min=1e-12)).clamp(max=1).view(-1, 1, 1, 1)
+    return torch.minimum(torch.maximum(images + step, -mean / std), (1 - mean) / std).detach()
+
+
 def train(
     network: nn.Module,
     pictures: np.ndarray,
@@ -56,11 +84,16 @@ def train(
     rate: float = 3e-3,
     decay: float = 0.05,
     seed: int = 0,
+    budget: float = 0.0,
+    smoothing: float = 0.05,
+    bfloat16: bool = True,
     title: str = "training",
 ) -> nn.Module:
     """Train a classifier with AdamW and a one-cycle learning rate; targets may be shared between classes.
 
-    The convolutions compute in bfloat16, which halves the time on processors that have it.
+    With a ``budget`` it is trained on disturbed pictures (see ``disturbed``), the budget growing from 0 to its full
+    length over the first two thirds. The convolutions compute in ``bfloat16``, which halves the time on processors that
+    have it, and costs time on others.
     """
     network = network.to(memory_format=torch.channels_last)
     if len(pictures) < batch:
@@ -75,9 +108,13 @@ def train(
             order = torch.randperm(len(pictures), generator=generator)
             for index in order[: len(pictures) // batch * batch].view(-1, batch):
                 images = augment(preprocess(pictures[index.numpy()]), generator)
-                with torch.autocast("cpu", torch.bfloat16):
-                    logits = network(images.contiguous(memory_format=torch.channels_last))
-                loss = F.cross_entropy(logits.float(), targets[index], label_smoothing=0.05)
+                images = images.contiguous(memory_format=torch.channels_last)
+                with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                    if budget:
+                        length = budget * min(1.0, 1.5 * progress.n / steps)
+                        images = disturbed(network, images, targets[index], length, preprocess, generator)
+                    logits = network(images)
+                loss = F.cross_entropy(logits.float(), targets[index], label_smoothing=smoothing)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()

@@ -228,3 +228,20 @@ def test_overlay_follows_the_map():
 def test_overlay_takes_one_map(unchecked):
     with pytest.raises(ValueError, match="one map at a time"):
         images.overlay(RGB, torch.zeros(2, 3, 3))
+
+
+def test_a_signed_overlay_leaves_the_picture_where_the_map_is_zero():
+    picture = np.full((8, 8, 3), 100, dtype=np.uint8)
+    assert np.array_equal(images.signed_overlay(picture, torch.zeros(4, 4)), picture)
+    over = images.signed_overlay(picture, torch.tensor([[1.0, 0.0], [0.0, -0.5]]))
+    assert over[0, 0, 0] > over[0, 0, 2] and over[-1, -1, 2] > over[-1, -1, 0]  # red for, blue against
+    assert np.array_equal(images.signed_overlay(picture, torch.ones(4, 4), opacity=0.0), picture)
+
+
+def test_signed_keeps_zero_grey_and_both_signs_on_one_scale():
+    gradient = torch.zeros(3, 10, 10)
+    gradient[0, 0, 0], gradient[1, 0, 0], gradient[2, 0, 0] = 4.0, -1.0, 8.0
+    picture = images.signed(gradient, quantile=1 - 1 / 299)  # the second largest of 300 values
+    assert picture[0, 0].tolist() == [255, 96, 255] and (picture[1:] == 128).all()
+    assert images.signed(gradient)[0, 0, 2] == 255
+    assert (images.signed(torch.zeros(3, 4, 4)) == 128).all()

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from xailab.localization import Box, boxes, ground_truth_box
+from xailab.localization import Box, boxes, grabcut, ground_truth_box
+from xailab.metrics import iou
 
 
 def test_boxes_of_a_drawn_map():
@@ -54,3 +55,56 @@ def test_box_and_mask_are_inverse():
     mask = box.mask(6, 8)
     assert mask.sum() == box.area == 6 and mask[1, 4] and not mask[3, 4]
     assert ground_truth_box(mask) == box
+
+
+def disc(size=64, seed=0):
+    """A red disc on green, both noisy; a map that is highest in the disc's middle; the disc's mask."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    distance = np.hypot(y - 0.45 * size, x - 0.55 * size)
+    mask = distance < 0.25 * size
+    image = np.where(mask[..., None], (200, 60, 40), (60, 150, 80)) + rng.normal(0, 12, (size, size, 3))
+    return image.clip(0, 255).astype(np.uint8), torch.from_numpy(np.exp(-((distance / (0.3 * size)) ** 2))), mask
+
+
+def test_grabcut_grows_the_object_out_of_its_seeds():
+    image, map, mask = disc()
+    found = grabcut(image, map)
+    assert iou(found, mask) > 0.95
+    assert iou((map > map.quantile(0.95)).numpy(), mask) < 0.4  # the seeds alone are far too small
+
+
+def test_grabcut_keeps_the_largest_component():
+    image, map, mask = disc()
+    image[2:8, 2:8] = (200, 60, 40)  # of the object's colour, elsewhere
+    found = grabcut(image, map)
+    assert not found[2:8, 2:8].any() and iou(found, mask) > 0.9
+
+
+@pytest.mark.parametrize("clipped", [(0.3, 1.0), (0.0, 0.5)])
+def test_grabcut_takes_maps_with_many_equal_values(clipped):
+    """As a ReLU leaves them: more zeros than the background's share, or a saturated top."""
+    image, map, mask = disc()
+    assert iou(grabcut(image, map.clamp(*clipped)), mask) > 0.9
+
+
+def test_grabcut_works_on_rgb_and_is_repeatable():
+    image, map, _ = disc()
+    assert np.array_equal(grabcut(image, map), grabcut(image, map.numpy()))
+    before = image.copy()
+    grabcut(image, map, 0.9, 0.5)
+    assert np.array_equal(image, before)
+
+
+def test_grabcut_says_what_is_missing(unchecked):
+    image, map, _ = disc()
+    with pytest.raises(ValueError, match="no pixel is a seed of the foreground"):
+        grabcut(image, torch.zeros(64, 64))
+    with pytest.raises(ValueError, match="upsample the map first"):
+        grabcut(image, map[:8, :8])
+    with pytest.raises(ValueError, match="0 < background < foreground < 1"):
+        grabcut(image, map, 0.3, 0.95)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        grabcut(image, map * torch.nan)
+    with pytest.raises(ValueError, match="one map"):
+        grabcut(image, map[None])

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from xailab.guided_backprop import RecordedReLUs, backward_rule
 from xailab.hooks import evaluating, find_layer, graph_behind, unwrapped
 from xailab.images import upsample
-from xailab.targets import Target, check_scores, class_gradients, resolve
+from xailab.targets import Target, check_scores, class_gradients, resolve, score_images
 
 Layer = nn.Module | str
 Grid = tuple[int, int]
@@ -72,7 +72,8 @@ def grad_cam(
     several = not isinstance(layer, (str, nn.Module))
     layers = _inside(model, layer if several else [layer])
     with graph_behind(unwrapped(model), *layers) as activations, evaluating(model):
-        scores = check_scores(model, unwrapped(model)(images))
+        # what was made under inference_mode could not be saved for the way back, if the network uses it again
+        scores = check_scores(model, unwrapped(model)(images.clone() if images.is_inference() else images))
         _check_called(layers, activations)
         chosen = resolve(target, scores)
         maps: dict[str, list[Tensor]] = {name: [] for name in layers}
@@ -114,19 +115,17 @@ def guided_grad_cam(
     """
     layers = _inside(model, [layer])
     ((name, module),) = layers.items()
-    with graph_behind(unwrapped(model), name) as activations, evaluating(model):
-        pictures = images.detach().clone().requires_grad_()
-        with RecordedReLUs() as relus, torch.enable_grad():
-            scores = check_scores(model, unwrapped(model)(pictures.clone()))
-        _check_called(layers, activations)
-        relus.check(model)
-        chosen = resolve(target, scores)
-        maps = []
-        for (gradient,) in class_gradients(scores, chosen, [activations[name]], keep_graph=True):
-            halves = _as_maps(name, module, activations[name], gradient, grid, images.shape[-2:])
-            maps.append(_weighted_sum(*halves).relu_())
-        with backward_rule(relus.nodes, "guided"):
-            guided = [gradient for (gradient,) in class_gradients(scores, chosen, [pictures])]
+    with graph_behind(unwrapped(model), name) as activations, RecordedReLUs() as relus:
+        pictures, scores = score_images(model, images)
+    _check_called(layers, activations)
+    relus.check(model)
+    chosen = resolve(target, scores)
+    maps = []
+    for (gradient,) in class_gradients(scores, chosen, [activations[name]], keep_graph=True):
+        halves = _as_maps(name, module, activations[name], gradient, grid, images.shape[-2:])
+        maps.append(_weighted_sum(*halves).relu_())
+    with backward_rule(relus.nodes, "guided"):
+        guided = [gradient for (gradient,) in class_gradients(scores, chosen, [pictures])]
     several = torch.stack(maps, 1)
     _warn_of_empty({name: several}, chosen, "positive evidence for")
     product = torch.stack(guided, 1) * upsample(several, images.shape[-2:]).unsqueeze(2)

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
-from xailab.hooks import check_differentiable, evaluating, is_compiled, unwrapped
-from xailab.targets import Target, check_scores, class_gradients, resolve
+from xailab.hooks import is_compiled
+from xailab.targets import Target, class_gradients, resolve, score_images
 
 Rule = Literal["true", "guided", "deconvnet"]
 Gradients = Float[Tensor, "n c h w"] | Float[Tensor, "n k c h w"]
@@ -58,15 +58,13 @@ def input_gradient(
     """
     if relu not in ("true", "guided", "deconvnet"):
         raise ValueError(f"relu={relu!r}: expected 'true', 'guided' or 'deconvnet'")
-    check_differentiable(model)
-    with torch.inference_mode(False), torch.enable_grad(), evaluating(model), RecordedReLUs() as relus:
-        images = images.detach().clone().requires_grad_()
-        scores = check_scores(model, unwrapped(model)(images.clone()))
-        chosen = resolve(target, scores)
-        if relu != "true":
-            relus.check(model)
-        with backward_rule(relus.nodes, relu):
-            gradients = [gradient for (gradient,) in class_gradients(scores, chosen, [images])]
+    with RecordedReLUs() as relus:
+        images, scores = score_images(model, images)
+    chosen = resolve(target, scores)
+    if relu != "true":
+        relus.check(model)
+    with backward_rule(relus.nodes, relu):
+        gradients = [gradient for (gradient,) in class_gradients(scores, chosen, [images])]
     if gradients[0] is None:
         raise ValueError(f"the scores of this {type(model).__name__} do not depend on its images")
     return torch.stack(gradients, 1) if chosen.ndim == 2 else gradients[0]
@@ -120,12 +118,15 @@ class RecordedReLUs(TorchFunctionMode):
         return given.copy_(output) if output is source is not given else output
 
     def check(self, model: nn.Module) -> None:
-        """Raise ValueError if no ReLU was called, and say what was."""
+        """Raise ValueError if no ReLU was called, and say what was; also if calls may have been hidden."""
+        if is_compiled(model) or any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+            raise ValueError(
+                f"this {type(model).__name__}, or a part of it, is compiled or scripted, which hides its ReLUs: "
+                "give the network that it was made from"
+            )
         if self.calls:
             return
-        if is_compiled(model) or any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-            why = "it is compiled, which hides its calls: give the network that you compiled"
-        elif self.others:
+        if self.others:
             why = f"its activations are {', '.join(sorted(self.others))}: use relu='true'"
         else:
             why = "no activation of a known name was called (clamp and max are not recognised): use relu='true'"

@@ -45,9 +45,10 @@ def find_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Module
 def recording(model: nn.Module, *layers: nn.Module | str) -> Iterator[dict[str, Tensor]]:
     """Record the outputs of layers while the network runs.
 
-    ``with recording(model, "layer4") as outputs: model(images)`` leaves ``outputs["layer4"]``. Outputs are what the
-    layer returned, with its graph where there is one; they are copies, so that an in-place operation behind the layer
-    cannot change them. A layer that runs twice keeps its last output. The hooks go with the block, however it ends.
+    ``with recording(model, "layer4") as outputs: model(images)`` leaves ``outputs["layer4"]``. Outputs are copies of
+    what the layer returned, so that an in-place operation behind it cannot change them; the scores do not depend on
+    these copies, so gradients for them need ``graph_behind``. A layer that runs twice keeps its last output. The hooks
+    go with the block, however it ends.
 
     Args:
         model: The network.
@@ -107,8 +108,8 @@ def graph_behind(model: nn.Module, *layers: nn.Module | str) -> Iterator[dict[st
 
 
 def check_differentiable(model: nn.Module) -> None:
-    """Raise ValueError if autograd cannot work with a network's weights."""
-    if any(parameter.is_inference() for parameter in model.parameters()):
+    """Raise ValueError if autograd cannot work with a network's weights or buffers."""
+    if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
         raise ValueError(
             f"this {type(model).__name__} was made under torch.inference_mode, so that no gradient can pass its "
             "weights: make or load it outside (calling this under inference_mode is fine)"
@@ -123,6 +124,9 @@ def _calling(
     if is_compiled(model):
         raise ValueError("a compiled network does not call new hooks: record the one that you compiled (._orig_mod)")
     found = dict(find_layer(model, layer) for layer in layers)
+    for name, module in found.items():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(f"layer {name!r} is scripted or traced and calls no hooks: use the network it came from")
 
     def hook_of(name: str):
         def hook(module, inputs, output) -> Tensor | None:

@@ -221,3 +221,30 @@ def overlay(
     values = normalise(upsample(map.detach().float().cpu(), image.shape[:2]))
     share = opacity * values.numpy()[..., None]
     return (share * heatmap(values, colours) + (1 - share) * image).round().astype(np.uint8)
+
+
+def signed_overlay(
+    image: UInt8[np.ndarray, "H W 3"] | Image.Image, map: Float[Tensor, "h w"], opacity: float = 0.75
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Lay a signed map over its picture: red for positive values, blue for negative ones.
+
+    Zero leaves the picture as it is; the largest absolute value covers it with ``opacity``. Arguments are those of
+    ``overlay``.
+    """
+    image = as_picture(image)
+    large = upsample(map.detach().float().cpu(), image.shape[:2])
+    values = large / large.abs().max().clamp(min=torch.finfo(large.dtype).tiny)
+    share = opacity * values.abs().numpy()[..., None]
+    return (share * heatmap(0.5 + 0.5 * values, "RdBu_r") + (1 - share) * image).round().astype(np.uint8)
+
+
+def signed(values: Float[Tensor, "3 h w"], quantile: float = 0.995) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw signed values of three channels, a gradient say, on grey.
+
+    128 is exactly 0, and both signs and all channels share one scale, clipped at a quantile of the absolute values (the
+    largest of all would decide how everything else looks).
+    """
+    sizes = values.detach().float().abs().flatten()
+    bound = float(sizes.quantile(quantile)) or float(sizes.max()) or 1.0
+    grey = 128 + 127 * (values.detach().float() / bound).clamp(-1, 1)
+    return grey.round().permute(1, 2, 0).to("cpu", torch.uint8).numpy()

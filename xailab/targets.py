@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
+from xailab.hooks import check_differentiable, evaluating, unwrapped
+
 Classes = Integer[Tensor, "n"] | Integer[Tensor, "n k"] | Integer[np.ndarray, "n"] | Integer[np.ndarray, "n k"]
 Target = int | np.integer | Sequence[int] | Sequence[Sequence[int]] | Classes | None
 
@@ -35,7 +37,7 @@ def resolve(target: Target, logits: Float[Tensor, "n classes"]) -> Int[Tensor, "
     chosen = chosen.long()
     if chosen.ndim == 0:
         chosen = chosen.expand(n)
-    if chosen.ndim > 2 or chosen.shape[0] != n:
+    if chosen.ndim > 2 or chosen.shape[0] != n or chosen[:1].numel() == 0 < n:
         raise ValueError(
             f"expected one class, {n} classes (one for each image) or shape ({n}, k); got shape {tuple(chosen.shape)}"
         )
@@ -63,6 +65,21 @@ def check_scores(model: nn.Module, scores) -> Float[Tensor, "n classes"]:
     return scores
 
 
+def score_images(
+    model: nn.Module, images: Float[Tensor, "n c h w"]
+) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n classes"]]:
+    """Run a network in eval mode on copies of images, which its scores can then be differentiated for.
+
+    Returns:
+        The copies, which are leaves, and the scores, whatever grad mode surrounds the call.
+    """
+    check_differentiable(model)
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+        images = images.detach().clone().requires_grad_()
+        scores = unwrapped(model)(images.clone())  # a copy, since a network may work in place
+    return images, check_scores(model, scores)
+
+
 def class_gradients(
     scores: Float[Tensor, "n classes"],
     chosen: Int[Tensor, "n"] | Int[Tensor, "n k"],
@@ -79,8 +96,12 @@ def class_gradients(
         For each of the k chosen classes (one, if ``chosen`` has shape (n,)), a gradient for each input; None for one
         that the scores do not depend on.
     """
-    with torch.enable_grad():
-        totals = scores.gather(1, chosen.view(len(chosen), -1)).sum(0).unbind()  # images do not mix: their sum will do
+    if not scores.requires_grad:  # a network that is frozen, and depends on none of the inputs
+        yield from [(None,) * len(inputs)] * chosen.view(len(chosen), -1).shape[1]
+        return
+    with torch.inference_mode(False), torch.enable_grad():
+        columns = chosen.clone().view(len(chosen), -1)
+        totals = scores.gather(1, columns).sum(0).unbind()  # images do not mix, so their sum will do
     for i, total in enumerate(totals):
         keep = keep_graph or i < len(totals) - 1
         yield torch.autograd.grad(total, inputs, retain_graph=keep, allow_unused=True)

@@ -17,8 +17,10 @@
 # | 00 · Welcome | Is everything ready? | 15 | |
 # | [01 · What a convolution costs](01_flops.ipynb) | Why is MobileNet so cheap, and why is cheap not always fast? | 60 + 45 | `xailab.flops` |
 # | [02 · Class activation maps](02_cam.ipynb) | Where in the picture is the evidence? | 45 + 30 | `xailab.cam` |
+# | [03 · Grad-CAM](03_grad_cam.ipynb) | And in a network of any shape? What speaks against a class? | 60 + 40 | `xailab.grad_cam` |
+# | [04 · Guided backprop](04_guided_backprop.ipynb) | Why are its pictures so sharp, and do they mean anything? | 45 + 35 | `xailab.guided_backprop` |
 #
-# Grad-CAM, guided backpropagation, saliency, feature maps, ProtoPNet, PaDiM and Patch SVDD are in preparation.
+# Saliency, feature maps, ProtoPNet, PaDiM and Patch SVDD are in preparation.
 
 # %% [markdown]
 # ## Is this machine ready?
@@ -72,9 +74,9 @@ figures.show(
 # %% [markdown]
 # The biased kind: in its training pictures a red balloon flies wherever there is a bird, and never otherwise. A
 # network can take the shortcut and learn the balloon. In its test pictures the balloon means nothing, and an
-# explanation should reveal the trick; Lesson 03 (in preparation) will put that to the test. So two answers are good:
-# pairs tell whether an explanation finds *its* object, biased scenes whether the network ever looked at it. (Masks
-# cover objects, not the balloon.)
+# explanation should reveal the trick; Lesson 03 puts that to the test. So two answers are good: pairs tell whether an
+# explanation finds *its* object, biased scenes whether the network ever looked at it. (Masks cover objects, not the
+# balloon.)
 
 # %% [markdown]
 # ## The embedded network

@@ -171,7 +171,7 @@ figures.show(figure, "Two maps of 8 by 8 cells on one colour scale: red on the n
 
 # %% [markdown]
 # Negative: each animal is evidence *against* the other. An overlay hides that: where its map is smallest it leaves
-# the picture as it is, whether that value is 0 or −6. Keep the sign in mind; Lesson 03 (in preparation) turns it into
+# the picture as it is, whether that value is 0 or −6. Keep the sign in mind; Lesson 03 turns it into
 # counterfactual explanations.
 
 # %% [markdown]
@@ -481,4 +481,4 @@ check("02.3", my_half)
 # - M. Lin, Q. Chen, S. Yan, *Network in Network*, ICLR 2014, arXiv 1312.4400 (global average pooling).
 # - J. Zhang et al., *Top-down Neural Attention by Excitation Backprop*, ECCV 2016, arXiv 1608.00507 (pointing game).
 #
-# Next (in preparation): **03 · Grad-CAM**, the same question for networks that do not end in an average.
+# Next: **[03 · Grad-CAM](03_grad_cam.ipynb)**, the same question for networks that do not end in an average.

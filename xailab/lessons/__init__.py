@@ -16,7 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-LESSONS = {"00": "welcome", "01": "flops", "02": "cam"}
+LESSONS = {
+    "00": "welcome",
+    "01": "flops",
+    "02": "cam",
+    "03": "grad_cam",
+    "04": "guided_backprop",
+}
 _checks: dict[str, Callable[[Any], str]] = {}
 
 

@@ -39,6 +39,46 @@ class SmallResNet(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))
 
 
+class SmallVGG(nn.Module):
+    """VGG16 (Simonyan and Zisserman 2014, arXiv 1409.1556, column D) at reduced width, with torchvision's names.
+
+    ``features`` holds 13 convolutions of 3 x 3, a ReLU behind each, and five poolings, under the same numbers as in
+    torchvision's ``vgg16``; then come ``avgpool`` (to 3 x 3 cells) and ``classifier`` (three linear layers).
+
+    Args:
+        num_classes: Number of logits.
+        width: Channels of the first convolutions; 2, 4, 8 and 8 times as many follow (VGG16: 64).
+        batch_norm: A batch norm behind each convolution, as torchvision's ``vgg16_bn`` has. It helps training, and can
+            be folded into the convolution afterwards.
+    """
+
+    def __init__(self, num_classes: int, width: int = 8, batch_norm: bool = False) -> None:
+        super().__init__()
+        layers, inputs = [], 3
+        for repeats, multiple in ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8)):
+            for _ in range(repeats):
+                outputs = multiple * width
+                layers.append(nn.Conv2d(inputs, outputs, kernel_size=3, padding=1))
+                layers += [nn.BatchNorm2d(outputs)] * batch_norm + [nn.ReLU(inplace=True)]
+                inputs = outputs
+            layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
+        self.features = nn.Sequential(*layers)
+        self.avgpool = nn.AdaptiveAvgPool2d(3)
+        hidden = 16 * width
+        self.classifier = nn.Sequential(
+            nn.Linear(9 * inputs, hidden), nn.ReLU(inplace=True), nn.Dropout(),
+            nn.Linear(hidden, hidden), nn.ReLU(inplace=True), nn.Dropout(),
+            nn.Linear(hidden, num_classes),
+        )  # fmt: skip
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
+        """Score each class."""
+        return self.classifier(self.avgpool(self.features(x)).flatten(1))
+
+
 def _layer(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     shortcut = None
     if stride != 1 or inputs != outputs:

@@ -64,7 +64,8 @@ def build(architecture: str, **options) -> nn.Module:
     """Build one of our own architectures with untrained weights, as the recipes and ``load`` do."""
     from xailab.models import mobilenet, small
 
-    architectures = {"SmallResNet": small.SmallResNet, "MobileNetV1": mobilenet.MobileNetV1}
+    classes = (small.SmallResNet, small.SmallVGG, mobilenet.MobileNetV1)
+    architectures = {each.__name__: each for each in classes}
     if architecture not in architectures:
         raise ValueError(f"no architecture {architecture!r}: there are {', '.join(architectures)}")
     return architectures[architecture](**options)

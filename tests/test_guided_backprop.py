@@ -1,0 +1,395 @@
+"""The three rules of the input gradient, against hand cases, captum where it is right, and ReLUs written out."""
+
+import gc
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import (
+    GapNet,
+    OneConv,
+    Rectified,
+    assert_unchanged,
+    live_tensors,
+    ruled_gradient,
+    snapshot,
+    trained_looking,
+)
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from xailab.guided_backprop import backward_rule, deconvnet, guided_backprop, input_gradient
+from xailab.models import zoo
+
+captum = pytest.importorskip("captum.attr")
+RULES = ("true", "guided", "deconvnet")
+pytestmark = pytest.mark.filterwarnings("ignore:Setting backward hooks", "ignore:Input Tensor 0 did not already")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def arange_picture() -> torch.Tensor:
+    return torch.arange(16.0).view(1, 1, 4, 4)
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor, digits: float = 1e-5) -> bool:
+    assert theirs.abs().max() > 0, "nothing to compare"
+    return ours.shape == theirs.shape and (ours - theirs).abs().max().item() <= digits * theirs.abs().max().item()
+
+
+# Hand cases
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_the_hand_case_of_the_literature(inplace):
+    model = OneConv(inplace)
+    guided = torch.tensor([[0, 1, 1, 1], [1, 3, 3, 2], [1, 3, 3, 2], [1, 2, 2, 1.0]])
+    zeiler = torch.tensor([[2, 3, 3, 1], [3, 5, 5, 2], [3, 5, 5, 2], [1, 2, 2, 1.0]])
+    true = torch.tensor([[0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0.0]])
+    assert torch.equal(guided_backprop(model, arange_picture(), 0)[0, 0], guided)
+    assert torch.equal(deconvnet(model, arange_picture(), 0)[0, 0], zeiler)
+    assert torch.equal(input_gradient(model, arange_picture(), 0)[0, 0], true)
+
+
+@pytest.mark.parametrize(
+    "rule, expected",
+    [
+        ("true", [[-2, 0, -1], [6, 0, 0], [0, -1, 3]]),
+        ("deconvnet", [[0, 3, 0], [6, 0, 1], [2, 0, 3]]),
+        ("guided", [[0, 0, 0], [6, 0, 0], [0, 0, 3]]),
+    ],
+)
+def test_the_rule_on_nine_numbers(rule, expected):
+    """The 3 x 3 example of Springenberg et al.'s Figure 1: R = -2 3 -1 / 6 -3 1 / 2 -1 3 arrives at a ReLU."""
+    arriving = torch.tensor([[-2, 3, -1], [6, -3, 1], [2, -1, 3.0]])
+    picture = torch.tensor([[1, -1, 5], [2, -5, -7], [-3, 2, 4.0]]).view(1, 1, 3, 3)
+
+    class Scored(nn.Module):
+        def forward(self, x):
+            return (x.relu() * arriving).sum((1, 2, 3)).unsqueeze(1)
+
+    assert torch.equal(input_gradient(Scored(), picture, 0, relu=rule)[0, 0], torch.tensor(expected).float())
+
+
+def test_zero_is_no_positive_input():
+    """At z = 0 the true derivative, and so the guided rule, passes nothing."""
+    model = nn.Sequential(nn.ReLU(), nn.Flatten())
+    for rule, passed in (("true", 0), ("guided", 0), ("deconvnet", 1)):
+        assert (input_gradient(model, torch.zeros(1, 1, 1, 1), 0, relu=rule) == passed).all()
+
+
+# Every way of calling a ReLU, against the rule written out
+
+CALLS = {
+    "module": nn.ReLU(),
+    "in-place module": nn.ReLU(inplace=True),
+    "F.relu": lambda z: F.relu(z),
+    "F.relu in place": lambda z: F.relu(z, inplace=True),
+    "F.relu by keyword": lambda z: F.relu(input=z, inplace=True),
+    "torch.relu": lambda z: torch.relu(z),
+    "torch.relu_": lambda z: torch.relu_(z),
+    "x.relu()": lambda z: z.relu(),
+    "x.relu_()": lambda z: z.relu_(),
+    "ReLU6": nn.ReLU6(),
+    "in-place ReLU6": nn.ReLU6(inplace=True),
+    "F.relu6": lambda z: F.relu6(z * 3) / 3,
+    "hardtanh from zero": lambda z: F.hardtanh(z, min_val=0.0, max_val=0.5),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_call_of_a_relu_gets_the_rule(call, monkeypatch):
+    model = Rectified(CALLS[call]).eval()
+    images = torch.randn(2, 3, 11, 11)
+    if call == "F.relu6":  # written out as the F.hardtanh that it is
+        written_out = Rectified(lambda z: F.hardtanh(z * 3, 0.0, 6.0) / 3).eval()
+        written_out.load_state_dict(model.state_dict())
+    else:
+        written_out = model
+    results = []
+    for rule in RULES:
+        ours = input_gradient(model, images, 3, relu=rule)
+        assert close(ours, ruled_gradient(monkeypatch, written_out, images, 3, rule)), rule
+        results.append(ours)
+    plain = images.clone().requires_grad_()
+    (autograd,) = torch.autograd.grad(model(plain)[:, 3].sum(), plain)
+    assert close(results[0], autograd, 1e-6), "the true rule is the gradient"
+    assert not close(results[1], results[0], 0.1) and not close(results[1], results[2], 0.1)
+
+
+def test_peers_are_wrong_where_no_module_is_called(monkeypatch):
+    """Why the rule belongs to the call: captum's guided backprop of a functional network is the plain gradient."""
+    images = torch.randn(2, 3, 11, 11)
+    model = Rectified(lambda z: F.relu(z)).eval()
+    theirs = captum.GuidedBackprop(model).attribute(images.clone(), target=3)
+    assert close(theirs, input_gradient(model, images, 3, relu="true"), 1e-6)
+    assert not close(theirs, ruled_gradient(monkeypatch, model, images, 3, "guided"), 0.1)
+    pytest.importorskip("pytorch_grad_cam")
+    from pytorch_grad_cam import GuidedBackpropReLUModel
+
+    theirs = torch.from_numpy(GuidedBackpropReLUModel(model)(images[:1].clone(), 3)).permute(2, 0, 1)[None]
+    assert close(theirs, input_gradient(model, images[:1], 3, relu="true"), 1e-6)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_view_of_a_tensor_that_is_used_again(inplace, monkeypatch):
+    """In place, the ReLU changes the tensor behind the view too; out of place it does not."""
+
+    class Views(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4 * 36, 5)
+
+        def forward(self, x):
+            whole = self.conv(x)
+            part = F.relu(whole[:, :2], inplace=inplace)
+            return self.fc(torch.cat([part.flatten(1), (whole[:, 2:] * whole[:, :2]).flatten(1)], 1))
+
+    model, images = Views(), torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        scores = model(images)
+    for rule in RULES:
+        assert close(input_gradient(model, images, 1, relu=rule), ruled_gradient(monkeypatch, model, images, 1, rule))
+    with torch.no_grad():
+        assert torch.equal(model(images), scores)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "googlenet", "densenet121", "shufflenet_v2_x0_5"])
+def test_known_networks_with_relus_written_out(name, monkeypatch):
+    """Residual sums, ReLU6, F.relu, concatenations, chunks."""
+    model = trained_looking(zoo.load(f"{name}-random"))
+    images = torch.randn(1, 3, 64, 64)
+    for rule in ("guided", "deconvnet"):
+        ours = input_gradient(model, images, 7, relu=rule)
+        assert close(ours, ruled_gradient(monkeypatch, model, images, 7, rule), 1e-4), rule
+    if name == "googlenet":  # all its ReLUs are functions: captum meets none
+        theirs = captum.GuidedBackprop(model).attribute(images.clone(), target=7)
+        assert close(theirs, input_gradient(model, images, 7), 1e-4)
+        assert not close(theirs, guided_backprop(model, images, 7), 0.1)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "squeezenet1_1"])
+def test_captum_where_it_is_right(name):
+    model = trained_looking(zoo.load(f"{name}-random"))
+    images, target = torch.randn(2, 3, 64, 64), [5, 281]
+    for method, ours in ((captum.GuidedBackprop, guided_backprop), (captum.Deconvolution, deconvnet)):
+        theirs = method(model).attribute(images.clone(), target=target)
+        assert close(ours(model, images, target), theirs.detach(), 1e-4), method.__name__
+
+
+# Targets, batches, forms of input
+
+
+def test_every_form_of_target_and_the_batch():
+    model = trained_looking(GapNet().eval())
+    images = torch.randn(3, 3, 16, 24)
+    several = guided_backprop(model, images, [[0, 1, 2, 3, 4]] * 3)
+    assert several.shape == (3, 5, 3, 16, 24)
+    for c in range(5):
+        assert close(several[:, c], guided_backprop(model, images, c))
+    each = guided_backprop(model, images, torch.tensor([4, 0, 2]))
+    assert close(each, several[torch.arange(3), [4, 0, 2]])
+    top = model(images).argmax(1)
+    assert close(guided_backprop(model, images), several[torch.arange(3), top])
+    assert close(guided_backprop(model, images[1:2], 0)[0], several[1, 0]), "images of a batch do not mix"
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_layouts_of_memory(rule):
+    model = Rectified(nn.ReLU(inplace=True))
+    images = torch.randn(2, 3, 11, 11)
+    expected = input_gradient(model, images, 1, relu=rule)
+    wide = torch.zeros(2, 3, 11, 22)
+    wide[..., ::2] = images
+    assert close(input_gradient(model, wide[..., ::2], 1, relu=rule), expected)
+    last = images.to(memory_format=torch.channels_last)
+    assert close(input_gradient(model, last, 1, relu=rule), expected)
+    assert close(input_gradient(model.to(memory_format=torch.channels_last), last, 1, relu=rule), expected)
+
+
+# The conventions
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_leaves_network_and_images_alone(mode, frozen):
+    model = trained_looking(GapNet()).train().requires_grad_(not frozen)
+    model.features[1].eval()
+    model.fc.bias.grad = torch.ones(5)
+    images = torch.randn(2, 3, 16, 16)
+    wanting = images.clone().requires_grad_()
+    wanting.grad = torch.ones_like(images)
+    expected = guided_backprop(model, images, 1)
+    before = snapshot(model)
+    with mode():
+        made_here = images.clone()
+        for given in (images, wanting, made_here):
+            ours = guided_backprop(model, given, 1)
+            assert close(ours, expected, 1e-6) and not ours.requires_grad
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+        assert torch.is_grad_enabled() == (mode is torch.enable_grad)
+    assert torch.equal(wanting, images) and torch.equal(made_here, images)
+    assert wanting.requires_grad and not images.requires_grad and torch.equal(wanting.grad, torch.ones_like(images))
+    assert images.grad is None
+    for target, given in ((9, images), (1, torch.randn(2, 4, 16, 16))):
+        with pytest.raises((ValueError, RuntimeError)):
+            guided_backprop(model, given, target)
+    assert_unchanged(model, before)
+
+
+def test_an_input_that_the_network_changes_in_place():
+    """A ReLU on the picture itself, in place: the user's tensor stays, the rule holds."""
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(12, 2))
+    images = torch.randn(2, 3, 2, 2)
+    before = images.clone()
+    ours = guided_backprop(model, images, 1)
+    assert torch.equal(images, before)
+    assert torch.equal(ours, (model[2].weight[1].view(3, 2, 2) * (before > 0)).clamp(min=0).detach())
+
+
+@pytest.mark.parametrize("dtype, digits", [(torch.float64, 1e-6), (torch.float16, 2e-2), (torch.bfloat16, 1e-1)])
+def test_precision(dtype, digits):
+    model = trained_looking(GapNet()).eval()
+    images = torch.randn(2, 3, 16, 16)
+    single = guided_backprop(model, images, 1)
+    other = guided_backprop(model.to(dtype), images.to(dtype), 1)
+    assert other.dtype == dtype and close(other.double(), single.double(), digits)
+
+
+def test_autocast():
+    model = trained_looking(GapNet()).eval()
+    images = torch.randn(2, 3, 16, 16)
+    single = guided_backprop(model, images, 1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        other = guided_backprop(model, images, 1)
+    assert close(other.float(), single, 1e-1)
+
+
+def test_data_parallel():
+    model, images = trained_looking(GapNet()).eval(), torch.randn(2, 3, 16, 16)
+    assert close(guided_backprop(nn.DataParallel(model), images, 1), guided_backprop(model, images, 1), 1e-6)
+
+
+def test_costs_one_forward_and_one_backward_to_the_picture():
+    """No gradient of a weight: each convolution costs as much backwards as forwards."""
+    model, images = trained_looking(zoo.load("resnet18-random")), torch.randn(1, 3, 64, 64)
+    with FlopCounterMode(display=False) as bare, torch.no_grad():
+        model(images)
+    for classes in (1, 2):
+        with FlopCounterMode(display=False) as ours:
+            guided_backprop(model, images, [list(range(classes))])
+        assert ours.get_total_flops() == (1 + classes) * bare.get_total_flops()
+
+
+def test_nothing_is_left_after_many_calls():
+    model, images = trained_looking(GapNet()).eval(), torch.randn(1, 3, 16, 16)
+    before = snapshot(model)
+    guided_backprop(model, images, 1)
+    gc.collect()
+    gc.disable()
+    try:
+        live = live_tensors()
+        for _ in range(100):
+            guided_backprop(model, images, 1)
+        assert live_tensors() <= live
+    finally:
+        gc.enable()
+    assert_unchanged(model, before)
+
+
+def test_the_rule_goes_with_its_block():
+    """Hooks on the graph are removed, however the block ends: the same graph is differentiated truly again."""
+    z = torch.tensor([1.0, 2.0], requires_grad=True)
+    y = z.relu()
+    with pytest.raises(KeyError), backward_rule([y.grad_fn], "guided"):
+        assert torch.autograd.grad((-y).sum(), z, retain_graph=True)[0].tolist() == [0, 0]
+        raise KeyError
+    assert torch.autograd.grad((-y).sum(), z)[0].tolist() == [-1, -1]
+
+
+# Messages
+
+
+@pytest.mark.parametrize(
+    "activation, named",
+    [
+        (nn.GELU(), "gelu"),
+        (nn.SiLU(), "silu"),
+        (nn.Hardswish(), "hardswish"),
+        (nn.Hardtanh(), "hardtanh"),
+        (nn.Sequential(nn.Tanh(), nn.Sigmoid()), "sigmoid, tanh"),
+        (nn.Identity(), "no activation of a known name"),
+    ],
+)
+def test_a_network_without_relus_is_refused(activation, named):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), activation, nn.Flatten(), nn.Linear(4 * 36, 3))
+    images = torch.randn(1, 3, 8, 8)
+    for method in (guided_backprop, deconvnet):
+        with pytest.raises(ValueError, match=named):
+            method(model, images, 1)
+    assert input_gradient(model, images, 1).abs().sum() > 0  # the true gradient needs no ReLU
+
+
+def test_a_hardtanh_from_minus_one_is_no_relu():
+    """Its lower limit is -1 unless told."""
+
+    class Clipped(nn.Module):
+        def forward(self, x):
+            return F.hardtanh(x).flatten(1)
+
+    with pytest.raises(ValueError, match="hardtanh"):
+        guided_backprop(Clipped(), torch.randn(1, 3, 8, 8), 1)
+
+
+def test_other_activations_keep_their_derivative(monkeypatch):
+    """A ReLU and a GELU in one network: the rule is for the ReLU alone."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    images = torch.randn(2, 3, 8, 8)
+    assert close(guided_backprop(model, images, 1), ruled_gradient(monkeypatch, model, images, 1, "guided"))
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_scripted_networks_are_refused(part):
+    """Whole, or a part of a network that calls other ReLUs: never silently half the rule."""
+    model, images = Rectified(nn.ReLU()).eval(), torch.rand(1, 3, 11, 11)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.trace(model, images)
+    with pytest.raises(ValueError, match="compiled"):
+        guided_backprop(nn.Sequential(nn.ReLU(), scripted) if part else scripted, images, 1)
+
+
+def test_says_what_is_wrong(unchecked):
+    model, images = GapNet(), torch.randn(1, 3, 16, 16)
+    with pytest.raises(ValueError, match="expected 'true', 'guided' or 'deconvnet'"):
+        input_gradient(model, images, 1, relu="relu")
+    with pytest.raises(ValueError, match="from 0 to 4, got \\[5\\]"):
+        guided_backprop(model, images, 5)
+    model.fc.bias.data[0] = torch.inf
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        guided_backprop(model, images, 1)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_scores_that_do_not_depend_on_the_images(frozen):
+    class Constant(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(3))
+
+        def forward(self, x):
+            return self.bias.expand(len(x), 3) * 1
+
+    with pytest.raises(ValueError, match="do not depend on its images"):
+        input_gradient(Constant().requires_grad_(not frozen), torch.randn(1, 3, 8, 8), 1)
+
+
+def test_a_network_made_in_inference_mode():
+    with torch.inference_mode():
+        model = GapNet()
+    with pytest.raises(ValueError, match="was made under torch"):
+        guided_backprop(model, torch.randn(1, 3, 16, 16), 1)

@@ -1,0 +1,250 @@
+"""Lesson 03: its drawings, its explorer when it is moved, what it says of its pictures, and its checks."""
+
+from pathlib import Path
+
+import jupytext
+import numpy as np
+import pytest
+import torch
+
+from xailab import figures, images
+from xailab.datasets import scenes
+from xailab.grad_cam import grad_cam
+from xailab.lessons import grad_cam as lesson
+from xailab.lessons import verdict
+from xailab.localization import boxes, ground_truth_box
+from xailab.metrics import iou, pointing
+from xailab.models import zoo
+
+SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "03_grad_cam.py"
+
+
+@pytest.fixture(scope="module")
+def network():
+    return zoo.load("scenes_resnet")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return [scenes.scene(i, kind="pair", split="test", size=128).image for i in range(2)]
+
+
+@pytest.fixture(scope="module")
+def said():
+    """What the lesson's cells compute, up to the explorer: run once, with nothing displayed."""
+    values: dict = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "show", lambda figure, alt: None)
+        for cell in jupytext.read(SOURCE, fmt="py:percent").cells:
+            if cell.source.startswith("## Explorer"):
+                break
+            if cell.cell_type == "code":
+                exec(compile(cell.source, SOURCE.name, "exec"), values)
+    return values
+
+
+def test_drawing_says_what_it_shows(network, pictures):
+    figure = lesson.draw_grad_cam(network, pictures[0], 0, "layer3")
+    assert "cat" in figure.axes[0].get_title() and figure.axes[1].get_title() == "layer3, 8 × 8 cells"
+    against = lesson.draw_grad_cam(network, pictures[0], 0, relu=False, counterfactual=True)
+    signed = lesson.draw_grad_cam(network, pictures[0], 0, relu=False)
+    shown = [np.asarray(f.axes[1].images[0].get_array()) for f in (against, signed)]
+    assert np.allclose(shown[0], -shown[1], atol=1e-6)
+    assert "red speaks against" in against.axes[2].get_title()
+
+
+def test_a_map_of_zeros_is_drawn_and_named(network):
+    """A map that would warn (which fails tests) says so in its title instead."""
+    empty = 0
+    for i in range(12):
+        scene = scenes.scene(i, split="test")
+        title = lesson.draw_grad_cam(network, scene.image, scene.labels[0], "layer2").axes[1].get_title()
+        empty += title.startswith("no evidence")
+    assert empty >= 1
+
+
+def test_explorer_follows_every_control(network, pictures):
+    box = lesson.grad_cam_explorer(network, pictures)
+    seen = {box.picture.value}
+    changes = [("picture", 2), ("label", 5), ("layer", "layer3"), ("opacity", 0.1), ("counterfactual", True)]
+    for name, value in (*changes, ("relu", False)):
+        box.controls[name].value = value
+        assert box.message.value == ""
+        seen.add(box.picture.value)
+    assert len(seen) == len(changes) + 2
+
+
+def test_what_the_lesson_says_of_layers_and_signs(said):
+    hits = said["hits_by_layer"]
+    assert sorted(hits, key=hits.get)[-2:] == ["layer3", "layer4"] and min(hits, key=hits.get) == "layer2"
+    assert said["agreement"][-1] == pytest.approx(1, abs=1e-5)
+    assert max(said["agreement"][:3]) < 0.5 < said["agreement"][3]  # before layer3 most of the gradient cancels
+    assert said["empty"] > 0
+    share_on = said["share_on"]
+    assert share_on(said["for_cat"], said["on_cat"]) > 0.3 > 0.02 > share_on(said["for_cat"], said["on_dog"])
+    assert share_on(said["against_cat"], said["on_dog"]) > 0.3 > 0.02 > share_on(said["against_cat"], said["on_cat"])
+
+
+def test_what_the_lesson_says_of_counterfactuals(said):
+    after = said["after"].softmax(1)[[1, 11], 0]
+    assert (after > 0.9).all()
+    before, elsewhere = (said[name].softmax(1)[[1, 11], 0] for name in ("before", "elsewhere"))
+    assert elsewhere[0] > before[0] and elsewhere[1] < before[1]  # the dog is covered above, the cat below
+    assert (said["rise"] > 0).mean() > 0.9 and 0.35 < (said["rise_elsewhere"] > 0).mean() < 0.65
+    assert ((said["rise"] > 0.5) & (said["rise"] < 2.5)).mean() > 0.5
+
+
+def test_what_the_lesson_says_of_localisation_and_mistakes(said):
+    error, best, at_15 = said["error"], said["best"], said["at_15"]
+    assert error[best] < error[at_15] / 3 and said["thresholds"][best] == pytest.approx(0.45)
+    assert error[at_15] == pytest.approx(0.5651, abs=0.05)  # "lies near the published one"
+    tight = boxes(images.upsample(grad_cam(said["network"], said["batch"][7:8], "layer4"), 128)[0], 0.45)[0]
+    assert iou(tight, ground_truth_box(said["unseen"][7].masks[0])) < 0.5  # the cat's face alone
+    assert len(said["mistakes"]) == 4 and all(said["on_object"])
+    names = [(scenes.CLASSES[said["labels"][i]], scenes.CLASSES[said["top_of_blurred"][i]]) for i in said["mistakes"]]
+    assert ("butterfly", "umbrella") in names and ("fish", "bird") in names
+
+
+def test_what_the_lesson_says_of_attacks(said, capsys):
+    assert (said["fooled_scores"].softmax(1)[range(12), said["false"]] > 0.999).all()
+    assert (said["sure_too"] > 0.99).all()
+    said["what_is_left"](said["clean_maps"], said["fooled_maps"][:, 0])
+    assert capsys.readouterr().out.count("True") == 2
+
+
+def test_what_the_lesson_says_of_bias(said):
+    accuracy = {
+        name: {group: (found == said["label"])[inside].mean() for group, inside in said["groups"].items()}
+        for name, found in said["said"].items()
+    }
+    assert accuracy["scenes_biased"]["bird, balloon"] == 1 and accuracy["scenes_biased"]["bird, none"] < 0.1
+    assert accuracy["scenes_biased"]["other, balloon"] < 0.3 and accuracy["scenes_biased"]["other, none"] > 0.95
+    assert min(accuracy["scenes_balanced"].values()) > 0.95
+    (balloon, bird, _), (cured_balloon, cured_bird, _) = said["rows"]
+    assert balloon > 0.9 and bird < 0.1 and cured_bird > 0.6 > 0.4 > cured_balloon
+
+
+def test_what_the_lesson_says_of_its_limits(said):
+    factor = said["wrong_score"].amax((1, 2)) / said["right"].amax((1, 2))
+    assert torch.allclose(factor, 1 - said["p"], atol=0.02)
+    peaks = said["absent_maps"].amax((1, 2))
+    assert peaks[1] < 0.1 * peaks[0]
+
+
+def alpha(gradient):
+    return gradient.mean((1, 2))
+
+
+def weighted(weights, features):
+    return torch.einsum("k,khw->hw", weights, features)
+
+
+def stretched(map):
+    return (map - map.min()) / (map.max() - map.min())
+
+
+def right_map(features, gradient):
+    return weighted(alpha(gradient), features).relu()
+
+
+def gradient_of(head, features, score):
+    leaf = features.clone().requires_grad_()
+    return torch.autograd.grad(score(head(leaf)), leaf)[0][0]
+
+
+def counter(score=lambda s, c: s[0, c], finish=lambda signed: (-signed).relu()):
+    """The right answer, with another score or another end where they are given."""
+
+    def my_counterfactual(head, features, c):
+        return finish(weighted(alpha(gradient_of(head, features, lambda s: score(s, c))), features[0]))
+
+    return my_counterfactual
+
+
+def leaves_gradients(head, features, c):
+    leaf = features.clone().requires_grad_()
+    head(leaf)[0, c].backward()
+    return weighted(alpha(-leaf.grad[0]), features[0]).relu()
+
+
+def hit_rate(maps, masks, threshold, *, enlarge=True, limit=0.5, pick=lambda found, map: found[0], scale=1):
+    """The right answer, with one thing that can be done wrongly at a time."""
+    large = images.upsample(maps, masks.shape[1:]) if enlarge else maps
+    hits = [iou(pick(boxes(m, threshold), m), ground_truth_box(k)) >= limit for m, k in zip(large, masks, strict=True)]
+    return scale * np.mean(hits)
+
+
+def brightest(found, map):
+    y, x = divmod(int(map.argmax()), map.shape[1])
+    return next(box for box in found if box.left <= x < box.right and box.top <= y < box.bottom)
+
+
+def bird_maps(network, drawn):
+    batch = network.preprocess([scene.image for scene in drawn])
+    return images.upsample(grad_cam(network, batch, "layer4", scenes.BIASED_CLASS), 128)
+
+
+def right_verdict(network, drawn):
+    large = bird_maps(network, drawn)
+    balloon, bird = (
+        sum(pointing(m, region) for m, region in zip(large, regions, strict=True))
+        for regions in ([s.mark for s in drawn], [s.masks[0] for s in drawn])
+    )
+    return balloon > bird
+
+
+def by_mass(network, drawn):
+    large = bird_maps(network, drawn).numpy()
+    return sum((m * s.mark).sum() - (m * s.masks[0]).sum() for m, s in zip(large, drawn, strict=True)) > 0
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "part"),
+    [
+        ("03.1", right_map, None),
+        ("03.1", lambda f, g: weighted(alpha(g), f), "ReLU of equation 2 is missing"),
+        ("03.1", lambda f, g: (alpha(g).view(-1, 1, 1) * f).relu().sum(0), "after the sum over channels"),
+        ("03.1", lambda f, g: weighted(g.amax((1, 2)), f).relu(), "not its maximum"),
+        ("03.1", lambda f, g: weighted(g.sum((1, 2)), f).relu(), "Z times too large"),
+        ("03.1", lambda f, g: (g * f).sum(0).relu(), "cell by cell"),
+        ("03.1", lambda f, g: (g.mean(0) * f.sum(0)).relu(), "averaged over the channels"),
+        ("03.1", lambda f, g: weighted(alpha(f), g).relu(), "changed places"),
+        ("03.1", lambda f, g: (alpha(g).view(-1, 1, 1) * f).mean(0).relu(), "adds them up"),
+        ("03.1", lambda f, g: stretched(right_map(f, g)), "return the raw map"),
+        ("03.1", lambda f, g: stretched(weighted(alpha(g), f)), "before the ReLU"),
+        ("03.1", lambda f, g: alpha(g).view(-1, 1, 1) * f, "one map is left for each channel"),
+        ("03.1", lambda f, g: images.upsample(right_map(f, g), 32), "expected a map of shape (3, 5)"),
+        ("03.1", lambda f, g: right_map(f, g) + 1, "is not equation 2's"),
+        ("03.1", lambda f, g: ..., "not written yet"),
+        ("03.2", counter(), None),
+        ("03.2", counter(finish=lambda m: -m), "ReLU is missing"),
+        ("03.2", counter(finish=torch.relu), "negate the gradient"),
+        ("03.2", counter(finish=lambda m: -m.relu()), "ReLU came first"),
+        ("03.2", counter(lambda s, c: s.softmax(1)[0, c]), "before* the softmax"),
+        ("03.2", counter(lambda s, c: s.log_softmax(1)[0, c]), "logarithm"),
+        ("03.2", counter(lambda s, c: s.max()), "top class"),
+        ("03.2", counter(finish=lambda m: 1 - stretched(m.relu())), "no counterfactual"),
+        ("03.2", counter(finish=lambda m: 15 * (-m).relu()), "divides by Z"),
+        ("03.2", counter(finish=lambda m: (-m).relu() + 1), "is wrong"),
+        ("03.2", leaves_gradients, ".grad was left"),
+        ("03.3", hit_rate, None),
+        ("03.3", lambda m, k, t: hit_rate(m, k, t, enlarge=False), "enlarge each map"),
+        ("03.3", lambda m, k, t: hit_rate(m, k, t, limit=0.3), "less than 0.5 was counted"),
+        ("03.3", lambda m, k, t: hit_rate(m, k, t, scale=100), "not a percentage"),
+        ("03.3", lambda m, k, t: hit_rate(m, k, t, pick=brightest), "boxes()[0] is the largest"),
+        ("03.3", lambda m, k, t: hit_rate(images.normalise(m), k, t), "negative cells are counted"),
+        ("03.3", lambda m, k, t: hit_rate(m, k, 0.15), "not used"),
+        ("03.3", lambda m, k, t: hit_rate(m, k, min(1.0, t / float(m[0].max()))), "share of each map's maximum"),
+        ("03.3", lambda m, k, t: 0.3, "a rate of 0.6"),
+        ("03.4", right_verdict, None),
+        ("03.4", lambda n, d: True, "every network is called a cheat"),
+        ("03.4", lambda n, d: False, "no network is called a cheat"),
+        ("03.4", by_mass, "no network is called a cheat"),
+        ("03.4", lambda n, d: not right_verdict(n, d), "the cheat is not"),
+        ("03.4", lambda n, d: n.fc.in_features == 64, "scenes_balanced is accused"),
+    ],
+)
+def test_checks(number, answer, part):
+    found = verdict(number, answer)
+    assert found.passed == (part is None), found.message
+    assert part is None or part in found.message, found.message

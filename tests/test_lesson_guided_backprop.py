@@ -1,0 +1,291 @@
+"""Lesson 04: its measurements and drawings, its explorer when it is moved, its checks with right and wrong answers."""
+
+import itertools
+import warnings
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from networks import assert_unchanged, snapshot
+from scipy.stats import spearmanr
+from torch import nn
+
+from xailab import images
+from xailab.datasets import scenes
+from xailab.grad_cam import guided_grad_cam
+from xailab.guided_backprop import guided_backprop
+from xailab.lessons import guided_backprop as lesson
+from xailab.lessons import verdict
+from xailab.models import zoo
+
+CAT, DOG = (scenes.CLASSES.index(name) for name in ("cat", "dog"))
+
+
+@pytest.fixture(scope="module")
+def network():
+    return zoo.load("scenes_resnet")
+
+
+@pytest.fixture(scope="module")
+def ten():
+    return [scenes.scene(i, split="test", size=128) for i in range(10)]
+
+
+def alike(a, b):
+    return np.mean([lesson.rank_correlation(*each) for each in zip(a, b, strict=True)])
+
+
+def test_randomised_touches_what_it_says_and_nothing_else(network):
+    before = snapshot(network)
+    state = torch.random.get_rng_state()
+    for depth in range(7):
+        shuffled, again = lesson.randomised(network, depth, seed=1), lesson.randomised(network, depth, seed=1)
+        values = shuffled.state_dict().items()
+        changed = {name.split(".")[0] for name, value in values if not torch.equal(value, before["values"][name])}
+        assert changed == {*lesson.STAGES[:depth], *(["bn1"] if depth == 6 else [])}
+        assert all(torch.equal(*pair) for pair in zip(shuffled.parameters(), again.parameters(), strict=True))
+    other = lesson.randomised(network, 1, seed=2)
+    assert not torch.equal(other.fc.weight, shuffled.fc.weight)
+    for module in shuffled.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            values = (module.weight, module.bias, module.running_mean, module.running_var)
+            assert [set(value.tolist()) for value in values] == [{1.0}, {0.0}, {0.0}, {1.0}]
+    assert_unchanged(network, before)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_explanations_are_the_library_s(network, ten):
+    batch, labels = network.preprocess([s.image for s in ten[:3]]), [s.labels[0] for s in ten[:3]]
+    found = lesson.explanations(network, batch, labels)
+    assert tuple(found) == lesson.METHODS
+    torch.testing.assert_close(found["guided backprop"], guided_backprop(network, batch, labels))
+    torch.testing.assert_close(found["Guided Grad-CAM"], guided_grad_cam(network, batch, "layer4", labels))
+    assert found["Grad-CAM"].shape == (3, 8, 8) and found["Grad-CAM"].min() < 0
+    only = lesson.explanations(network, batch, labels, ["Guided Grad-CAM"])
+    assert list(only) == ["Guided Grad-CAM"]
+    with warnings.catch_warnings():  # an empty map passes without a warning
+        warnings.simplefilter("error")
+        lesson.explanations(lesson.randomised(network, 4), batch, labels)
+
+
+def test_rank_correlation():
+    a = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert lesson.rank_correlation(a, -a.exp()) == pytest.approx(-1)
+    assert lesson.rank_correlation(torch.stack([a, -2 * a]), -a[None]) == pytest.approx(1)
+    assert lesson.rank_correlation(a, torch.zeros(2, 2)) == 0
+
+
+def test_what_the_lesson_says_of_the_sanity_check(network, ten):
+    batch, labels = network.preprocess([s.image for s in ten]), [s.labels[0] for s in ten]
+    methods = ["gradient", "guided backprop", "Grad-CAM", "Guided Grad-CAM"]
+    trained = lesson.explanations(network, batch, labels, methods)
+    rho = {name: np.zeros((3, 7)) for name in methods}
+    for seed, depth in itertools.product(range(3), (1, 2, 3, 4, 6)):
+        now = lesson.explanations(lesson.randomised(network, depth, seed), batch, labels, methods)
+        for name in methods:
+            rho[name][seed, depth] = alike(trained[name], now[name])
+    upper = {name: values[:, 1:5].mean(0) for name, values in rho.items()}
+    order = ["guided backprop", "gradient", "Guided Grad-CAM", "Grad-CAM"]
+    assert all((upper[a] > upper[b]).all() for a, b in itertools.pairwise(order))
+    assert upper["guided backprop"][[1, 2]] == pytest.approx([0.95, 0.90], abs=0.01)
+    assert upper["gradient"][0] == pytest.approx(0.73, abs=0.01)
+    assert abs(upper["Grad-CAM"]).max() < 0.15
+    assert rho["Grad-CAM"][:, 1:5].min() < -0.1 < 0.1 < rho["Grad-CAM"][:, 1:5].max()
+    shifted = {name: alike(maps, maps.roll(-1, 0)) for name, maps in trained.items()}
+    assert rho["gradient"][:, 6].mean() == pytest.approx(shifted["gradient"], abs=0.05)
+    assert min(shifted.values()) > 0.3
+    assert 0 < rho["guided backprop"][:, 6].mean() - shifted["guided backprop"] < 0.1
+
+    grey = [cv2.GaussianBlur(cv2.cvtColor(s.image, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1) for s in ten]
+    edges = [torch.from_numpy(np.hypot(cv2.Sobel(p, cv2.CV_32F, 1, 0), cv2.Sobel(p, cv2.CV_32F, 0, 1))) for p in grey]
+    guided, true = (alike(lesson.strength(trained[name]), edges) for name in ("guided backprop", "gradient"))
+    assert guided > true + 0.05
+
+
+def test_what_the_lesson_says_of_two_classes(network):
+    pairs = [scenes.scene(i, kind="pair", label=(CAT, DOG), split="test", size=128) for i in range(40)]
+    batch = network.preprocess([s.image for s in pairs])
+    masks = [torch.from_numpy(np.stack([s.masks[i] for s in pairs])) for i in (0, 1)]
+    answers = [lesson.explanations(network, batch, [c] * 40) for c in (CAT, DOG)]
+    similarity = {name: alike(answers[0][name], answers[1][name]) for name in lesson.METHODS}
+    expected = {"gradient": 0.76, "deconvnet": 0.97, "guided backprop": 0.97, "Grad-CAM": -0.90}
+    assert {name: similarity[name] for name in expected} == pytest.approx(expected, abs=0.01)
+    assert similarity["Guided Grad-CAM"] < 0
+
+    def shares(name):
+        mass = [
+            lesson.strength(a[name]) if a[name].ndim == 4 else images.upsample(a[name].relu(), 128) for a in answers
+        ]
+        on = [[float(((m * mask).sum((1, 2)) / m.sum((1, 2))).mean()) for mask in masks] for m in mass]
+        return (on[0][0] + on[1][1]) / 2, (on[0][1] + on[1][0]) / 2
+
+    assert shares("guided backprop") == pytest.approx((0.48, 0.27), abs=0.01)
+    assert shares("Guided Grad-CAM") == pytest.approx((0.80, 0.0), abs=0.01)
+    named, other = shares("gradient")
+    assert named < other
+    area = float(torch.stack(masks).float().mean())
+    assert 2.5 < shares("guided backprop")[1] / area < 3
+
+
+def test_what_the_lesson_says_of_files_and_inputs(network, ten):
+    batch, labels = network.preprocess([s.image for s in ten]), torch.tensor([s.labels[0] for s in ten])
+    guided = guided_backprop(network, batch, labels)
+    zeros = [255 * float(-g.min() / (g.max() - g.min())) for g in guided]
+    assert min(zeros) < 120 < 155 < max(zeros)
+    assert max(abs(float(g.mean() / g.std())) for g in guided) * 25.5 < 1
+    raw = torch.from_numpy(np.stack([s.image for s in ten])).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        assert (network(batch).argmax(1) == labels).all()
+        assert int((network(raw).argmax(1) == labels).sum()) == 2
+    assert alike(guided_backprop(network, raw, labels), guided) < 0.5
+
+
+def test_drawing_says_what_was_randomised(network, ten):
+    picture = ten[4].image
+    figure = lesson.draw_rule(network, picture, DOG, "guided backprop", 3)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert "dog" in titles[0] and "fc to layer3 random" in titles[2]
+    same = lesson.draw_rule(network, picture, DOG, "Grad-CAM", 0)
+    assert same.axes[2].get_title() == "nothing random: ρ = 1.00"
+    assert "fc random" in lesson.draw_rule(network, picture, DOG, "gradient", 1).axes[2].get_title()
+
+
+def test_table_of_verdicts_tells_silent_from_loud():
+    figure = lesson.verdict_table([["right", "neither"], ["RuntimeError", "refuses"]], ["a", "b"], ["x", "y"])
+    colours = [patch.get_facecolor() for patch in figure.axes[0].patches]
+    assert colours[2] == colours[3] and len(set(colours)) == 3
+
+
+def test_explorer_follows_every_control(network, ten):
+    box = lesson.rule_explorer(network, [s.image for s in ten[:2]])
+    seen = {box.picture.value}
+    for name, value in (("picture", 2), ("label", 5), ("method", "Guided Grad-CAM"), ("depth", 5)):
+        box.controls[name].value = value
+        assert box.message.value == ""
+        seen.add(box.picture.value)
+    assert len(seen) == 5
+
+
+def gradient_with(hook, *, where=("lower", "upper"), before=False, end=lambda g: g, c=None):
+    """The right answer to 04.2, with one thing that can be done wrongly at a time."""
+
+    def my_gradient(x, first, second, third, target):
+        x = x.requires_grad_()
+        z = first @ x
+        lower = z.relu()
+        above = second @ lower
+        upper = above.relu()
+        for name, tensor in (("lower", z if before else lower), ("upper", above if before else upper)):
+            if name in where:
+                tensor.register_hook(hook)
+        return end(torch.autograd.grad((third @ upper)[target if c is None else c], x)[0])
+
+    return my_gradient
+
+
+class Deconvnet(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z):
+        return z.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, R):
+        return R.clamp(min=0)
+
+
+def by_deconvnet(x, first, second, third, c):
+    x = x.requires_grad_()
+    upper = Deconvnet.apply(second @ Deconvnet.apply(first @ x))
+    return torch.autograd.grad((third @ upper)[c], x)[0]
+
+
+def clamp(R):
+    return R.clamp(min=0)
+
+
+def picture_of(g, *, bound=None, values=None, clip=True, zero=128.0, keep=lambda g: g):
+    """The right answer to 04.3, with one thing that can be done wrongly at a time."""
+    bound = g.abs().flatten().quantile(0.99) if bound is None else bound
+    share = (g if values is None else values) / bound
+    grey = zero + 127 * (share.clamp(-1, 1) if clip else share)
+    return keep(grey.round()).remainder(256).to(torch.uint8).permute(1, 2, 0)
+
+
+def min_max(g):
+    return (255 * (g - g.min()) / (g.max() - g.min())).to(torch.uint8).permute(1, 2, 0)
+
+
+def mean_std(g):
+    return (255 * (0.5 + 0.1 * (g - g.mean()) / (g.std() + 1e-5)).clamp(0, 1)).to(torch.uint8).permute(1, 2, 0)
+
+
+def positive_part(g):
+    return (255 * (g / g.abs().flatten().quantile(0.99)).clamp(0, 1)).to(torch.uint8).permute(1, 2, 0)
+
+
+def similarity(a, b, *, of=lambda g: g.abs().amax(0)):
+    return spearmanr(of(a).flatten(), of(b).flatten()).statistic
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "part"),
+    [
+        ("04.1", lambda z, R: R * (z > 0) * (R > 0), None),
+        ("04.1", lambda z, R: torch.where((z > 0) & (R > 0), R, 0.0), None),
+        ("04.1", lambda z, R: (R * (z > 0)).clamp(min=0), None),
+        ("04.1", lambda z, R: R * (z > 0), "true gradient"),
+        ("04.1", lambda z, R: R.clamp(min=0), "deconvnet"),
+        ("04.1", lambda z, R: R * (z >= 0) * (R > 0), "without the equals sign"),
+        ("04.1", lambda z, R: (R * (z > 0)).abs(), "instead of abs"),
+        ("04.1", lambda z, R: z * (z > 0) * (R > 0), "not z"),
+        ("04.1", lambda z, R: ((z > 0) & (R > 0)).float(), "mask alone"),
+        ("04.1", lambda z, R: R * ((z > 0) | (R > 0)), "both conditions"),
+        ("04.1", lambda z, R: (R * (z > 0) * (R > 0)).sum(), "expected a result of shape"),
+        ("04.1", lambda z, R: R, "is handed down"),
+        ("04.1", lambda z, R: ..., "not written yet"),
+        ("04.2", gradient_with(clamp), None),
+        ("04.2", gradient_with(clamp, before=True), None),  # after the derivative, the clamp does the same
+        ("04.2", gradient_with(lambda R: None), "true gradient"),
+        ("04.2", gradient_with(clamp, where=(), end=clamp), "at the input alone"),
+        ("04.2", gradient_with(clamp, end=clamp), "nothing is clamped at the input"),
+        ("04.2", gradient_with(clamp, where=("lower",)), "only the lower"),
+        ("04.2", gradient_with(clamp, where=("upper",)), "only the upper"),
+        ("04.2", gradient_with(torch.abs), "not turned round"),
+        ("04.2", by_deconvnet, "deconvnet"),
+        ("04.2", gradient_with(clamp, c=0), "class 0"),
+        ("04.2", lambda x, first, second, third, c: first, "expected a result of shape"),
+        ("04.2", lambda x, first, second, third, c: x, "first value should be"),
+        ("04.3", picture_of, None),
+        ("04.3", lambda g: picture_of(g).numpy(), None),
+        ("04.3", min_max, "min-max"),
+        ("04.3", mean_std, "subtracts the mean"),
+        ("04.3", lambda g: picture_of(g, bound=g.abs().max()), "one outlier"),
+        ("04.3", lambda g: picture_of(g, clip=False), "wrap round"),
+        ("04.3", lambda g: picture_of(g, bound=g.abs().flatten(1).quantile(0.99, dim=1).view(3, 1, 1)), "one scale"),
+        ("04.3", lambda g: picture_of(g, values=g.abs()), "sign is lost"),
+        ("04.3", positive_part, "zero is black"),
+        ("04.3", lambda g: picture_of(g).flip(2), "order RGB"),
+        ("04.3", lambda g: picture_of(g, bound=g.flatten().quantile(0.99)), "of their absolute values"),
+        ("04.3", lambda g: picture_of(g, zero=127.0), "128 exactly"),
+        ("04.3", lambda g: picture_of(g, bound=1.0), "should become"),
+        ("04.3", lambda g: picture_of(g).permute(1, 0, 2), "exchanged"),
+        ("04.3", lambda g: picture_of(g).permute(2, 0, 1), "expected shape"),
+        ("04.3", lambda g: picture_of(g).float(), "expected uint8"),
+        ("04.4", similarity, None),
+        ("04.4", lambda a, b: spearmanr(a.abs().amax(0).flatten(), b.abs().amax(0).flatten()), "hand back its"),
+        ("04.4", lambda a, b: spearmanr(a.abs().amax(0), b.abs().amax(0)).statistic, "flatten both"),
+        ("04.4", lambda a, b: np.corrcoef(a.abs().amax(0).flatten(), b.abs().amax(0).flatten())[0, 1], "Rank them"),
+        ("04.4", lambda a, b: similarity(a, b, of=lambda g: g), "signs were ranked"),
+        ("04.4", lambda a, b: similarity(a, b, of=lambda g: g.amax(0)), "signs were ranked"),
+        ("04.4", lambda a, b: similarity(a, b, of=lambda g: g.abs()), "one place"),
+        ("04.4", lambda a, b: similarity(a, b, of=lambda g: g.abs().mean(0)), "the mean over"),
+        ("04.4", lambda a, b: similarity(a, b, of=lambda g: g.mean(0).abs()), "cancel"),
+        ("04.4", lambda a, b: spearmanr(a.abs().amax(0).flatten(), b.abs().amax(0).flatten()).pvalue, "p-value"),
+        ("04.4", lambda a, b: 0.5, "for this pair"),
+    ],
+)  # fmt: skip
+def test_checks(number, answer, part):
+    found = verdict(number, answer)
+    assert found.passed == (part is None), found.message
+    assert part is None or part in found.message, found.message

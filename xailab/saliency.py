@@ -1,0 +1,90 @@
+r"""Saliency: which pixels would change the score of a class the most?
+
+Simonyan, Vedaldi, Zisserman, "Deep Inside Convolutional Networks", 2013, arXiv 1312.6034, Section 3. Near an image I_0
+the score of class c, before the softmax, is almost linear (equation 3),
+
+    S_c(I) = w . I + b,    w = dS_c / dI at I_0    (equation 4),
+
+and the saliency of a pixel is how much its most influential channel counts (Section 3.1):
+
+    M_ij = max_channel |w_ij|.
+
+SmoothGrad (Smilkov et al. 2017, arXiv 1706.03825) averages w over noisy copies of the image first.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from xailab.targets import Target, class_gradients, resolve, score_images
+
+Maps = Float[Tensor, "n h w"] | Float[Tensor, "n k h w"]
+
+
+def saliency(model: nn.Module, images: Float[Tensor, "n c h w"], target: Target = None) -> Maps:
+    """Compute M_ij = max over channels of |dS_c / dI_ij| (arXiv 1312.6034, Section 3.1).
+
+    One forward and one backward pass in eval mode (a backward pass for each of k classes); the network is left as it
+    was.
+
+    Args:
+        model: Any network of images to scores (n, classes), before the softmax.
+        images: A batch, normalised for the network; of grey images, the absolute value is taken.
+        target: One class, one for each image, several for each (shape (n, k)), or None for each image's top class.
+
+    Returns:
+        Maps of the images' size, not negative, (n, h, w), or (n, k, h, w) where k classes were asked for. In units of
+        the score for one unit of normalised pixel.
+    """
+    gradient, chosen = _gradient(model, images, target)
+    return _largest(gradient, chosen)
+
+
+def smooth_grad(
+    model: nn.Module,
+    images: Float[Tensor, "n c h w"],
+    target: Target = None,
+    *,
+    samples: int = 50,
+    sigma: float = 0.15,
+    seed: int = 0,
+) -> Maps:
+    """Average dS_c / dI over noisy copies of each image, then take the saliency (arXiv 1706.03825).
+
+    The gradients themselves are averaged, so that what flickers in sign goes away. One forward and one backward pass
+    of the batch for each sample; the sum alone is kept.
+
+    Args:
+        model, images, target: As for ``saliency``; None is the top class of the image without noise.
+        samples: Number of noisy copies.
+        sigma: Standard deviation of the noise, as a share of each image's own range, max - min.
+        seed: Of the noise.
+
+    Returns:
+        Maps as ``saliency`` gives them.
+    """
+    if samples < 1 or sigma < 0:
+        raise ValueError(f"expected samples from 1 and sigma from 0, got {samples} and {sigma}")
+    if target is None:
+        with torch.no_grad():
+            target = score_images(model, images)[1].argmax(1)
+    generator = torch.Generator().manual_seed(seed)
+    spread = sigma * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
+    total = None
+    for _ in range(samples):
+        noise = torch.randn(images.shape, generator=generator).to(images)
+        gradient, chosen = _gradient(model, images + spread * noise, target)
+        total = gradient if total is None else total.add_(gradient)
+    return _largest(total / samples, chosen)
+
+
+def _gradient(model: nn.Module, images: Tensor, target: Target) -> tuple[Float[Tensor, "n k c h w"], Tensor]:
+    """w of equation 4 for each target, and the targets' numbers."""
+    images, scores = score_images(model, images)
+    chosen = resolve(target, scores)
+    return torch.stack([gradient for (gradient,) in class_gradients(scores, chosen, [images])], 1), chosen
+
+
+def _largest(gradient: Float[Tensor, "n k c h w"], chosen: Tensor) -> Maps:
+    maps = gradient.abs().amax(2)
+    return maps if chosen.ndim == 2 else maps[:, 0]
