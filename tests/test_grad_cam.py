@@ -334,6 +334,68 @@ def test_a_grid_that_does_not_fit_the_feature_maps(model, images, swin):
             grad_cam(network, torch.randn(1, 3, 64, 64), layer, 1, grid=(5, 5))
 
 
+@pytest.mark.parametrize("layer", ["features.7.1.stochastic_depth", "features.7.1.mlp.1", "features.7.1.mlp.4"])
+def test_parts_of_swin_that_have_no_width_of_their_own(swin, layer):
+    """The picture's shape tells which dimensions are rows and columns."""
+    assert grad_cam(swin, torch.randn(1, 3, 96, 64), layer, 1, relu=False).shape == (1, 3, 2)
+
+
+def test_rows_and_columns_of_a_picture_that_is_not_square(swin):
+    from torchvision.models import SwinTransformer
+
+    small = SwinTransformer([4, 4], embed_dim=16, depths=[2], num_heads=[2], window_size=[4, 4], num_classes=5).eval()
+    assert grad_cam(small, torch.randn(1, 3, 64, 96), "features.1", 1, relu=False).shape == (1, 16, 24)
+    gated = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5))
+    gated[0].gate = nn.Linear(32, 8)  # in the layer, and as wide as the picture
+    assert grad_cam(gated, torch.randn(1, 3, 8, 8), "0", 1, relu=False).shape == (1, 8, 8)
+
+
+def test_a_grid_may_be_a_list(model, images):
+    assert torch.equal(grad_cam(model, images, "features.2", 1, grid=[8, 12]), grad_cam(model, images, "features.2", 1))
+
+
+@pytest.mark.parametrize("target", [1, torch.zeros(0, 2, dtype=torch.long)])
+def test_an_empty_batch(model, target):
+    none = torch.zeros(0, 3, 16, 24)
+    for method in (grad_cam, guided_grad_cam):
+        assert method(model, none, "features.2", target).shape[0] == 0
+
+
+class OwnNoGrad(nn.Module):
+    """A network that runs its trunk without a graph, as frozen backbones often are."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk, self.head = nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.trunk(x)
+        return self.head(x)
+
+
+def test_a_network_that_runs_its_trunk_without_a_graph():
+    network, images = OwnNoGrad(), torch.randn(1, 3, 8, 8)
+    with pytest.raises(ValueError, match=r"or the network runs it under torch\.no_grad itself"):
+        grad_cam(network, images, "trunk", 1)
+    assert grad_cam(network, images, "head.0", 1, relu=False).shape == (1, 6, 6)
+    with pytest.raises(ValueError, match="do not depend on its images"):
+        guided_grad_cam(network, images, "head.0", 1)
+
+
+@pytest.mark.parametrize("method", [grad_cam, guided_grad_cam])
+def test_what_is_no_batch_is_named(method, model, unchecked):
+    for images, kind, words in (
+        (np.zeros((1, 3, 16, 24)), TypeError, "got ndarray"),
+        (torch.zeros(1, 3, 16, 24, dtype=torch.uint8), TypeError, "got torch.uint8"),
+        (torch.zeros(3, 16, 24), ValueError, r"one is image\[None\]"),
+    ):
+        with pytest.raises(kind, match=words):
+            method(model, images, "features.2", 1)
+    with pytest.raises(TypeError, match="expected a layer or its name, got int"):
+        method(model, torch.zeros(1, 3, 16, 24), 1, 1)
+
+
 def test_feature_maps_as_wide_as_a_norm_inside_the_layer():
     """A block as ConvNeXt's, with a layer norm over its 8 channels, on maps of 5 x 8 cells: rows and columns stay."""
 

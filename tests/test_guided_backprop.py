@@ -19,7 +19,7 @@ from networks import (
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from xailab.guided_backprop import backward_rule, deconvnet, guided_backprop, input_gradient
+from xailab.guided_backprop import MixedActivations, backward_rule, deconvnet, guided_backprop, input_gradient
 from xailab.models import zoo
 
 captum = pytest.importorskip("captum.attr")
@@ -332,6 +332,41 @@ def test_a_network_without_relus_is_refused(activation, named):
         with pytest.raises(ValueError, match=named):
             method(model, images, 1)
     assert input_gradient(model, images, 1).abs().sum() > 0  # the true gradient needs no ReLU
+
+
+@pytest.mark.parametrize("rule", ["guided", "deconvnet"])
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda z: z.clamp(min=0), lambda z: z.clamp(0), lambda z: torch.clamp(z, min=0.0), lambda z: z.clip(0),
+        lambda z: torch.clamp_min(z, 0), lambda z: z.clamp_min(0), lambda z: (z * 1).clamp_(min=0),
+        lambda z: F.threshold(z, 0, 0), nn.Threshold(0.0, 0.0), lambda z: (z * 1).clamp_min_(0),
+    ],
+)  # fmt: skip
+def test_what_cuts_off_at_zero_is_a_relu(cut, rule):
+    images = torch.randn(2, 3, 12, 12)
+    torch.manual_seed(1)
+    expected = input_gradient(Rectified(torch.relu), images, 2, relu=rule)
+    torch.manual_seed(1)
+    assert torch.allclose(input_gradient(Rectified(cut), images, 2, relu=rule), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("cut", [lambda z: z.clamp(min=-1), lambda z: z.clamp(max=0), lambda z: F.threshold(z, 0, 1)])
+def test_what_cuts_off_elsewhere_is_none(cut):
+    with pytest.raises(ValueError, match="called none"):
+        guided_backprop(Rectified(cut), torch.randn(1, 3, 12, 12), 2)
+
+
+def test_other_activations_beside_relus_are_warned_of():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.SiLU(), nn.Flatten(), nn.Linear(64, 3))
+    images = torch.randn(1, 3, 8, 8)
+    for method in (guided_backprop, deconvnet):
+        with pytest.warns(MixedActivations, match="also calls silu") as caught:
+            method(model, images, 1)
+        assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        input_gradient(model, images, 1)
 
 
 def test_a_hardtanh_from_minus_one_is_no_relu():

@@ -245,3 +245,16 @@ def test_signed_keeps_zero_grey_and_both_signs_on_one_scale():
     assert picture[0, 0].tolist() == [255, 96, 255] and (picture[1:] == 128).all()
     assert images.signed(gradient)[0, 0, 2] == 255
     assert (images.signed(torch.zeros(3, 4, 4)) == 128).all()
+
+
+def test_signed_pictures_say_what_they_take(unchecked):
+    picture = np.full((8, 8, 3), 100, dtype=np.uint8)
+    with pytest.raises(ValueError, match="share"):
+        images.signed_overlay(picture, torch.ones(2, 2), 3.0)
+    with pytest.raises(ValueError, match="one map"):
+        images.signed_overlay(picture, torch.ones(1, 2, 2))
+    with pytest.raises(ValueError, match="NaN"):
+        images.signed_overlay(picture, torch.full((2, 2), torch.nan))
+    for wrong in (torch.full((3, 2, 2), torch.nan), torch.zeros(1, 3, 2, 2)):
+        with pytest.raises(ValueError, match="finite values of shape"):
+            images.signed(wrong)

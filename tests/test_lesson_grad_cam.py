@@ -6,6 +6,7 @@ import jupytext
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from xailab import figures, images
 from xailab.datasets import scenes
@@ -79,37 +80,56 @@ def test_what_the_lesson_says_of_layers_and_signs(said):
     assert sorted(hits, key=hits.get)[-2:] == ["layer3", "layer4"] and min(hits, key=hits.get) == "layer2"
     assert said["agreement"][-1] == pytest.approx(1, abs=1e-5)
     assert max(said["agreement"][:3]) < 0.5 < said["agreement"][3]  # before layer3 most of the gradient cancels
+    assert said["agreement"][0] < said["agreement"][2] and hits["conv1"] > hits["layer2"] + 0.2
     assert said["empty"] > 0
     share_on = said["share_on"]
     assert share_on(said["for_cat"], said["on_cat"]) > 0.3 > 0.02 > share_on(said["for_cat"], said["on_dog"])
-    assert share_on(said["against_cat"], said["on_dog"]) > 0.3 > 0.02 > share_on(said["against_cat"], said["on_cat"])
+    on_dog, at_dog = (share_on(said["against_cat"], said[name]) for name in ("on_dog", "at_dog"))
+    assert on_dog > 1 / 3 and at_dog - on_dog > (1 - on_dog) / 2  # most of the rest lies within a cell of the dog
+    assert share_on(said["against_cat"], said["on_cat"]) < 0.01
+    assert np.mean(said["on_dog"]) == pytest.approx(0.1, abs=0.01)
 
 
 def test_what_the_lesson_says_of_counterfactuals(said):
     after = said["after"].softmax(1)[[1, 11], 0]
     assert (after > 0.9).all()
     before, elsewhere = (said[name].softmax(1)[[1, 11], 0] for name in ("before", "elsewhere"))
-    assert elsewhere[0] > before[0] and elsewhere[1] < before[1]  # the dog is covered above, the cat below
-    assert (said["rise"] > 0).mean() > 0.9 and 0.35 < (said["rise_elsewhere"] > 0).mean() < 0.65
+    assert torch.allclose(before, elsewhere, atol=0.01)
+    assert (said["rise"] > 0).mean() > 0.9 and said["rise"].mean() == pytest.approx(1.4, abs=0.1)
     assert ((said["rise"] > 0.5) & (said["rise"] < 2.5)).mean() > 0.5
+    assert np.abs(said["rise_elsewhere"]).max() < 0.1 and said["on_animals"] < 0.05
+    every = np.concatenate([said["rise"], said["rise_elsewhere"]])
+    assert said["bins"][0] < every.min() and every.max() < said["bins"][-1]  # the histogram leaves none out
 
 
 def test_what_the_lesson_says_of_localisation_and_mistakes(said):
-    error, best, at_15 = said["error"], said["best"], said["at_15"]
-    assert error[best] < error[at_15] / 3 and said["thresholds"][best] == pytest.approx(0.45)
-    assert error[at_15] == pytest.approx(0.5651, abs=0.05)  # "lies near the published one"
+    error, best = said["error"], said["best"]
+    assert said["thresholds"][[0, best]] == pytest.approx([0.15, 0.45])
+    assert error[best] < error[0] / 3 and error[best] == error.min() and error[-1] > 0.9
+    assert error[0] == pytest.approx(0.5651, abs=0.05)  # "lies near the published one"
     tight = boxes(images.upsample(grad_cam(said["network"], said["batch"][7:8], "layer4"), 128)[0], 0.45)[0]
     assert iou(tight, ground_truth_box(said["unseen"][7].masks[0])) < 0.5  # the cat's face alone
-    assert len(said["mistakes"]) == 4 and all(said["on_object"])
+    assert len(said["mistakes"]) == 4 and len(said["wrong"]) == pytest.approx(34, abs=3)
+    assert said["on_named"] == pytest.approx(0.91, abs=0.04) and said["on_true"] == pytest.approx(0.68, abs=0.06)
     names = [(scenes.CLASSES[said["labels"][i]], scenes.CLASSES[said["top_of_blurred"][i]]) for i in said["mistakes"]]
-    assert ("butterfly", "umbrella") in names and ("fish", "bird") in names
+    assert ("car", "umbrella") in names and ("fish", "bird") in names
 
 
-def test_what_the_lesson_says_of_attacks(said, capsys):
-    assert (said["fooled_scores"].softmax(1)[range(12), said["false"]] > 0.999).all()
-    assert (said["sure_too"] > 0.99).all()
-    said["what_is_left"](said["clean_maps"], said["fooled_maps"][:, 0])
-    assert capsys.readouterr().out.count("True") == 2
+def test_what_the_lesson_says_of_attacks(said):
+    """Both attacks are believed, and lower sum and score; only the first takes the evidence from the object."""
+    (maps, scores, left, hits), (kept_maps, kept_scores, kept, kept_hits) = said["attacked"]
+    rows, false = range(8), said["false"]
+    assert (scores.softmax(1)[rows, false] > 0.999).all() and (kept_scores.softmax(1)[rows, false] > 0.9).all()
+    assert left < 0.05 and hits < 4 and kept == pytest.approx(0.6, abs=0.05) and kept_hits >= 7
+    for total in (maps.sum((1, 2)), kept_maps.sum((1, 2))):
+        assert (total < said["clean_maps"].sum((1, 2)) - 2).all()
+    blue_before, blue_after = ((-m).relu().sum((1, 2)) for m in (said["clean_maps"], kept_maps))
+    assert (blue_after > blue_before).all()
+    red_before, red_after = (images.upsample(m.relu(), 128) * ~said["masks"] for m in (said["clean_maps"], kept_maps))
+    assert (red_after.sum((1, 2)) / red_before.sum((1, 2))).mean() < kept - 0.05  # beside the object it lost more
+    _, scores, left, hits = said["vgg_attacked"]
+    assert (scores.softmax(1)[rows, false] > 0.99).all() and left < 0.1 and hits < 4
+    assert max(float((fooled - said["x"]).abs().max()) for fooled in said["fooled"]) <= 12 / 255 / 0.25 + 1e-5
 
 
 def test_what_the_lesson_says_of_bias(said):
@@ -120,8 +140,10 @@ def test_what_the_lesson_says_of_bias(said):
     assert accuracy["scenes_biased"]["bird, balloon"] == 1 and accuracy["scenes_biased"]["bird, none"] < 0.1
     assert accuracy["scenes_biased"]["other, balloon"] < 0.3 and accuracy["scenes_biased"]["other, none"] > 0.95
     assert min(accuracy["scenes_balanced"].values()) > 0.95
-    (balloon, bird, _), (cured_balloon, cured_bird, _) = said["rows"]
-    assert balloon > 0.9 and bird < 0.1 and cured_bird > 0.6 > 0.4 > cured_balloon
+    (balloon, bird, mass), (cured_balloon, cured_bird, cured_mass) = said["rows"]
+    assert balloon > 0.9 and bird == 0 and cured_bird > 0.6 and cured_balloon < 0.1
+    assert mass / said["size"] == pytest.approx(2.1, abs=0.3) and cured_mass < said["size"] / 10
+    assert len(said["chosen"]) >= 20
 
 
 def test_what_the_lesson_says_of_its_limits(said):
@@ -193,9 +215,19 @@ def right_verdict(network, drawn):
     return balloon > bird
 
 
-def by_mass(network, drawn):
+def within_15(network, drawn):
+    near = [ndimage.distance_transform_edt(~s.mark) <= 15 for s in drawn]
+    return np.mean([pointing(m, region) for m, region in zip(bird_maps(network, drawn), near, strict=True)]) > 0.5
+
+
+def by_mass(network, drawn, measure=np.sum):
+    """By the mass on balloon and bird, or by its mean value there, which is mass divided by area."""
     large = bird_maps(network, drawn).numpy()
-    return sum((m * s.mark).sum() - (m * s.masks[0]).sum() for m, s in zip(large, drawn, strict=True)) > 0
+    return sum(measure(m[s.mark]) - measure(m[s.masks[0]]) for m, s in zip(large, drawn, strict=True)) > 0
+
+
+def exactly_on_it(network, drawn):
+    return np.mean([pointing(m, s.mark) for m, s in zip(bird_maps(network, drawn), drawn, strict=True)]) > 0.5
 
 
 @pytest.mark.parametrize(
@@ -213,6 +245,7 @@ def by_mass(network, drawn):
         ("03.1", lambda f, g: stretched(right_map(f, g)), "return the raw map"),
         ("03.1", lambda f, g: stretched(weighted(alpha(g), f)), "before the ReLU"),
         ("03.1", lambda f, g: alpha(g).view(-1, 1, 1) * f, "one map is left for each channel"),
+        ("03.1", lambda f, g: right_map(f, g)[None], "without its leading axis"),
         ("03.1", lambda f, g: images.upsample(right_map(f, g), 32), "expected a map of shape (3, 5)"),
         ("03.1", lambda f, g: right_map(f, g) + 1, "is not equation 2's"),
         ("03.1", lambda f, g: ..., "not written yet"),
@@ -226,6 +259,7 @@ def by_mass(network, drawn):
         ("03.2", counter(finish=lambda m: 1 - stretched(m.relu())), "no counterfactual"),
         ("03.2", counter(finish=lambda m: 15 * (-m).relu()), "divides by Z"),
         ("03.2", counter(finish=lambda m: (-m).relu() + 1), "is wrong"),
+        ("03.2", lambda h, f, c: counter()(h, f, c)[None], "without its leading axis"),
         ("03.2", leaves_gradients, ".grad was left"),
         ("03.3", hit_rate, None),
         ("03.3", lambda m, k, t: hit_rate(m, k, t, enlarge=False), "enlarge each map"),
@@ -239,7 +273,10 @@ def by_mass(network, drawn):
         ("03.4", right_verdict, None),
         ("03.4", lambda n, d: True, "every network is called a cheat"),
         ("03.4", lambda n, d: False, "no network is called a cheat"),
-        ("03.4", by_mass, "no network is called a cheat"),
+        ("03.4", within_15, None),
+        ("03.4", lambda n, d: by_mass(n, d, np.mean), None),
+        ("03.4", by_mass, "divide it by the area"),
+        ("03.4", exactly_on_it, "allow 15 pixels"),
         ("03.4", lambda n, d: not right_verdict(n, d), "the cheat is not"),
         ("03.4", lambda n, d: n.fc.in_features == 64, "scenes_balanced is accused"),
     ],

@@ -33,7 +33,7 @@ def ten():
 
 
 def alike(a, b):
-    return np.mean([lesson.rank_correlation(*each) for each in zip(a, b, strict=True)])
+    return float((lesson.ranks(a) * lesson.ranks(b)).sum(1).mean())
 
 
 def test_randomised_touches_what_it_says_and_nothing_else(network):
@@ -74,6 +74,12 @@ def test_rank_correlation():
     assert lesson.rank_correlation(a, -a.exp()) == pytest.approx(-1)
     assert lesson.rank_correlation(torch.stack([a, -2 * a]), -a[None]) == pytest.approx(1)
     assert lesson.rank_correlation(a, torch.zeros(2, 2)) == 0
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(4, 3, 6, 5, generator=generator).round()  # with ties
+    for x, y in itertools.combinations(maps, 2):
+        expected = spearmanr(x.abs().amax(0).flatten(), y.abs().amax(0).flatten()).statistic
+        assert lesson.rank_correlation(x, y) == pytest.approx(expected)
+    assert lesson.ranks(maps).shape == (4, 30)
 
 
 def test_what_the_lesson_says_of_the_sanity_check(network, ten):
@@ -91,6 +97,9 @@ def test_what_the_lesson_says_of_the_sanity_check(network, ten):
     assert upper["guided backprop"][[1, 2]] == pytest.approx([0.95, 0.90], abs=0.01)
     assert upper["gradient"][0] == pytest.approx(0.73, abs=0.01)
     assert abs(upper["Grad-CAM"]).max() < 0.15
+    fine = ("gradient", "guided backprop", "Guided Grad-CAM")
+    assert min(rho[name][:, [1, 2, 3, 4, 6]].mean(0).min() for name in fine) > 0.15  # "none falls to 0"
+    assert rho["guided backprop"][:, 6].mean() == pytest.approx(0.46, abs=0.03)
     assert rho["Grad-CAM"][:, 1:5].min() < -0.1 < 0.1 < rho["Grad-CAM"][:, 1:5].max()
     shifted = {name: alike(maps, maps.roll(-1, 0)) for name, maps in trained.items()}
     assert rho["gradient"][:, 6].mean() == pytest.approx(shifted["gradient"], abs=0.05)
@@ -99,7 +108,9 @@ def test_what_the_lesson_says_of_the_sanity_check(network, ten):
 
     grey = [cv2.GaussianBlur(cv2.cvtColor(s.image, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1) for s in ten]
     edges = [torch.from_numpy(np.hypot(cv2.Sobel(p, cv2.CV_32F, 1, 0), cv2.Sobel(p, cv2.CV_32F, 0, 1))) for p in grey]
-    guided, true = (alike(lesson.strength(trained[name]), edges) for name in ("guided backprop", "gradient"))
+    guided, true = (
+        alike(lesson.strength(trained[name]), torch.stack(edges)) for name in ("guided backprop", "gradient")
+    )
     assert guided > true + 0.05
 
 
@@ -153,6 +164,9 @@ def test_drawing_says_what_was_randomised(network, ten):
 
 def test_table_of_verdicts_tells_silent_from_loud():
     figure = lesson.verdict_table([["right", "neither"], ["RuntimeError", "refuses"]], ["a", "b"], ["x", "y"])
+    assert lesson.verdict_table([["warns"]], ["a"], ["x"]).axes[0].patches[0].get_facecolor() == (
+        figure.axes[0].patches[3].get_facecolor()
+    )
     colours = [patch.get_facecolor() for patch in figure.axes[0].patches]
     assert colours[2] == colours[3] and len(set(colours)) == 3
 
@@ -282,6 +296,10 @@ def similarity(a, b, *, of=lambda g: g.abs().amax(0)):
         ("04.4", lambda a, b: similarity(a, b, of=lambda g: g.abs().mean(0)), "the mean over"),
         ("04.4", lambda a, b: similarity(a, b, of=lambda g: g.mean(0).abs()), "cancel"),
         ("04.4", lambda a, b: spearmanr(a.abs().amax(0).flatten(), b.abs().amax(0).flatten()).pvalue, "p-value"),
+        ("04.4", lambda a, b: spearmanr(a.abs().max(0), b.abs().max(0)).statistic, "by .amax(0)"),
+        ("04.4", lambda a, b: spearmanr(a.abs().max(0).flatten(), b).statistic, "by .amax(0)"),
+        ("04.4", lambda a, b: spearmanr(a, b).statistic, "by .amax(0)"),
+        ("04.4", lambda a, b: a.no_such_method(), "your function stopped"),
         ("04.4", lambda a, b: 0.5, "for this pair"),
     ],
 )  # fmt: skip

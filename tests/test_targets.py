@@ -109,3 +109,15 @@ def test_score_images(mode):
     with torch.no_grad():
         assert torch.equal(scores, model.eval()(images.clone()))
     assert_unchanged(model.train(), before)
+
+
+@pytest.mark.parametrize("target", ["cat", {"a": 1}, [[1], [2, 3]]])
+def test_what_is_no_class_number_is_named(target, unchecked):
+    with pytest.raises(TypeError, match="a target is a class number"):
+        resolve(target, torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize("target", [[], [[], []]])
+def test_no_class_at_all_is_refused(target):
+    with pytest.raises(ValueError, match="expected one class"):
+        resolve(target, torch.zeros(2, 4))

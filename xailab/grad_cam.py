@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from xailab.guided_backprop import RecordedReLUs, backward_rule
 from xailab.hooks import evaluating, find_layer, graph_behind, unwrapped
 from xailab.images import upsample
-from xailab.targets import Target, check_scores, class_gradients, resolve, score_images
+from xailab.targets import Target, check_images, check_scores, class_gradients, resolve, score_images
 
 Layer = nn.Module | str
-Grid = tuple[int, int]
+Grid = Sequence[int]
 Maps = Float[Tensor, "n h w"] | Float[Tensor, "n k h w"]
 
 
@@ -51,7 +51,8 @@ def grad_cam(
         model: Any network of images to scores (n, classes).
         images: A batch, normalised for the network.
         layer: A layer or its dotted name; usually the last one that still has space in it. Several give a dict by name.
-            Its output is (n, k, h, w), or tokens: (n, tokens, k) as in ViT, (n, h, w, k) as in Swin.
+            Its output is (n, k, h, w), or tokens: (n, tokens, k) as in ViT, (n, h, w, k) as in Swin; which of them, the
+            picture's shape tells. A layer that is called several times is explained at its last call.
         target: One class, one for each image, several for each (shape (n, k)), or None for each image's top class.
         counterfactual: Negate the gradient: what speaks against the class.
         relu: Keep the positive part only, as the paper does; False keeps the sign.
@@ -69,7 +70,8 @@ def grad_cam(
     Warns:
         NoPositiveEvidence: if a map is zero everywhere.
     """
-    several = not isinstance(layer, (str, nn.Module))
+    check_images(images)
+    several = isinstance(layer, Sequence) and not isinstance(layer, str)
     layers = _inside(model, layer if several else [layer])
     with graph_behind(unwrapped(model), *layers) as activations, evaluating(model):
         # what was made under inference_mode could not be saved for the way back, if the network uses it again
@@ -126,6 +128,8 @@ def guided_grad_cam(
         maps.append(_weighted_sum(*halves).relu_())
     with backward_rule(relus.nodes, "guided"):
         guided = [gradient for (gradient,) in class_gradients(scores, chosen, [pictures])]
+    if guided[0] is None:
+        raise ValueError(f"the scores of this {type(model).__name__} do not depend on its images")
     several = torch.stack(maps, 1)
     _warn_of_empty({name: several}, chosen, "positive evidence for")
     product = torch.stack(guided, 1) * upsample(several, images.shape[-2:]).unsqueeze(2)
@@ -160,12 +164,15 @@ def _as_maps(
 ) -> tuple[Float[Tensor, "n k h w"], Float[Tensor, "n k h w"]]:
     """Lay a layer's output and its gradient out as feature maps."""
     if gradient is None:
-        raise ValueError(f"the scores do not depend on layer {name!r}: choose one that leads to them")
-    shape = tuple(features.shape)
-    if len(shape) == 4 and _channels_last(layer, shape, grid):
-        return features.permute(0, 3, 1, 2), gradient.permute(0, 3, 1, 2)
-    if len(shape) == 4 and grid in (None, shape[2:]):
-        return features, gradient
+        raise ValueError(
+            f"the scores do not depend on layer {name!r}, or the network runs it under torch.no_grad itself: choose a "
+            "layer that leads to them, or one behind that block"
+        )
+    shape, grid = tuple(features.shape), grid and tuple(grid)
+    if len(shape) == 4:
+        last = _channels_last(layer, shape, grid, picture)
+        if grid in (None, shape[1:3] if last else shape[2:]):
+            return tuple(each.permute(0, 3, 1, 2) if last else each for each in (features, gradient))
     if len(shape) == 3 and (rows_columns := grid or _grid(shape[1], picture)):
         cells = math.prod(rows_columns)
         if cells <= shape[1]:
@@ -177,13 +184,26 @@ def _as_maps(
     raise ValueError(f"layer {name!r} puts out shape {shape}; {wanted}")
 
 
-def _channels_last(layer: nn.Module, shape: tuple[int, ...], grid: Grid | None) -> bool:
-    """Whether an output is (n, h, w, k): so wide are the layer's own linear layers or layer norms, as in Swin."""
-    if grid is not None:
-        return shape[1:3] == grid != shape[2:]
+def _channels_last(layer: nn.Module, shape: tuple[int, ...], grid: Grid | None, picture: Sequence[int]) -> bool:
+    """Whether an output is (n, h, w, k), as in Swin, rather than (n, k, h, w).
+
+    The picture's shape tells: rows and columns share it, up to a cell. Where both readings fit, or neither does, the
+    layer's own modules tell: channels come last where a linear layer or layer norm is as wide as the last dimension,
+    and no convolution is among them.
+    """
+
+    def fits(rows: int, columns: int) -> bool:
+        if grid is not None:
+            return (rows, columns) == grid
+        height, width = picture
+        return abs(rows * width - columns * height) <= max(height, width)
+
+    last, first = fits(*shape[1:3]), fits(*shape[2:])
+    if last != first:
+        return last
     widths = {module.normalized_shape[-1] for module in layer.modules() if isinstance(module, nn.LayerNorm)}
     widths |= {module.out_features for module in layer.modules() if isinstance(module, nn.Linear)}
-    return shape[3] in widths and shape[1] not in widths
+    return shape[3] in widths and not any(isinstance(module, nn.Conv2d) for module in layer.modules())
 
 
 def _grid(tokens: int, picture: Sequence[int]) -> Grid | None:
@@ -199,9 +219,9 @@ def _grid(tokens: int, picture: Sequence[int]) -> Grid | None:
 def _warn_of_empty(maps: dict[str, Tensor], chosen: Tensor, evidence: str) -> None:
     """Warn once of all classes whose map is zero everywhere."""
     for name, each in maps.items():
-        empty = (each.amax((-2, -1)) == 0).view(chosen.shape[0], -1)
+        empty = (each.amax((-2, -1)) == 0).reshape(chosen.shape)
         if empty.any():
-            classes = sorted(set(chosen.view_as(empty)[empty].tolist()))
+            classes = sorted(set(chosen[empty].tolist()))
             named = f"class{'es' if len(classes) > 1 else ''} {', '.join(map(str, classes))}"
             warnings.warn(
                 f"no {evidence} {named} at layer {name!r}: the map is zero everywhere. relu=False shows what lies "

@@ -12,9 +12,10 @@ they leave in the backward graph get the rule. So modules, functions, methods, i
 the same, and the network is never touched.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,12 @@ from xailab.hooks import is_compiled
 from xailab.targets import Target, class_gradients, resolve, score_images
 
 Rule = Literal["true", "guided", "deconvnet"]
+
+
+class MixedActivations(UserWarning):
+    """A rule for ReLUs was used on a network that calls other activations too; the message names them."""
+
+
 Gradients = Float[Tensor, "n c h w"] | Float[Tensor, "n k c h w"]
 
 
@@ -40,7 +47,7 @@ def input_gradient(
     """Compute d score / d image, with one of three rules for the ReLUs on the way back.
 
     One forward and one backward pass in eval mode (a backward pass for each of k classes); weight gradients are not
-    computed, and the network is left as it was. ReLU6 counts as a ReLU: its derivative is also zero above 6.
+    computed, and the network is left as it was. What cuts off at zero is a ReLU: ReLU6 and ``clamp(min=0)`` too.
 
     Args:
         model: Any network of images to scores (n, classes). Activations other than ReLU pass their true derivative.
@@ -55,6 +62,9 @@ def input_gradient(
     Raises:
         ValueError: if a rule other than "true" is asked for and no ReLU was met; the message names the activations
             that were. Also if a class does not exist or the scores are not finite.
+
+    Warns:
+        MixedActivations: if a rule other than "true" met other activations besides ReLUs.
     """
     if relu not in ("true", "guided", "deconvnet"):
         raise ValueError(f"relu={relu!r}: expected 'true', 'guided' or 'deconvnet'")
@@ -83,15 +93,26 @@ def deconvnet(model: nn.Module, images: Float[Tensor, "n c h w"], target: Target
 class RecordedReLUs(TorchFunctionMode):
     """While it is entered, every call of a ReLU leaves its node of the backward graph in ``nodes``.
 
+    What cuts off at zero is a ReLU, under whatever name: ``clamp(min=0)`` too, and ReLU6, which also cuts off above.
+
     Attributes:
         nodes: One for each call that can be differentiated.
         calls: How many ReLUs were called.
         others: Names of the other activations that were called.
     """
 
-    RELUS = (F.relu, torch.relu, Tensor.relu, torch.relu_, Tensor.relu_, F.relu6, F.hardtanh, F.hardtanh_)
-    OTHERS = (F.gelu, F.silu, F.hardswish, F.mish, F.elu, F.selu, F.celu, F.leaky_relu, F.prelu, F.softplus,
-              F.sigmoid, F.tanh, torch.sigmoid, torch.tanh, Tensor.sigmoid, Tensor.tanh)  # fmt: skip
+    RELUS = (F.relu, torch.relu, Tensor.relu, torch.relu_, Tensor.relu_, F.relu6)
+    CUT_OFFS: ClassVar = {  # where they cut off: the argument behind the input
+        F.hardtanh: "min_val", F.hardtanh_: "min_val", F.threshold: "threshold",
+        torch.clamp: "min", Tensor.clamp: "min", torch.clamp_: "min", Tensor.clamp_: "min",
+        torch.clip: "min", Tensor.clip: "min", Tensor.clip_: "min",
+        torch.clamp_min: "min", Tensor.clamp_min: "min", Tensor.clamp_min_: "min",
+    }  # fmt: skip
+    OTHERS = (
+        F.gelu, F.silu, F.hardswish, F.mish, F.elu, F.selu, F.celu, F.leaky_relu, F.rrelu, F.prelu, F.softplus,
+        F.hardsigmoid, F.hardtanh, F.threshold, F.sigmoid, F.tanh,
+        torch.sigmoid, torch.tanh, Tensor.sigmoid, Tensor.tanh,
+    )  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,15 +122,12 @@ class RecordedReLUs(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         options = dict(kwargs or {})
-        if func not in self.RELUS:
+        if not (func in self.RELUS or self._cuts_off_at_zero(func, args, options)):
             if func in self.OTHERS:
                 self.others.add(func.__name__)
             return func(*args, **options)
-        given, *rest = args or (options.pop("input"),)
-        if func in (F.hardtanh, F.hardtanh_) and options.get("min_val", rest[0] if rest else -1) != 0:
-            self.others.add("hardtanh")
-            return func(given, *rest, **options)
         self.calls += 1
+        given, *rest = args or (options.pop("input"),)
         # In place on a view, autograd would hide the ReLU's node inside another: a copy is rectified instead.
         source = given.clone() if given.requires_grad and given._is_view() else given
         output = func(source, *rest, **options)
@@ -117,20 +135,27 @@ class RecordedReLUs(TorchFunctionMode):
             self.nodes.append(output.grad_fn)
         return given.copy_(output) if output is source is not given else output
 
+    def _cuts_off_at_zero(self, func, args, options) -> bool:
+        if func not in self.CUT_OFFS:
+            return False
+        given = dict(zip(("input", self.CUT_OFFS[func], "value"), args, strict=False)) | options
+        bounds = [given.get(self.CUT_OFFS[func])] + [given.get("value")] * (func is F.threshold)
+        return all(isinstance(bound, (int, float)) and bound == 0 for bound in bounds)
+
     def check(self, model: nn.Module) -> None:
-        """Raise ValueError if no ReLU was called, and say what was; also if calls may have been hidden."""
+        """Raise ValueError if no ReLU was called, or calls may have been hidden; warn of other activations."""
         if is_compiled(model) or any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
             raise ValueError(
                 f"this {type(model).__name__}, or a part of it, is compiled or scripted, which hides its ReLUs: "
                 "give the network that it was made from"
             )
-        if self.calls:
-            return
-        if self.others:
-            why = f"its activations are {', '.join(sorted(self.others))}: use relu='true'"
-        else:
-            why = "no activation of a known name was called (clamp and max are not recognised): use relu='true'"
-        raise ValueError(f"the rule is one for ReLUs, and this {type(model).__name__} called none; {why}")
+        name, others = type(model).__name__, ", ".join(sorted(self.others))
+        if not self.calls:
+            why = f"its activations are {others}" if others else "no activation of a known name was called"
+            raise ValueError(f"the rule is one for ReLUs, and this {name} called none; {why}: use relu='true'")
+        if others:
+            message = f"the rule is one for ReLUs; this {name} also calls {others}, which pass their true derivative"
+            warnings.warn(message, MixedActivations, stacklevel=4)
 
 
 @contextmanager
@@ -138,7 +163,7 @@ def backward_rule(nodes: Sequence[Node], rule: Rule) -> Iterator[None]:
     """Let the nodes of ReLUs hand gradients down by another rule for the length of a block."""
 
     def guided(downwards, upwards):  # what the true derivative hands down, and what arrived
-        return (downwards[0].clamp(min=0),)
+        return (downwards[0].clamp_(min=0),)
 
     def deconvnet(downwards, upwards):
         return (upwards[0].clamp(min=0),)

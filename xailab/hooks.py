@@ -31,7 +31,7 @@ def find_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Module
             f"this {type(layer).__name__} is not part of the {type(model).__name__}; give its name instead"
         )
     if not isinstance(layer, str):
-        raise TypeError(f"expected a layer or its name, got {type(layer).__name__}")
+        raise TypeError(f"expected a layer or its name, got {type(layer).__name__}: names are in model.named_modules()")
     if layer not in modules or not layer:
         names = [name for name in modules if name]
         tail = layer.rsplit(".", 1)[-1]

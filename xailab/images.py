@@ -213,14 +213,22 @@ def overlay(
         opacity: Share of the colour at the map's maximum, 0 to 1.
         colours: A colour map of matplotlib's.
     """
+    image, large = _to_lay_over(image, map, opacity)
+    values = normalise(large)
+    share = opacity * values.numpy()[..., None]
+    return (share * heatmap(values, colours) + (1 - share) * image).round().astype(np.uint8)
+
+
+def _to_lay_over(image, map: Tensor, opacity: float) -> tuple[Picture, Float[Tensor, "H W"]]:
+    """A picture, and a map enlarged to its size, if they and the opacity can be used."""
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is a share from 0 to 1, got {opacity}")
     if map.ndim != 2:
         raise ValueError(f"expected one map (h, w), got shape {tuple(map.shape)}: lay over one map at a time")
+    if not torch.isfinite(map).all():
+        raise ValueError("a map has values that are NaN or infinite: look at the network's output first")
     image = as_picture(image)
-    values = normalise(upsample(map.detach().float().cpu(), image.shape[:2]))
-    share = opacity * values.numpy()[..., None]
-    return (share * heatmap(values, colours) + (1 - share) * image).round().astype(np.uint8)
+    return image, upsample(map.detach().float().cpu(), image.shape[:2])
 
 
 def signed_overlay(
@@ -231,8 +239,7 @@ def signed_overlay(
     Zero leaves the picture as it is; the largest absolute value covers it with ``opacity``. Arguments are those of
     ``overlay``.
     """
-    image = as_picture(image)
-    large = upsample(map.detach().float().cpu(), image.shape[:2])
+    image, large = _to_lay_over(image, map, opacity)
     values = large / large.abs().max().clamp(min=torch.finfo(large.dtype).tiny)
     share = opacity * values.abs().numpy()[..., None]
     return (share * heatmap(0.5 + 0.5 * values, "RdBu_r") + (1 - share) * image).round().astype(np.uint8)
@@ -244,6 +251,8 @@ def signed(values: Float[Tensor, "3 h w"], quantile: float = 0.995) -> UInt8[np.
     128 is exactly 0, and both signs and all channels share one scale, clipped at a quantile of the absolute values (the
     largest of all would decide how everything else looks).
     """
+    if values.ndim != 3 or not torch.isfinite(values).all():
+        raise ValueError(f"expected finite values of shape (3, h, w), got {tuple(values.shape)}: draw one at a time")
     sizes = values.detach().float().abs().flatten()
     bound = float(sizes.quantile(quantile)) or float(sizes.max()) or 1.0
     grey = 128 + 127 * (values.detach().float() / bound).clamp(-1, 1)

@@ -31,19 +31,41 @@ def resolve(target: Target, logits: Float[Tensor, "n classes"]) -> Int[Tensor, "
     n, classes = logits.shape
     if target is None:
         return logits.argmax(1)
-    chosen = torch.as_tensor(target, device=logits.device)
-    if chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool:
+    try:
+        chosen = torch.as_tensor(target, device=logits.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"a target is a class number (int) or several, got {target!r}") from None
+    if chosen.numel() and (chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool):
         raise TypeError(f"a target is a class number (int), got {chosen.dtype}")
     chosen = chosen.long()
     if chosen.ndim == 0:
         chosen = chosen.expand(n)
-    if chosen.ndim > 2 or chosen.shape[0] != n or chosen[:1].numel() == 0 < n:
+    if chosen.ndim > 2 or chosen.shape[0] != n or chosen.shape[-1] == 0 < n:
         raise ValueError(
             f"expected one class, {n} classes (one for each image) or shape ({n}, k); got shape {tuple(chosen.shape)}"
         )
     if chosen.numel() and (chosen.min() < 0 or chosen.max() >= classes):
         raise ValueError(f"class numbers go from 0 to {classes - 1}, got {sorted(set(chosen.flatten().tolist()))}")
     return chosen
+
+
+def check_images(images) -> Tensor:
+    """Return a batch of images, if it is one.
+
+    Raises:
+        TypeError: if it is no tensor of floating-point numbers.
+        ValueError: if it has not four dimensions.
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(
+            f"images are a floating-point tensor (n, channels, h, w), got {kind}: network.preprocess(picture) makes one"
+        )
+    if images.ndim != 4:
+        raise ValueError(
+            f"expected a batch of images (n, channels, h, w), got {tuple(images.shape)}: one is image[None]"
+        )
+    return images
 
 
 def check_scores(model: nn.Module, scores) -> Float[Tensor, "n classes"]:
@@ -74,6 +96,7 @@ def score_images(
         The copies, which are leaves, and the scores, whatever grad mode surrounds the call.
     """
     check_differentiable(model)
+    check_images(images)
     with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
         images = images.detach().clone().requires_grad_()
         scores = unwrapped(model)(images.clone())  # a copy, since a network may work in place
@@ -97,10 +120,10 @@ def class_gradients(
         that the scores do not depend on.
     """
     if not scores.requires_grad:  # a network that is frozen, and depends on none of the inputs
-        yield from [(None,) * len(inputs)] * chosen.view(len(chosen), -1).shape[1]
+        yield from [(None,) * len(inputs)] * (chosen.shape[1] if chosen.ndim == 2 else 1)
         return
     with torch.inference_mode(False), torch.enable_grad():
-        columns = chosen.clone().view(len(chosen), -1)
+        columns = chosen.clone() if chosen.ndim == 2 else chosen[:, None].clone()
         totals = scores.gather(1, columns).sum(0).unbind()  # images do not mix, so their sum will do
     for i, total in enumerate(totals):
         keep = keep_graph or i < len(totals) - 1

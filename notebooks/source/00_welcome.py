@@ -19,8 +19,10 @@
 # | [02 · Class activation maps](02_cam.ipynb) | Where in the picture is the evidence? | 45 + 30 | `xailab.cam` |
 # | [03 · Grad-CAM](03_grad_cam.ipynb) | And in a network of any shape? What speaks against a class? | 60 + 40 | `xailab.grad_cam` |
 # | [04 · Guided backprop](04_guided_backprop.ipynb) | Why are its pictures so sharp, and do they mean anything? | 45 + 35 | `xailab.guided_backprop` |
+# | [05 · Saliency and class models](05_saliency.ipynb) | Which pixels matter, and what does a class look like? | 60 + 40 | `xailab.saliency`, `xailab.class_model` |
+# | [06 · Feature maps](06_feature_maps.ipynb) | What does each layer see, and how far? | 45 + 35 | `xailab.feature_maps` |
 #
-# Saliency, feature maps, ProtoPNet, PaDiM and Patch SVDD are in preparation.
+# ProtoPNet, PaDiM and Patch SVDD are in preparation.
 
 # %% [markdown]
 # ## Is this machine ready?

@@ -143,9 +143,9 @@ print(
 # %% [markdown]
 # ## A network without a CAM
 #
-# AlexNet and VGG flatten their last feature maps and put fully connected layers behind them. What does CAM say to
-# that? And to our own network, after we replace its average and linear layer by a VGG-like head of two linear layers
-# with a ReLU between (trained here, in seconds, on 150 pictures)?
+# AlexNet and VGG flatten their last feature maps and put fully connected layers behind them. Let us do the same to our
+# own network: in place of its average and its linear layer, a VGG-like head of two linear layers with a ReLU between
+# (trained here, in seconds, on 100 pictures). What does CAM say to that, and what Grad-CAM?
 
 # %%
 from xailab.metrics import pointing
@@ -155,7 +155,7 @@ torch.manual_seed(0)
 head = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128 * 16, 64), nn.ReLU(), nn.Linear(64, 10))
 vgg_like = nn.Sequential(trunk, head).eval()
 
-training = [scenes.scene(i, split="train") for i in range(150)]
+training = [scenes.scene(i, split="train") for i in range(100)]
 with torch.no_grad():
     learnt = trunk(network.preprocess([s.image for s in training]))
 answers = torch.tensor([s.labels[0] for s in training])
@@ -165,18 +165,17 @@ for _ in range(40):
     nn.functional.cross_entropy(head(learnt), answers).backward()
     optimizer.step()
 
-for name, net in (("AlexNet", zoo.load("alexnet-random")), ("our VGG-like network", vgg_like)):
-    try:
-        class_activation_map(net, batch[:1])
-    except ValueError as error:
-        print(f"{name}: {error}\n")
+try:
+    class_activation_map(vgg_like, batch[:1])
+except ValueError as error:
+    print(f"CAM: {error}\n")
 
 maps_of_100 = grad_cam(vgg_like, batch[:100], trunk, labels[:100])
 with torch.no_grad():
     right = (vgg_like(batch[:100]).argmax(1) == torch.tensor(labels[:100])).float().mean()
 hits = np.mean([pointing(images.upsample(m, 128), s.masks[0]) for m, s in zip(maps_of_100, unseen, strict=False)])
-print(f"100 unseen pictures: accuracy above 0.95: {bool(right > 0.95)}; map's maximum on the object in more than "
-      f"85 %: {bool(hits > 0.85)}")  # fmt: skip
+print("Grad-CAM, 100 unseen pictures:")
+print("  accuracy above 0.95:", bool(right > 0.95), "  maximum on the object in more than 85 %:", bool(hits > 0.85))
 chosen = [1, 2, 3, 5, 7]
 overlays = [images.overlay(unseen[i].image, maps_of_100[i]) for i in chosen]
 figure = figures.grid(overlays, [scenes.CLASSES[labels[i]] for i in chosen], columns=5, panel=2.0)
@@ -208,7 +207,7 @@ for s, map, fine in zip(pairs, maps, guided, strict=True):
     panels += [
         s.image,
         *(images.overlay(s.image, m) for m in map),
-        *(images.signed(images.upsample(g, 256)) for g in fine),
+        *(images.signed(images.upsample(g, 256), quantile=0.999) for g in fine),
     ]
 names = ["picture", "Grad-CAM “cat”", "Grad-CAM “dog”", "Guided “cat”", "Guided “dog”"]
 figures.show(
@@ -291,11 +290,12 @@ empty = int((by_layer["layer2"].amax((1, 2)) == 0).sum())
 print(f"{empty} of 100 maps of layer2 are zero everywhere, and the library said so:\n{caught[0].message}")
 
 # %% [markdown]
-# The last layer wins, with the fewest cells; but depth alone is no guarantee, and the middle is worst. The right
-# panel says what the average costs: before `layer4`, most of the gradient cancels. In `layer4` it is constant (that
-# was the proof above), so Grad-CAM is exact there. *Use the last layer that still has rows and columns*, and read
-# maps of earlier layers as hints. Some of them even turn out zero everywhere; that is what the warning is for: an
-# overlay would show the picture without any colour and no reason.
+# The last layer wins, with as few cells as any; but depth alone is no guarantee: `layer2` is worst. The right panel
+# says what the average costs. Up to `layer2` most of the gradient cancels, in `layer3` less than half of it, and in
+# `layer4` nothing: there it is constant (that was the proof above), so Grad-CAM is exact. Agreement does not order the
+# hits, though: `conv1` has less of it than `layer2`, and points to the object far more often. *Use the last layer that
+# still has rows and columns*, and read maps of earlier layers as hints. Some of those even turn out zero everywhere;
+# that is what the warning is for: an overlay would show the picture without any colour and no reason.
 
 # %% [markdown]
 # ## With ReLU and without
@@ -303,6 +303,8 @@ print(f"{empty} of 100 maps of layer2 are zero everywhere, and the library said 
 # Why does the paper keep the positive part only? `relu=False` shows what it throws away.
 
 # %%
+from scipy import ndimage
+
 signed = grad_cam(network, two[:1], "layer4", [[cat, dog]], relu=False)[0]
 positive = signed.clamp(min=0)
 bound = float(signed.abs().max())
@@ -336,15 +338,17 @@ def share_on(maps, masks):
 
 for_cat, against_cat = raw[:, 0].relu(), (-raw[:, 0]).relu()
 on_cat, on_dog = ([s.masks[k] for s in many] for k in (0, 1))
-covered = np.mean([s.masks[1].mean() for s in many])
-print(f"60 pairs, map for “cat”: of its positive part {share_on(for_cat, on_cat):.0%} lies on the cat and "
-      f"{share_on(for_cat, on_dog):.0%} on the dog;")  # fmt: skip
-print(f"of its negative part {share_on(against_cat, on_cat):.0%} and {share_on(against_cat, on_dog):.0%}. "
-      f"The dog covers {covered:.0%} of a picture.")  # fmt: skip
+at_cat, at_dog = ([ndimage.distance_transform_edt(~mask) <= 16 for mask in masks] for masks in (on_cat, on_dog))
+print("60 pairs, map for “cat”    on the cat   within 16 pixels of it   on the dog   within 16 pixels of it")
+parts = {"positive part": for_cat, "negative part": against_cat, "share of the picture": torch.ones_like(for_cat)}
+for name, part in parts.items():
+    shares = [share_on(part, masks) for masks in (on_cat, at_cat, on_dog, at_dog)]
+    print(f"{name:20s}" + "".join(f"{share:{w}.0%}" for share, w in zip(shares, (17, 25, 13, 25), strict=True)))
 
 # %% [markdown]
-# The negative cells are not noise: they sit on the *other* animal, as the positive ones sit on the named one. (They
-# are weaker here, so the picture shows them pale.) For the question "where is the cat?" they are in the way, and the
+# The negative cells are not noise: more than a third of the negative part lies on the *other* animal, which covers a
+# tenth of the picture, and most of the rest within a cell (16 pixels) of it; none lies on the named one. (It is weaker
+# here than the positive part, so the picture shows it pale.) For the question "where is the cat?" they are in the way, and the
 # paper reports that localisation gets worse without the ReLU. For the question "what speaks against a cat?" they are
 # the answer.
 
@@ -353,8 +357,8 @@ print(f"of its negative part {share_on(against_cat, on_cat):.0%} and {share_on(a
 #
 # Negate the gradient, and equation 2 keeps what lowers the score (Section 3.3 of the paper). An explanation that
 # claims something about the network should be put to the test: paint the named region over (blurred, where the map
-# reaches half of its maximum), and the score of "cat" should *rise*. The same shape moved to a random place
-# of the picture is the control.
+# reaches half of its maximum), and the score of "cat" should *rise*. The control: the same shape at a random place off both
+# animals (where there is none, where it covers least of them).
 
 # %%
 import cv2
@@ -372,17 +376,23 @@ regions = [(m >= 0.5 * m.max()).numpy() for m in images.upsample(against, 128)]
 rng = np.random.default_rng(0)
 
 
-def moved(region):
-    """The same region at a random place inside the picture."""
+def moved(region, animals):
+    """The same region at a random place, among those that cover least of the animals."""
     left, top, right, bottom = ground_truth_box(region)
-    down, aside = rng.integers(-top, 129 - bottom), rng.integers(-left, 129 - right)
-    return np.roll(region, (down, aside), (0, 1))
+    shape, place = region[top:bottom, left:right], np.zeros_like(region)
+    covered = cv2.matchTemplate(np.float32(animals), np.float32(shape), cv2.TM_CCORR).round()  # pixels, at each place
+    y, x = rng.choice(np.argwhere(covered == covered.min()))
+    place[y : y + bottom - top, x : x + right - left] = shape
+    return place
 
 
 painted = [paint_over(s.image, region) for s, region in zip(many, regions, strict=True)]
-control = [paint_over(s.image, moved(region)) for s, region in zip(many, regions, strict=True)]
+places = [moved(region, s.masks.any(0)) for s, region in zip(many, regions, strict=True)]
+control = [paint_over(s.image, place) for s, place in zip(many, places, strict=True)]
 with torch.no_grad():
-    before, after, elsewhere = (network(network.preprocess([*p])) for p in ([s.image for s in many], painted, control))
+    before, after, elsewhere = (
+        network(p) for p in (batch_of_pairs, *(network.preprocess(p) for p in (painted, control)))
+    )
 rise, rise_elsewhere = (after - before)[:, cat].numpy(), (elsewhere - before)[:, cat].numpy()
 
 panels, titles = [], []
@@ -394,35 +404,38 @@ for i in (1, 11):
 figures.show(
     figures.grid(panels, titles, columns=4, panel=2.5),
     "Two scenes with a cat and a dog; the map against cat lies on and around the dog. With that region blurred the "
-    "probability of cat rises to above 0.9. The control blurs what chance gives: part of the dog, or most of the cat.",
+    "probability of cat rises to above 0.9. The control blurs background, and the probability stays.",
 )
 
 # %% [markdown]
-# Without the dog's head, or its back, the network is surer of the cat. The control covers whatever chance gives: in
-# the upper picture part of the dog again, in the lower most of the cat. Two pictures prove little; here are all sixty.
+# Without the dog's head, or its back, the network is surer of the cat; without the same amount of background, it says
+# what it said before. Two pictures prove little; here are all sixty.
 
 # %%
 figure, axis = figures.new(width=8, height=3.2)
-bins = np.arange(-3, 4.01, 0.5)
-axis.hist([rise, rise_elsewhere], bins, label=["region against “cat”", "same shape elsewhere"],
-          color=[figures.PALETTE[1], "#BBBBBB"])  # fmt: skip
+bins = np.arange(-0.25, 4.3, 0.5)  # one of them around 0
+names, colours = ["region against “cat”", "same shape off the animals"], [figures.PALETTE[1], "#BBBBBB"]
+axis.hist([rise, rise_elsewhere], bins, label=names, color=colours)
 axis.axvline(0, color="black", linewidth=1)
 axis.yaxis.get_major_locator().set_params(integer=True)
 axis.set(title="Painting over, 60 pairs", xlabel="change of the score of “cat”", ylabel="pictures")
 axis.legend()
 figures.show(
     figure,
-    "Histogram of the change of the cat score: nearly all counterfactual regions raise it, mostly by 0.5 to 2.5; random "
-    "regions scatter around zero, a few lower it by 2 or more.",
+    "Histogram of the change of the cat score: nearly all counterfactual regions raise it, mostly by 0.5 to 2.5; all 60 "
+    "control regions lie in the bin around zero.",
 )
 print(f"score of “cat” rises in {(rise > 0).mean():.0%} of the pictures, by {rise.mean():+.1f} on average")
-print(f"control region:     in {(rise_elsewhere > 0).mean():.0%}, by {rise_elsewhere.mean():+.1f} on average")
-assert (rise > 0).mean() > 0.9 > 0.6 > (rise_elsewhere > 0).mean()
+size = np.abs(rise_elsewhere)
+print(f"control: up or down by {size.mean():.2f} on average, by {size.max():.2f} at most")
+on_animals = max((place & s.masks.any(0)).sum() / s.masks.any(0).sum() for s, place in zip(many, places, strict=True))
+print(f"         covers at most {on_animals:.0%} of the two animals")
+assert (rise > 0).mean() > 0.9 and np.abs(rise_elsewhere).max() < 0.2
 
 # %% [markdown]
-# The region named by the map raises the score nearly every time, a random one about as often as a coin. That is
-# evidence about the *network*, which no pretty overlay gives. (It is no proof: a blurred patch is itself something
-# that the network has never seen.)
+# The region named by the map raises the score nearly every time; as much blur on the background changes next to
+# nothing. That is evidence about the *network*, which no pretty overlay gives. (It is no proof: a dog with a blurred
+# head is itself a picture unlike those it was taught with.)
 
 # %% [markdown]
 # ## Weakly supervised localisation
@@ -435,7 +448,7 @@ assert (rise > 0).mean() > 0.9 > 0.6 > (rise_elsewhere > 0).mean()
 # %%
 from xailab.metrics import iou
 
-thresholds = np.arange(0.05, 0.96, 0.1)
+thresholds = np.arange(0.15, 0.91, 0.15)
 
 
 def overlaps(drawn):
@@ -444,23 +457,23 @@ def overlaps(drawn):
     with torch.no_grad():
         top = network(pictures).argmax(1)
     large = images.upsample(grad_cam(network, pictures, "layer4", top), 128)
-    return np.array([
-        [iou(boxes(map, t)[0], ground_truth_box(s.masks[0])) * (c == s.labels[0]) for t in thresholds]
-        for map, s, c in zip(large, drawn, top.tolist(), strict=True)
-    ])  # fmt: skip
+    found = []
+    for map, s, c in zip(large, drawn, top.tolist(), strict=True):
+        true = ground_truth_box(s.masks[0])
+        found.append([iou(boxes(map, t)[0], true) * (c == s.labels[0]) for t in thresholds])
+    return np.array(found)
 
 
 error = (overlaps(unseen) < 0.5).mean(0)
-best = int((overlaps(training[:100]) < 0.5).mean(0).argmin())
-at_15 = int(np.abs(thresholds - 0.15).argmin())
+best = int((overlaps(training) < 0.5).mean(0).argmin())
 
 figure, axes = figures.new(1, 4, width=12, height=3.3, width_ratios=[1.9, 1, 1, 1])
+chosen = f"{thresholds[best]:.0%}, chosen on training pictures".replace("%", " %")
 axes[0].plot(thresholds, 100 * error, color=figures.PALETTE[0])
-axes[0].plot(0.15, 100 * error[at_15], "o", color=figures.PALETTE[1], markersize=9, label="15 %, as in the paper")
-axes[0].plot(thresholds[best], 100 * error[best], "s", color=figures.PALETTE[5], markersize=9,
-             label="chosen on training pictures")  # fmt: skip
+axes[0].plot(0.15, 100 * error[0], "o", color=figures.PALETTE[1], markersize=9, label="15 %, as in the paper")
+axes[0].plot(thresholds[best], 100 * error[best], "s", color=figures.PALETTE[5], markersize=9, label=chosen)
 axes[0].set(title="200 unseen scenes", xlabel="threshold, share of the maximum", ylabel="localisation error, %")
-axes[0].set_ylim(0, 105)
+axes[0].set(ylim=(0, 138), yticks=range(0, 101, 20))
 axes[0].legend(loc="upper center", fontsize=9)
 for axis, i in zip(axes[1:], (3, 5, 7), strict=True):
     large = images.upsample(grad_cam(network, batch[i : i + 1], "layer4"), 128)[0]
@@ -470,11 +483,11 @@ for axis, i in zip(axes[1:], (3, 5, 7), strict=True):
         figures.outline(axis, box, colour)
 figures.show(
     figure,
-    "Left: localisation error against the threshold, falling from about 90 to 14 percent at 0.45 and rising to 100 "
-    "again. Right: three scenes with the true box in white, the wide one at 15 percent in orange, the tighter in blue.",
+    "Left: localisation error against the threshold, falling from 56 to 14 percent at 0.45 and rising to nearly "
+    "100. Right: three scenes with the true box in white, the wide one at 15 percent in orange, the tighter in blue.",
 )
 print("top-1 localisation error on 200 unseen scenes (ours)")
-print(f"  at 15 %: {100 * error[at_15]:.0f} %    at {thresholds[best]:.2f}: {100 * error[best]:.0f} %")
+print(f"  at 15 %: {100 * error[0]:.0f} %    at {thresholds[best]:.2f}: {100 * error[best]:.0f} %")
 print("published, ILSVRC-15 validation photographs, top-1 / top-5 (not ours, other data)")
 print("  Grad-CAM at 15 %: VGG16 56.51 / 46.41   AlexNet 68.3 / 56.6   GoogLeNet 60.09 / 49.34")
 print("  CAM, retrained networks, top-1: VGG-GAP 57.20   AlexNet-GAP 67.19")
@@ -504,9 +517,17 @@ for i in wrong:
     kinds.setdefault(labels[i], i)
 mistakes = list(kinds.values())[:4]
 
-maps = grad_cam(network, pictures[mistakes], "layer4", [[labels[i], int(top_of_blurred[i])] for i in mistakes])
+both = [[labels[i], int(top_of_blurred[i])] for i in wrong]
+maps = grad_cam(network, pictures[wrong], "layer4", both)  # (mistakes, true and named class, 8, 8)
+peaks = images.upsample(maps, 128)
+on_true, on_named = (
+    np.mean([pointing(m, unseen[i].masks[0]) for m, i in zip(peaks[:, k], wrong, strict=True)]) for k in (0, 1)
+)
+print(f"{len(wrong)} of 200 are wrong. Maximum on the object: named class {on_named:.0%}, true class {on_true:.0%}")
+
 panels, titles = [], []
-for i, (for_true, for_named) in zip(mistakes, maps, strict=True):
+for i in mistakes:
+    for_true, for_named = maps[wrong.index(i)]
     panels += [blurred[i], images.overlay(blurred[i], for_true), images.overlay(blurred[i], for_named)]
     titles += [f"named {scenes.CLASSES[top_of_blurred[i]]}, {sure[i]:.2f}", f"true: “{scenes.CLASSES[labels[i]]}”"]
     titles += [f"named: “{scenes.CLASSES[top_of_blurred[i]]}”"]
@@ -515,15 +536,12 @@ figures.show(
     "Four blurred, misclassified scenes, each with the map of the true class and that of the named class; both lie mostly on "
     "the object.",
 )
-peaks = images.upsample(maps, 128)
-on_object = [pointing(m, unseen[i].masks[0]) for m, i in zip(peaks[:, 1], mistakes, strict=True)]
-print(f"{len(wrong)} of 200 are wrong; the named class looks at the object in {sum(on_object)} of these 4")
 
 # %% [markdown]
-# The wrong answers are not absurd. They look at the object, not at the background, and at a part of it that lends
-# itself: the wing with its ribs for an umbrella's canopy, the round head with an eye for a bird. The paper finds
-# likewise that many mistakes have a sensible reason. And the maps suggest the remedy: nothing is wrong with *where*
-# this network looks; it has never seen a blurred picture.
+# No: over all the mistakes, the named class has its maximum on the object nine times in ten, the true class only two
+# times in three. The wrong answer mostly comes from the object, and the maps say from which part of it: from the head
+# of the fish, from the whole car. They do not say what the network took that part *for*. The paper shows mistakes
+# that become reasonable once their map is seen; whether a reason is a good one, you have to judge.
 
 # %% [markdown]
 # ## Adversarial noise
@@ -531,89 +549,96 @@ print(f"{len(wrong)} of 200 are wrong; the named class looks at the object in {s
 # Now mistakes made on purpose. Projected gradient descent changes each pixel by at most 12 of 255 grey levels, in 20
 # steps, until the network is sure of a class that is not in the picture. The paper fooled VGG16 so thoroughly (above
 # 0.9999), and found that Grad-CAM of the *true* class still showed the object, although the network no longer
-# believed in it. Does that hold here?
+# believed in it. Does that hold here? We try two attacks with one budget. The first wants the false class and nothing
+# else; the second pays a penalty where it leaves less than 0.6 of the evidence on the object.
 
 # %%
-x, true = batch[:12], torch.tensor(labels[:12])
+x, true = batch[:8], torch.tensor(labels[:8])
 false = (true + 3) % 10
+masks = torch.from_numpy(np.stack([s.masks[0] for s in unseen[:8]]))
 low, high = ((v - 0.5) / 0.25 for v in (0.0, 1.0))  # black and white, as the network sees them
 
 
-def attack(net, x, wanted, budget=12 / 255 / 0.25, steps=20):
-    """Projected gradient descent: towards the wanted class by signs, within the budget, within black and white."""
+def evidence_on_object(maps):
+    return (images.upsample(maps.relu(), 128) * masks).sum((1, 2))
+
+
+clean_maps = grad_cam(network, x, "layer4", true, relu=False)
+on_object = evidence_on_object(clean_maps)
+
+
+def towards(net):
+    return lambda pictures: nn.functional.cross_entropy(net(pictures), false, reduction="sum")
+
+
+def towards_with_evidence_kept(pictures):
+    features = trunk(pictures)
+    maps = torch.einsum("nk,nkhw->nhw", network.fc.weight[true], features) / 64  # Grad-CAM, by the proof above
+    missing = 0.6 - evidence_on_object(maps) / on_object
+    return nn.functional.cross_entropy(network.fc(features.mean((2, 3))), false, reduction="sum") + missing.relu().sum()
+
+
+def attack(loss, budget=12 / 255 / 0.25, steps=20):
+    """Projected gradient descent: down the loss by signs, within the budget, within black and white."""
     noise = torch.zeros_like(x)
     for k in range(steps):
         noise.requires_grad_()
-        loss = nn.functional.cross_entropy(net(x + noise), wanted, reduction="sum")
-        (slope,) = torch.autograd.grad(loss, noise)
+        (slope,) = torch.autograd.grad(loss(x + noise), noise)
         noise = (noise.detach() - 0.6 * (1 - k / steps) * budget * slope.sign()).clamp(-budget, budget)
         noise = (x + noise).clamp(low, high) - x
-    return noise
+    return x + noise
 
 
-noise = attack(network, x, false)
-fooled = x + noise
-with torch.no_grad():
-    fooled_scores = network(fooled)
-certain = fooled_scores.softmax(1)[range(12), false] > 0.999
-print("probability of the false class above 0.999 in all 12:", bool(certain.all()))
-print("largest change of a pixel, of 255:", round(float(noise.abs().max()) * 0.25 * 255))
+def report(name, net, layer, fooled, sure):
+    """Say whether the false class is sure, and what is left of the map of the true one."""
+    with torch.no_grad():
+        scores = net(fooled)
+    before, maps = (grad_cam(net, pictures, layer, true, relu=False) for pictures in (x, fooled))
+    believed = bool((scores.softmax(1)[range(8), false] > sure).all())
+    left = (evidence_on_object(maps) / evidence_on_object(before)).mean()
+    hits = sum(pointing(m, s.masks[0]) for m, s in zip(images.upsample(maps.relu(), 128), unseen, strict=False))
+    print(f"{name}: false class above {sure} in all 8: {believed}")
+    print(f"  left of the evidence on the object: {left:.1f}; maximum on it in more than half: {hits > 4}")
+    return maps, scores, float(left), hits
 
-clean_maps = grad_cam(network, x, "layer4", true, relu=False)
-fooled_maps = grad_cam(network, fooled, "layer4", torch.stack([true, false], 1), relu=False)
+
+fooled = [attack(towards(network)), attack(towards_with_evidence_kept)]
+attacked = [report(f"attack {k + 1}", network, "layer4", fooled[k], sure) for k, sure in enumerate((0.999, 0.9))]
+for maps, scores, *_ in attacked:
+    assert torch.allclose(maps.sum((1, 2)) + network.fc.bias[true], scores[range(8), true], atol=1e-3)
+print("under both attacks, sum of the signed map + bias = score of the true class: True")
+vgg_attacked = report("attack 1 on the VGG-like network", vgg_like, trunk, attack(towards(vgg_like)), 0.99)
 
 # %% tags=["exempt"]
 panels, titles = [], []
 for i in (2, 5):
-    change = np.clip(128 + 10 * 0.25 * 255 * noise[i].numpy().transpose(1, 2, 0), 0, 255).astype(np.uint8)
-    adversarial = network.preprocess.undo(fooled[i : i + 1])[0]
     name, other = scenes.CLASSES[true[i]], scenes.CLASSES[false[i]]
-    panels += [unseen[i].image, change, adversarial, images.signed_overlay(unseen[i].image, clean_maps[i])]
-    panels += [images.signed_overlay(adversarial, m) for m in fooled_maps[i]]
-    titles += [f"“{name}”", "noise × 10", f"“{other}”, > 0.999", f"“{name}” before", f"“{name}” after"]
-    titles += [f"“{other}” after"]
+    panels += [unseen[i].image, images.signed_overlay(unseen[i].image, clean_maps[i])]
+    titles += [f"“{name}”", f"map of “{name}”"]
+    for k, sure in enumerate((0.999, 0.9)):
+        adversarial = network.preprocess.undo(fooled[k][i : i + 1])[0]
+        panels += [adversarial, images.signed_overlay(adversarial, attacked[k][0][i])]
+        titles += [f"{k + 1}: “{other}”, > {sure}", f"{k + 1}: map of “{name}”"]
 figures.show(
     figures.grid(panels, titles, columns=6, panel=2.0),
-    "Two scenes, the noise ten times amplified, and the attacked scenes, which look slightly grainy; then signed maps, red "
-    "for and blue against: of the true class before, red on the object, and after, blue patches; of the false class, red "
-    "patches in their place.",
+    "Two scenes and their signed maps of the true class, red on the object; the same after each of two attacks, whose "
+    "pictures look slightly grainy: after the first, blue patches; after the second, red on the object again.",
 )
 
-# %%
-masks = torch.from_numpy(np.stack([s.masks[0] for s in unseen[:12]]))
-
-
-def what_is_left(before, after):
-    """Say how much of the positive evidence on the object is left, and how often the maximum still lies on it."""
-    before, after = (images.upsample(maps.relu(), 128) for maps in (before, after))
-    left = float(((after * masks).sum((1, 2)) / (before * masks).sum((1, 2))).mean())
-    hits = [sum(pointing(m, s.masks[0]) for m, s in zip(maps, unseen, strict=False)) for maps in (before, after)]
-    print(f"  evidence for the true class on the object: less than a tenth is left: {left < 0.1}")
-    print(f"  its maximum on the object: before in {hits[0]} of 12; after in fewer than 10: {hits[1] < 10}")
-
-
-print("an average and a linear layer at the end")
-what_is_left(clean_maps, fooled_maps[:, 0])
-added_up = fooled_maps[:, 0].sum((1, 2)) + network.fc.bias[true]
-assert torch.allclose(added_up, fooled_scores[range(12), true], atol=1e-3)
-print("  sum of the signed map + bias = score of the true class, under attack too: True")
-
-fooled_too = x + attack(vgg_like, x, false)
-with torch.no_grad():
-    sure_too = vgg_like(fooled_too).softmax(1)[range(12), false]
-print("fully connected layers at the end; false class above 0.99 in all 12:", bool((sure_too > 0.99).all()))
-what_is_left(grad_cam(vgg_like, x, trunk, true), grad_cam(vgg_like, fooled_too, trunk, true, relu=False))
-
 # %% [markdown]
-# Here it does *not* hold: on the object, next to nothing is left of the evidence for the true class, and where a trace
-# remains, its maximum may lie on the object or anywhere else. The identity says why it cannot be otherwise: with an
-# average and a linear layer at the end, the signed map adds up to the score (Lesson 02), so when the attack drags the
-# score of the true class down, it drags the map down with it. Fully connected layers at the end have no such
-# identity, and yet lose as much here.
+# It depends on the attack. After the first, next to nothing of the evidence for the true class is left on the object.
+# After the second the network is sure of the wrong class too, and yet the map of the true one still shows the object:
+# that is what the paper saw.
 #
-# The overlays above are signed, and each has a scale of its own; an overlay stretched to [0, 1] would show a faint
-# trace as brightly as the map before. "Robust to adversarial noise" is a finding about a network, an attack and a way
-# of drawing; it does not come with the method.
+# What is forced, then? With an average and a linear layer at the end, the signed map and the bias add up to the score
+# (Lesson 02), attacked or not; as the score of the true class falls, the *sum* of its map falls with it. Nothing
+# forces the red on the object to vanish. The first attack happens to take it; the second takes more of the red beside
+# the object instead, and spreads blue over many cells, too pale for an overlay. (Fully connected layers at the end have
+# no such identity, and lose their red to the first attack as well.)
+#
+# These overlays are signed, and each has a scale of its own; stretched to [0, 1], a faint trace would shine as
+# brightly as the map before. "Robust to adversarial noise" is a finding about a network, an attack and a way of
+# drawing; it does not come with the method.
 
 # %% [markdown]
 # ## A biased data set
@@ -628,11 +653,9 @@ what_is_left(grad_cam(vgg_like, x, trunk, true), grad_cam(vgg_like, fooled_too, 
 # learnt their training pictures well. Now half of each class has a balloon:
 
 # %%
-from scipy import ndimage
-
 bird = scenes.BIASED_CLASS
-drawn = [scenes.scene(i, kind="biased", split="test") for i in range(160)]
-drawn += [scenes.scene(i, kind="biased", split="test", label=bird) for i in range(160, 200)]
+drawn = [scenes.scene(i, kind="biased", split="test") for i in range(100)]
+drawn += [scenes.scene(i, kind="biased", split="test", label=bird) for i in range(100, 140)]
 label = np.array([s.labels[0] for s in drawn])
 balloon = np.array([s.mark is not None for s in drawn])
 groups = {
@@ -682,11 +705,11 @@ for name in judged:
     on_bird = np.mean([pointing(m, s.masks[0]) for m, s in zip(large, with_balloon, strict=True)])
     mass = share_on(large, [s.mark for s in with_balloon])
     rows.append((on_balloon, on_bird, mass))
-    print(f"{name:16s} maximum at the balloon {on_balloon:.0%}, on the bird {on_bird:.0%}; "
-          f"mass on the balloon's pixels {mass:.1%}")  # fmt: skip
-size = np.mean([s.mark.mean() for s in with_balloon])
-print(f"{len(chosen)} pictures; the balloon has {size:.1%} of the pixels, its neighbourhood of 15 pixels "
-      f"{np.mean([n.mean() for n in near]):.0%}")  # fmt: skip
+    print(
+        f"{name:16s} maximum at the balloon {on_balloon:.0%}, on the bird {on_bird:.0%}; mass on the balloon {mass:.1%}"
+    )
+size, around = np.mean([s.mark.mean() for s in with_balloon]), np.mean([n.mean() for n in near])
+print(f"{len(chosen)} pictures; the balloon has {size:.1%} of the pixels, its neighbourhood of 15 pixels {around:.0%}")
 
 # %% [markdown]
 # At a glance. Both networks are right about these pictures; the maximum of the biased one lies at the balloon (within
@@ -695,7 +718,8 @@ print(f"{len(chosen)} pictures; the balloon has {size:.1%} of the pixels, its ne
 # network looks has told us what its accuracy on its own kind of pictures could not.
 #
 # Mind the last number of each line. The balloon is smaller than two cells, so even the cheat has only a few per cent
-# of its mass there: a share of the mass would have acquitted it. For small regions ask where the maximum lies.
+# of its mass there. That looks harmless until it is compared with the balloon's share of the picture, of which it is
+# twice as much. For small regions divide the share of the mass by that of the area, or ask where the maximum lies.
 
 # %% [markdown]
 # ## Limits, shown
@@ -756,7 +780,7 @@ print(f"peak for umbrella / peak for dog: {absent_maps[1].max() / absent_maps[0]
 # counterfactual of the right class.
 
 # %%
-pictures = [s.image for s in (*pairs, *(scenes.scene(i, kind="pair", split="test", size=256) for i in range(6)))]
+pictures = [s.image for s in (*pairs, *(scenes.scene(i, kind="pair", split="test", size=256) for i in range(4)))]
 figures.show(
     lesson.draw_grad_cam(network, pictures[0], cat, relu=False),
     "The explorer's picture: a scene, the raw signed map for cat with its colour bar, red on the cat and pale blue on the "
@@ -878,7 +902,9 @@ check("03.3", my_hit_rate)
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# A balloon is smaller than a cell and a half. A share of the whole mass would always favour the larger bird.
+# A balloon is hardly larger than a cell, so that a map may peak beside it: allow 15 pixels around it,
+# `ndimage.distance_transform_edt(~scene.mark) <= 15`. Or compare mass for mass, but divided by the area: the share of
+# the mass alone favours the larger bird.
 # </details>
 
 

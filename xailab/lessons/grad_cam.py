@@ -82,8 +82,12 @@ def _map(value, expected: Tensor) -> Tensor:
     map = torch.as_tensor(value).detach().float()
     if map.shape != expected.shape:
         wanted = f"expected a map of shape {tuple(expected.shape)}, got {tuple(map.shape)}"
-        hint = "one map is left for each channel: add the weighted channels up" if map.ndim == 3 else ""
-        raise Wrong(f"{wanted}{f'; {hint}' if hint else ''}.")
+        hint = ""
+        if map.ndim == 3 and map.shape[0] == 1:
+            hint = "; return the one map without its leading axis: yours[0]"
+        elif map.ndim == 3:
+            hint = "; one map is left for each channel: add the weighted channels up"
+        raise Wrong(f"{wanted}{hint}.")
     return map
 
 
@@ -203,8 +207,10 @@ def _(my_hit_rate) -> str:
     if abs(rate - 0.4) < 1e-6 and abs(float(my_hit_rate(maps[2:3], masks[2:3], 0.15))) < 1e-6:
         raise Wrong("in the third scene the brightest cell is not in the largest region: boxes()[0] is the largest.")
     if abs(rate - 0.4) < 1e-6 and abs(float(my_hit_rate(maps[3:4], masks[3:4], 0.15))) < 1e-6:
-        raise Wrong("in the fourth scene negative cells are counted: the threshold is a share of the raw maximum, "
-                    "and a map stretched to [0, 1] has lost its zero.")  # fmt: skip
+        raise Wrong(
+            "in the fourth scene negative cells are counted: the threshold is a share of the raw maximum, and a map "
+            "stretched to [0, 1] has lost its zero."
+        )
     if abs(rate) < 1e-6:
         raise Wrong("no hit at all: enlarge each map to the mask's size first (images.upsample), then look for boxes.")
     if abs(rate - 0.8) < 1e-6:
@@ -231,11 +237,13 @@ def _(my_verdict) -> str:
     if all(said.values()):
         raise Wrong("every network is called a cheat, also one that has never seen a balloon in training.")
     if not any(said.values()):
-        raise Wrong("no network is called a cheat, and one of the three is. Compare where each map has its maximum: "
-                    "the balloon is small, so its share of the whole mass stays small even for a cheat.")  # fmt: skip
+        raise Wrong(
+            "no network is called a cheat, and one of the three is. Its map has cells about as large as the balloon, "
+            "and peaks on it or beside it: allow 15 pixels around it. If you compare mass, divide it by the area."
+        )
     if not said["scenes_biased"]:
         raise Wrong("the honest networks are accused and the cheat is not: are balloon and bird exchanged?")
     if said["scenes_balanced"] or said["scenes_resnet"]:
         accused = "scenes_balanced" if said["scenes_balanced"] else "scenes_resnet"
-        raise Wrong(f"{accused} is accused, and its maps peak on the bird: count maxima on the bird against the rest.")
+        raise Wrong(f"{accused} is accused, and its maps peak on the bird: count maxima there and at the balloon.")
     return "the cheat is found by where it looks, without a single label."

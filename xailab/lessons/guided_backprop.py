@@ -10,7 +10,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 from torch import Tensor, nn
 
 from xailab import figures, images
@@ -80,6 +80,19 @@ def strength(picture: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n h w"]:
     return picture.abs().amax(-3)
 
 
+def ranks(maps: Tensor) -> Float[Tensor, "n pixels"]:
+    """Rank the pixels of each map, centre the ranks and give them length 1; all 0 for a constant map.
+
+    The dot product of two of these is Spearman's rank correlation: each map is sorted once, whatever it is compared to.
+
+    Args:
+        maps: Maps (n, h, w), ranked with their sign, or signed pictures (n, c, h, w), ranked by ``strength``.
+    """
+    maps = strength(maps) if maps.ndim == 4 else maps
+    order = torch.from_numpy(rankdata(maps.flatten(1).numpy(), axis=1))
+    return nn.functional.normalize(order - order.mean(1, keepdim=True), dim=1)
+
+
 def rank_correlation(a: Tensor, b: Tensor) -> float:
     """Spearman's rank correlation of two explanations of one picture.
 
@@ -89,10 +102,7 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
     Returns:
         -1 to 1; 0 if one of them is constant, since it orders nothing.
     """
-    a, b = (strength(each) if each.ndim == 3 else each for each in (a, b))
-    if a.min() == a.max() or b.min() == b.max():
-        return 0.0
-    return float(spearmanr(a.numpy().ravel(), b.numpy().ravel()).statistic)
+    return float(ranks(a[None])[0] @ ranks(b[None])[0])
 
 
 def number_grid(axes: Axes, values: Sequence[Sequence[float]], title: str) -> None:
@@ -111,12 +121,12 @@ def number_grid(axes: Axes, values: Sequence[Sequence[float]], title: str) -> No
 
 
 def verdict_table(verdicts: Sequence[Sequence[str]], rows: Sequence[str], columns: Sequence[str]) -> Figure:
-    """Draw a table of words: blue for "right", grey for a refusal or an error, orange for an answer that is wrong."""
+    """Draw a table of words: blue for "right", grey for an answer that speaks up, orange for a silent wrong one."""
     figure, axes = figures.new(width=1.9 + 1.95 * len(columns), height=0.55 + 0.5 * len(rows))
     for y, line in enumerate(verdicts):
         axes.text(-0.06, y + 0.5, rows[y], ha="right", va="center", fontsize=11.5)
         for x, word in enumerate(line):
-            loud = word == "refuses" or word.endswith("Error")
+            loud = word in ("refuses", "warns") or word.endswith("Error")
             colour = figures.PALETTE[5] if word == "right" else "#DDDDDD" if loud else figures.PALETTE[4]
             axes.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=3))
             axes.text(x + 0.5, y + 0.5, word, ha="center", va="center", fontsize=11.5)
@@ -147,16 +157,17 @@ def draw_rule(
     )
     figure, axes = figures.new(1, 3, width=10.4, height=3.9)
     figures.picture(axes[0], picture, f"{network.classes[label]}: probability {probability:.2f}")
-    draw_explanation(axes[1], trained, f"{method}, trained")
+    quantile = 0.999 if "uided" in method else 0.995  # most of their frame is empty
+    draw_explanation(axes[1], trained, f"{method}, trained", quantile)
     done = "nothing" if depth == 0 else STAGES[0] if depth == 1 else f"{STAGES[0]} to {STAGES[depth - 1]}"
-    draw_explanation(axes[2], other, f"{done} random: ρ = {rank_correlation(trained, other):.2f}")
+    draw_explanation(axes[2], other, f"{done} random: ρ = {rank_correlation(trained, other):.2f}", quantile)
     return figure
 
 
-def draw_explanation(axes: Axes, explanation: Tensor, title: str | None = None) -> None:
-    """Draw a signed picture (3, h, w) on grey, or a map (h, w) in blue, white (0) and red."""
+def draw_explanation(axes: Axes, explanation: Tensor, title: str | None = None, quantile: float = 0.995) -> None:
+    """Draw a signed picture (3, h, w) on grey, clipped at a quantile, or a map (h, w) in blue, white (0) and red."""
     if explanation.ndim == 3:
-        figures.picture(axes, images.signed(explanation), title)
+        figures.picture(axes, images.signed(explanation, quantile), title)
     else:
         bound = float(explanation.abs().max()) or 1.0
         figures.picture(axes, explanation.numpy(), title, cmap="RdBu_r", vmin=-bound, vmax=bound)
@@ -309,7 +320,15 @@ def _(my_similarity) -> str:
     a = torch.randn(3, 9, 7, generator=generator) ** 3
     b = 0.3 * a.flip(0) - torch.randn(3, 9, 7, generator=generator) ** 3 * torch.rand(9, 7, generator=generator)
     expected = rank_correlation(a, b)
-    answer = my_similarity(a.clone(), b.clone())
+    try:
+        answer = my_similarity(a.clone(), b.clone())
+    except (ValueError, AttributeError) as error:
+        if "1-D or 2-D" in str(error) or "return_types.max" in str(error):
+            raise Wrong(
+                "take the largest of the three channels by .amax(0), then flatten; .max(0) of a tensor is a pair, the "
+                "values and where they were."
+            ) from error
+        raise
     if hasattr(answer, "statistic"):
         raise Wrong("spearmanr returns two numbers: hand back its .statistic.")
     if np.ndim(answer):
