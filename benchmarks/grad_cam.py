@@ -146,6 +146,12 @@ def seconds(call: Call) -> float:
     return time.perf_counter() - start
 
 
+def warm_seconds(call: Call) -> float:
+    """Time a call right after one like it, so that none pays for what the method before it left in the caches."""
+    call()
+    return seconds(call)
+
+
 def bare_seconds(case: Case) -> float:
     """The bound: a forward pass under ``no_grad``, and the way back from the scores to the layer."""
     outputs = []
@@ -174,7 +180,7 @@ def peak_bytes(call: Call) -> int:
 
 def rounds(calls: dict[str, Call], bare: Callable[[], float], repeats: int, clean: Call) -> Iterator[dict[str, float]]:
     """Time all methods and the bound once a round, in an order that rotates; the first round warms up."""
-    timers = {BARE: bare} | {name: (lambda call=call: seconds(call)) for name, call in calls.items()}
+    timers = {BARE: bare} | {name: (lambda call=call: warm_seconds(call)) for name, call in calls.items()}
     names = list(timers)
     for i in range(repeats + 1):
         times = {}

@@ -22,9 +22,8 @@ def find_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Module
         ValueError: if the network has no such layer; the message lists the nearest names.
         TypeError: if ``layer`` is neither a module nor a name.
     """
-    modules = dict(model.named_modules())
     if isinstance(layer, nn.Module):
-        for name, module in modules.items():
+        for name, module in model.named_modules():
             if module is layer:
                 return name, module
         raise ValueError(
@@ -32,13 +31,17 @@ def find_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Module
         )
     if not isinstance(layer, str):
         raise TypeError(f"expected a layer or its name, got {type(layer).__name__}: names are in model.named_modules()")
-    if layer not in modules or not layer:
-        names = [name for name in modules if name]
+    try:
+        found = model.get_submodule(layer)
+    except AttributeError:
+        found = model
+    if found is model:
+        names = [name for name, _ in model.named_modules() if name]
         tail = layer.rsplit(".", 1)[-1]
         near = difflib.get_close_matches(layer, names, n=5, cutoff=0.5) or [n for n in names if tail and tail in n][:5]
         near = near or [name for name, _ in model.named_children()][:12]
         raise ValueError(f"{type(model).__name__} has no layer {layer!r}; did you mean one of {', '.join(near)}?")
-    return layer, modules[layer]
+    return layer, found
 
 
 @contextmanager
@@ -154,13 +157,14 @@ def is_compiled(model: nn.Module) -> bool:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put every submodule in eval mode for the length of a block, then back as each was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    training = [module for module in model.modules() if module.training]
+    if training:
+        model.eval()
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module in training:
+            module.training = True
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -900,4 +900,4 @@ check("04.4", my_similarity)
 # - W. Nie, Y. Zhang, A. Patel, *A Theoretical Explanation for Perplexing Behaviors of Backpropagation-based
 #   Visualizations*, ICML 2018, arXiv 1805.07039.
 #
-# Next (in preparation): **05 · Saliency and class models**.
+# Next: **[05 · Saliency and class models](05_saliency.ipynb)**.

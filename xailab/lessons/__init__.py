@@ -22,6 +22,8 @@ LESSONS = {
     "02": "cam",
     "03": "grad_cam",
     "04": "guided_backprop",
+    "05": "saliency",
+    "06": "feature_maps",
 }
 _checks: dict[str, Callable[[Any], str]] = {}
 

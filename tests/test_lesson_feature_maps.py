@@ -1,0 +1,410 @@
+"""Lesson 06: what it draws, measures and says, its explorer, and its checks with right and wrong answers."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import assert_unchanged, snapshot
+from torch import nn
+
+from xailab import images
+from xailab.datasets import scenes
+from xailab.feature_maps import chain, feature_maps, receptive_field
+from xailab.lessons import feature_maps as lesson
+from xailab.lessons import verdict
+from xailab.models import zoo
+
+ALL = (nn.Conv2d, nn.ReLU, nn.MaxPool2d)
+WAYS = {"i": (nn.Conv2d,), "ii": (nn.Conv2d, nn.ReLU), "iii": (nn.Conv2d, nn.MaxPool2d), "all": ALL}
+
+
+@pytest.fixture(scope="module")
+def network():
+    return zoo.load("scenes_vgg")
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return [scenes.scene(i, split="test", size=96) for i in range(200)]
+
+
+@pytest.fixture(scope="module")
+def labels(drawn):
+    return [s.labels[0] for s in drawn]
+
+
+@pytest.fixture(scope="module")
+def batch(network, drawn):
+    return network.preprocess([s.image for s in drawn])
+
+
+@pytest.fixture(scope="module")
+def trained(network, batch):
+    return lesson.activations(network, batch)
+
+
+@pytest.fixture(scope="module")
+def random_ones(network, batch):
+    return [lesson.activations(lesson.untrained(network, seed), batch[:40]) for seed in range(3)]
+
+
+def test_the_chart_has_edges_everywhere_and_is_the_same_at_every_size():
+    chart = lesson.edges_picture()
+    assert chart.shape == (224, 224, 3) and np.array_equal(chart, lesson.edges_picture())
+    strength = lesson.sobel(chart)
+    blocks = F.max_pool2d(strength[None, None], 28)[0, 0]
+    assert (blocks > 15).all()  # no empty part
+    small = cv2.resize(lesson.edges_picture(448), (112, 112), interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(int) - lesson.edges_picture(112)).mean() < 1
+
+
+@pytest.mark.parametrize("name", ["chelsea", "rocket", "coffee", "astronaut"])
+def test_photographs_come_without_a_download(name):
+    photo = lesson.photograph(name, 64)
+    assert photo.shape == (64, 64, 3) and photo.std() > 20
+
+
+def test_names_are_those_of_the_paper(network):
+    names = lesson.convolutions(network)
+    assert list(names) == [f"conv{b}_{i}" for b, n in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, n + 1)]
+    assert names == lesson.convolutions(zoo.load("vgg16-random"))
+    assert names["conv5_3"] == "features.28"
+
+
+def test_activations_are_the_library_s(network, batch):
+    before, behind = (lesson.activations(network, batch[:2], kind) for kind in (nn.Conv2d, nn.ReLU))
+    maps = feature_maps(network, batch[:2])
+    for name, layer in lesson.convolutions(network).items():
+        assert torch.equal(before[name], maps[layer]) and torch.equal(behind[name], maps[layer].relu())
+
+
+def test_untrained_touches_convolutions_alone(network):
+    before, state = snapshot(network), torch.random.get_rng_state()
+    other, again = lesson.untrained(network, 1), lesson.untrained(network, 1)
+    changed = {n for n, v in other.state_dict().items() if not torch.equal(v, before["values"][n])}
+    assert changed == {n for n in before["values"] if n.startswith("features")}
+    assert all(torch.equal(*pair) for pair in zip(other.parameters(), again.parameters(), strict=True))
+    assert_unchanged(network, before)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_correlation_and_edge_likeness():
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(3, 5, 6, generator=generator), torch.randn(3, 5, 6, generator=generator)
+    expected = [np.corrcoef(x.flatten(), y.flatten())[0, 1] for x, y in zip(a, b, strict=True)]
+    assert lesson.correlation(a, b).tolist() == pytest.approx(expected, abs=1e-6)
+    assert lesson.correlation(a, torch.ones(3, 5, 6)).tolist() == [0, 0, 0]
+    edges = torch.rand(2, 8, 8, generator=generator)
+    small = F.avg_pool2d(edges[:, None], 2)
+    maps = torch.cat([small, -3 * small, torch.zeros_like(small)], 1)
+    assert lesson.edge_likeness(maps, edges).tolist() == pytest.approx([1, 1])
+
+
+def test_sobel_is_in_grey_values_a_pixel():
+    ramp = np.repeat(np.arange(0, 200, 10, dtype=np.uint8)[None], 20, 0)
+    inner = lesson.sobel(np.stack([ramp] * 3, 2))[2:-2, 2:-2]
+    assert torch.allclose(inner, torch.full_like(inner, 10.0))
+
+
+def test_selectivity_by_hand():
+    maps = torch.zeros(6, 4, 1, 2)
+    labels = [0, 0, 3, 3, 7, 7]
+    maps[2:4, 0] = 5.0  # answers to class 3 alone
+    maps[:, 1] = 2.0  # answers to everything alike
+    maps[:2, 2], maps[2:, 2] = 3.0, 1.0
+    assert lesson.selectivity(maps, labels).tolist() == pytest.approx([1, 0, 0.5, 0])
+    assert lesson.best_class(maps, labels)[[0, 2]].tolist() == [3, 0]
+    assert lesson.dead_channels(maps).tolist() == [3]
+
+
+def test_gradients_prove_the_receptive_field(network):
+    before = snapshot(network)
+    positive = lesson.all_positive(network)
+    for name, layer in lesson.convolutions(network).items():
+        if name[-1] == "1":
+            continue
+        start, end = lesson.seen_square(network, layer, 224)
+        expected = torch.zeros(224, 224, dtype=torch.bool)
+        expected[max(start, 0) : end, max(start, 0) : end] = True
+        reached = lesson.cell_gradient(positive, torch.ones(1, 3, 224, 224), layer)[0] > 0
+        assert torch.equal(reached, expected), name
+    assert_unchanged(network, before)
+
+
+def test_side_holding():
+    mass = torch.zeros(20, 20)
+    mass[8:12, 8:12] = 1.0
+    assert lesson.side_holding(mass, (2, 18)) == 4
+    assert lesson.side_holding(mass, (2, 18), 0.2) == 2
+    assert lesson.side_holding(torch.ones(20, 20), (0, 20), 0.99) == 20
+
+
+def mean_maps(network, picture, kinds):
+    layers = [layer for layer in network.features if isinstance(layer, kinds)]
+    last = nn.ReLU if nn.ReLU in kinds else nn.Conv2d
+    preprocess = replace(network.preprocess, resize=224)
+    outputs = chain(network.features, preprocess(picture), kinds)
+    return [x[0].mean(0) for layer, x in zip(layers, outputs, strict=True) if isinstance(layer, last)]
+
+
+def test_what_the_lesson_says_of_the_three_ways(network, drawn):
+    """Mean greys, ranges, and what is left of the network's knowledge."""
+    chart = lesson.edges_picture()
+    maps = {way: mean_maps(network, chart, kinds) for way, kinds in WAYS.items()}
+    grey = {way: [float(images.normalise(m[i]).mean()) for i in (0, 12)] for way, m in maps.items()}
+    assert grey["i"] == pytest.approx([0.49, 0.49], abs=0.01)
+    assert grey["ii"] == pytest.approx([0.24, 0.17], abs=0.01)
+    assert grey["iii"] == pytest.approx([0.49, 0.50], abs=0.01)
+    assert [m[12].shape[0] for m in maps.values()] == [224, 224, 14, 14]
+    growth = float(maps["i"][12].abs().max() / maps["i"][0].abs().max())
+    assert 80 < growth < 90 and float(maps["i"][12].abs().max()) == pytest.approx(247, abs=1)
+    assert float(maps["ii"][12].min()) < 0.05
+
+    edges, band = lesson.sobel(chart), torch.ones(224, 224, dtype=torch.bool)  # is anything lost near the frame?
+    band[28:-28, 28:-28] = False
+    last = (maps["i"][12] - maps["i"][12].median()).abs()
+    near, whole = (float(each[band].mean() / each[~band].mean()) for each in (last, edges))
+    assert near == pytest.approx(whole, abs=0.05)
+
+    right = {}
+    for way, kinds in WAYS.items():
+        with torch.no_grad():
+            outputs = [chain(network.features, network.preprocess(s.image), kinds)[-1] for s in drawn[:20]]
+            named = [int(network.classifier(network.avgpool(x).flatten(1)).argmax()) for x in outputs]
+        right[way] = sum(c == s.labels[0] for c, s in zip(named, drawn[:20], strict=True))
+    assert right.pop("all") == 20 and max(right.values()) <= 2
+
+    with torch.no_grad():
+        for picture in (chart, lesson.photograph("chelsea")):
+            scores = network(network.preprocess(picture)).softmax(1)[0]
+            assert network.classes[int(scores.argmax())] == "dog" and (picture is not chart or scores.max() > 0.99)
+
+
+def test_what_the_lesson_says_of_the_first_filters(network):
+    weight = network.features[0].weight.detach()
+    share = weight.sum((1, 2, 3)).abs() / weight.abs().sum((1, 2, 3))
+    assert share[[1, 3]].tolist() == pytest.approx([0.00, 0.08], abs=0.01)
+    preprocess = replace(network.preprocess, resize=224)
+    maps = chain(network.features, preprocess(lesson.edges_picture()), nn.Conv2d)[0][0].abs().mean((1, 2))
+    assert int(maps.argmin()) == 5
+
+
+def test_convolutions_alone_are_one_filter(network):
+    import copy
+
+    exact = copy.deepcopy(network.features).double()
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(1, 3, 40, 40, dtype=torch.double, generator=generator) for _ in range(2))
+    for way, kinds in WAYS.items():
+        zero, of_a, of_b, of_sum = (chain(exact, x, kinds)[-1] for x in (0 * a, a, b, a + b))
+        affine = torch.allclose(of_sum - of_b, of_a - zero, rtol=1e-9, atol=1e-9 * float(of_a.abs().max()))
+        assert affine == (way == "i")
+    assert sum(m.weight.numel() for m in network.features if isinstance(m, nn.Conv2d)) == pytest.approx(230e3, abs=1e3)
+    alone = nn.Sequential(*(m for m in network.features if isinstance(m, nn.Conv2d)))
+    assert receptive_field(alone, "12", 32).size == 27
+
+
+def test_what_the_lesson_says_of_active_values_and_edges(trained, random_ones, drawn, network, batch):
+    forty = {name: a[:40] for name, a in trained.items()}
+    active = [[float((a > 0).float().mean()) for a in maps.values()] for maps in (forty, *random_ones)]
+    assert all(0.4 < share < 0.6 for share in active[0][:-1])
+    assert [active[0][i] for i in (9, 12)] == pytest.approx([0.41, 0.37], abs=0.01)
+    assert np.mean(active[1:], 0)[[9, 12]].tolist() == pytest.approx([0.49, 0.52], abs=0.01)
+    below = [i for i in range(13) if active[0][i] < min(maps[i] for maps in active[1:]) - 0.02]
+    assert [i for i in below if i > 3] == [9, 12]
+
+    edges = torch.stack([lesson.sobel(s.image) for s in drawn[:40]])
+
+    def likeness(maps, edges=edges):
+        return np.array([float(lesson.edge_likeness(a, edges).mean()) for a in maps.values()])
+
+    ours, theirs = likeness(forty), np.mean([likeness(maps) for maps in random_ones], 0)
+    assert (ours[:4].min(), ours[:4].max()) == pytest.approx((0.26, 0.56), abs=0.01)
+    assert theirs[:4].min() == pytest.approx(0.03, abs=0.02) and theirs[:4].max() == pytest.approx(0.30, abs=0.02)
+    assert (ours[:4] > theirs[:4] + 0.2).all()
+    assert theirs[5] > ours[5] - 0.02 and (theirs[7:12] > ours[7:12] + 0.05).all()
+    assert likeness(forty, edges.roll(1, 0))[-1] == pytest.approx(0.38, abs=0.01)
+    before = likeness(lesson.activations(network, batch[:40], nn.Conv2d))
+    unlearnt = [lesson.activations(lesson.untrained(network, s), batch[:40], nn.Conv2d) for s in range(3)]
+    assert (before[:4] > np.mean([likeness(maps) for maps in unlearnt], 0)[:4]).all()
+
+
+def test_what_the_lesson_says_of_channels_and_classes(trained, labels, network, batch):
+    last = trained["conv5_3"]
+    index, best = lesson.selectivity(last, labels), lesson.best_class(last, labels)
+    ranked = index.argsort(descending=True).tolist()
+    for k in (ranked[0], ranked[21], ranked[42]):
+        assert {labels[i] for i in last[:, k].amax((1, 2)).topk(5).indices.tolist()} == {int(best[k])}
+    tip = {scenes.CLASSES[labels[i]] for i in last[:, ranked[-1]].amax((1, 2)).topk(5).indices.tolist()}
+    assert ranked[-1] == 48 and tip == {"bird"} and scenes.CLASSES[int(best[48])] == "car"
+    assert not any(len(lesson.dead_channels(a)) for a in trained.values())
+
+    shuffled = np.random.default_rng(0).permutation(labels).tolist()
+    medians = [float(lesson.selectivity(a, labels).median()) for a in trained.values()]
+    floor = [float(lesson.selectivity(a, shuffled).median()) for a in trained.values()]
+    assert (min(medians[:9]), max(medians[:9])) == pytest.approx((0.13, 0.22), abs=0.01)
+    assert (min(floor[:9]), max(floor[:9])) == pytest.approx((0.04, 0.13), abs=0.01)
+    assert medians[-1] == pytest.approx(0.67, abs=0.01) and medians[8] < medians[9]
+    assert medians[9] < medians[10] < medians[11] < medians[12]
+    assert min(floor) > 0 and medians[-1] > 3 * floor[-1]
+    unlearnt = lesson.activations(lesson.untrained(network), batch)["conv5_3"]
+    assert float(lesson.selectivity(unlearnt, labels).median()) < 0.1
+
+
+def test_what_the_lesson_says_of_contact_sheets(trained, network):
+    last = trained["conv5_3"]
+    silent = (last.amax((2, 3)) <= 0).sum(1)
+    peaks = last[int(silent.argmax())].amax((1, 2))
+    assert int(silent.max()) == 24
+    assert int(((peaks > 0) & (peaks < peaks.max() / 4)).sum()) == 24
+
+    photo = lesson.photograph("chelsea")
+    edges, preprocess = lesson.sobel(photo)[None], replace(network.preprocess, resize=224)
+    found, typical = [], []
+    for each in (network, *(lesson.untrained(network, seed) for seed in range(3))):
+        a = lesson.activations(each, preprocess(photo))["conv3_1"][0]
+        likeness = lesson.correlation(a, F.adaptive_avg_pool2d(edges, a.shape[-2:]).expand_as(a))
+        found.append(float(likeness.max()))
+        typical.append(float(likeness.median()))
+    assert found[0] == pytest.approx(0.62, abs=0.01)
+    assert (min(found[1:]), max(found[1:])) == pytest.approx((0.54, 0.58), abs=0.01)
+    assert (min(typical), max(typical)) == pytest.approx((0.06, 0.32), abs=0.02)
+
+
+def test_what_the_lesson_says_of_the_effective_field(network, drawn):
+    preprocess = replace(network.preprocess, resize=224)
+    pictures = [cv2.resize(s.image, (224, 224), interpolation=cv2.INTER_CUBIC) for s in drawn[:16]]
+    areas = []
+    for layer in ("features.7", "features.14", "features.21", "features.28"):
+        square = start, end = lesson.seen_square(network, layer, 224)
+        mass = lesson.cell_gradient(network, preprocess(pictures), layer).mean(0)
+        areas.append((lesson.side_holding(mass, square) / (end - start)) ** 2)
+    assert areas == sorted(areas, reverse=True)
+    assert areas[-1] == pytest.approx(0.33, abs=0.03)
+
+
+def test_sheet_and_strips_draw_what_they_say(network):
+    from xailab import figures
+
+    maps = torch.zeros(6, 4, 4)
+    maps[1, 0, 0], maps[2] = 8.0, 3.0
+    figure, axes = figures.new(1, 2)
+    lesson.contact_sheet(axes[0], maps, columns=3)
+    lesson.contact_sheet(axes[1], maps, columns=3, shared=False, mark=4)
+    one, each = (np.asarray(axis.images[0].get_array()) for axis in axes)
+    assert one.shape == each.shape == (11, 16)
+    assert one[1, 6] == 8 and one[1, 11] == 3 and each[1, 6] == 1 and each[1, 11] == 0
+    assert axes[0].images[0].get_clim() == (0, 8) and len(axes[1].patches) == 2
+    chart = lesson.edges_picture(64)
+    strips = {"a": [torch.rand(8, 8), torch.rand(4, 4)], "b": [torch.zeros(8, 8), torch.rand(4, 4)]}
+    figure = lesson.chain_strips(chart, strips, (1, 2))
+    assert [axis.get_title() for axis in figure.axes[-2:]] == ["1: 8 px", "2: 4 px"]
+
+
+def test_explorer_follows_every_control(network, drawn):
+    pictures = {"one": drawn[0].image, "chart": lesson.edges_picture()}
+    box = lesson.layer_explorer(network, pictures)
+    seen = {box.picture.value}
+    for name, value in (("picture", "chart"), ("layer", 13), ("channel", 40), ("shared", False), ("layer", 1)):
+        box.controls[name].value = value
+        assert box.message.value == ""
+        seen.add(box.picture.value)
+    assert len(seen) == 6
+    figure = lesson.draw_layer(network, pictures["one"], "conv1_1", 99)
+    assert figure.axes[1].get_title() == "conv1_1, channel 7 of 8"
+    wide = zoo.load("vgg16-random")
+    assert "channel 3 of 256" in lesson.draw_layer(wide, pictures["chart"], "conv3_3", 3).axes[1].get_title()
+    assert "sees 196 px" in lesson.draw_layer(network, pictures["one"], "conv5_3").axes[0].get_title()
+
+
+def pool(a, size, stride, *, start=-np.inf, how="max", step=None, ceil=False):
+    """The right answer to 06.1, with one thing that can be done wrongly at a time."""
+    step = step or stride
+    extra = step - 1 if ceil else 0
+    rows, columns = ((side - size + extra) // step + 1 for side in a.shape)
+    found = torch.zeros(rows, columns)
+    for y in range(rows):
+        for x in range(columns):
+            window = a[y * step : y * step + size, x * step : x * step + size]
+            found[y, x] = max(start, float(getattr(window, how)()))
+    return found
+
+
+def field(layers, *, size=1, add=lambda k, s, j: (k - 1) * j, chained=True):
+    j = 1
+    for k, s in layers:
+        size += add(k, s, j)
+        j = j * s if chained else s
+    return size
+
+
+def likeliest(image, filters, map, *, of=torch.relu, flip=False, scaled=True, sign=True):
+    answers = of(F.conv2d(image[None, None], (filters.flip(1, 2) if flip else filters)[:, None])[0])
+    if not scaled:
+        return (answers - map).abs().sum((1, 2)).argmin()
+    found = lesson.correlation(answers, map.expand_as(answers))
+    return (found if sign else found.abs()).argmax()
+
+
+def same(x):
+    return x
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "part"),
+    [
+        ("06.1", pool, None),
+        ("06.1", lambda a, size, stride: F.max_pool2d(a[None, None], size, stride)[0, 0], None),
+        ("06.1", lambda a, size, stride: pool(a, size, stride, start=0.0), "loses negative values"),
+        ("06.1", lambda a, size, stride: pool(a, size, stride, how="mean"), "mean of each window"),
+        ("06.1", lambda a, size, stride: pool(a, size, stride, how="min"), "smallest"),
+        ("06.1", lambda a, size, stride: pool(a.abs(), size, stride), "with its sign"),
+        ("06.1", lambda a, size, stride: pool(a, size, size), "side by side"),
+        ("06.1", lambda a, size, stride: pool(a, stride, stride), "side `size`"),
+        ("06.1", lambda a, size, stride: pool(a, size, 1), "one cell at a time"),
+        ("06.1", lambda a, size, stride: pool(a, size, stride, ceil=True), "only whole ones"),
+        ("06.1", lambda a, size, stride: pool(a, size, stride).T, "windows fit"),
+        ("06.1", lambda a, size, stride: pool(a, size, stride) + 1, "first value"),
+        ("06.1", lambda a, size, stride: ..., "not written yet"),
+        ("06.2", field, None),
+        ("06.2", lambda layers: field(layers, add=lambda k, s, j: k - 1), "strides are missing"),
+        ("06.2", lambda layers: field(layers, add=lambda k, s, j: (k - 1) * j * s), "own stride"),
+        ("06.2", lambda layers: field(layers, add=lambda k, s, j: k * j), "k − 1 are new"),
+        ("06.2", lambda layers: field(layers, size=0), "start from one pixel"),
+        ("06.2", lambda layers: field(layers, chained=False), "distances multiply"),
+        ("06.2", lambda layers: sum(k for k, _ in layers), "do not add up"),
+        ("06.2", lambda layers: int(np.prod([k for k, _ in layers])), "do not multiply"),
+        ("06.2", lambda layers: int(np.prod([s for _, s in layers])), "size was asked for"),
+        ("06.2", lambda layers: 3, "Go from the picture upwards"),
+        ("06.3", lambda z: (z.amax((0, 2, 3)) <= 0).nonzero().flatten().tolist(), None),
+        ("06.3", lambda z: (z.relu().sum((0, 2, 3)) == 0).nonzero().flatten(), None),
+        ("06.3", lambda z: (z[0].amax((1, 2)) <= 0).nonzero().flatten().tolist(), "first picture"),
+        ("06.3", lambda z: (z.amax((2, 3)) <= 0).any(0).nonzero().flatten().tolist(), "all have to be off"),
+        ("06.3", lambda z: (z.mean((0, 2, 3)) <= 0).nonzero().flatten().tolist(), "one positive value"),
+        ("06.3", lambda z: (z.amax((0, 2, 3)) < 0).nonzero().flatten().tolist(), "exactly 0"),
+        ("06.3", lambda z: (z.abs().sum((0, 2, 3)) == 0).nonzero().flatten().tolist(), "before the ReLU"),
+        ("06.3", lambda z: (z.amin((0, 2, 3)) <= 0).nonzero().flatten().tolist(), "look at the largest"),
+        ("06.3", lambda z: (z.amax((0, 2, 3)) > 0).nonzero().flatten().tolist(), "channels that live"),
+        ("06.3", lambda z: z.amax((0, 2, 3)) <= 0, "mask"),
+        ("06.3", lambda z: (z.amax((0, 2, 3)) <= 0).nonzero(), "flat list"),
+        ("06.3", lambda z: int((z.amax((0, 2, 3)) <= 0).sum()), "one number"),
+        ("06.3", lambda z: float((z <= 0).float().mean()), "one number"),
+        ("06.3", lambda z: [0], "expected the channels"),
+        ("06.4", likeliest, None),
+        ("06.4", lambda i, f, m: likeliest(i, f, m, of=same), None),  # here the ReLU happens not to be needed
+        ("06.4", lambda i, f, m: likeliest(i, f, m, flip=True), "mirrored"),
+        ("06.4", lambda i, f, m: likeliest(i, f, m, of=same, sign=False), "keep the sign"),
+        ("06.4", lambda i, f, m: likeliest(i, f, m, of=torch.abs), "clamp at 0"),
+        ("06.4", lambda i, f, m: lesson._answers(i, f).relu().sum((1, 2)).argmax(), "largest answer"),
+        ("06.4", lambda i, f, m: (lesson._answers(i, f).relu() - m).flatten(1).norm(dim=1).argmin(), "compares bright"),
+        ("06.4", lambda i, f, m: (lesson._answers(i, f) - m).flatten(1).norm(dim=1).argmin(), "then correlate"),
+        ("06.4", lambda i, f, m: 0, "in case"),
+    ],
+)  # fmt: skip
+def test_checks(number, answer, part):
+    found = verdict(number, answer)
+    assert found.passed == (part is None), found.message
+    assert part is None or part in found.message, found.message

@@ -1,0 +1,293 @@
+"""Lesson 05: its drawings, its explorers when they are moved, what it says of its pictures, and its checks."""
+
+from pathlib import Path
+
+import jupytext
+import numpy as np
+import pytest
+import torch
+
+from xailab import figures
+from xailab.datasets import scenes
+from xailab.lessons import saliency as lesson
+from xailab.lessons import verdict
+from xailab.models import zoo
+
+SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "05_saliency.py"
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return {"robust": zoo.load("scenes_robust"), "ordinary": zoo.load("scenes_resnet")}
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return [scenes.scene(i, split="test", size=64) for i in range(2)]
+
+
+@pytest.fixture(scope="module")
+def said():
+    """What the lesson's cells compute, up to the explorers: run once, with nothing displayed."""
+    values: dict = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "show", lambda figure, alt: None)
+        for cell in jupytext.read(SOURCE, fmt="py:percent").cells:
+            if cell.source.startswith("## Explorer"):
+                break
+            if cell.cell_type == "code":
+                exec(compile(cell.source, SOURCE.name, "exec"), values)
+    return values
+
+
+def test_glow_is_black_at_zero_and_brightest_at_its_quantile():
+    map = torch.arange(100.0).view(10, 10)
+    picture = lesson.glow(map, quantile=0.5)
+    assert picture[0, 0].max() < 10 and np.array_equal(picture[-1, -1], picture[6, 0])
+    assert not np.array_equal(picture[4, 0], picture[6, 0])
+    assert lesson.glow(torch.zeros(4, 4)).max() < 10  # an empty map is black, no error
+
+
+def test_seeds_are_quantiles_and_are_tinted():
+    map = torch.arange(100.0).view(10, 10)
+    sure, surely_not = lesson.seeds(map, 0.9, 0.3)
+    assert sure.sum() == 10 and sure[9].all() and surely_not.sum() == 30 and surely_not[:3].all()
+    assert not lesson.seeds(torch.zeros(4, 4))[0].any()
+    tinted = lesson.draw_seeds(np.full((10, 10, 3), 100, dtype=np.uint8), map, 0.9, 0.3)
+    assert tinted[9, 0, 0] > tinted[9, 0, 2] and tinted[0, 0, 2] > tinted[0, 0, 0]
+    assert tinted[5, 5].tolist() == [100, 100, 100]
+
+
+def test_cutting_out_whitens_the_rest():
+    picture = np.full((4, 4, 3), 50, dtype=np.uint8)
+    mask = np.eye(4, dtype=bool)
+    out = lesson.cut_out(picture, mask)
+    assert (out[mask] == 50).all() and (out[~mask] > 220).all()
+    assert lesson.overlap(mask, mask) == 1 and lesson.overlap(np.zeros_like(mask), mask) == 0
+
+
+def test_class_models_are_drawn_with_their_score(networks):
+    figure = lesson.draw_class_model(networks["robust"], 5, steps=8, names=lesson.TRICKS, size=32)
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["after 2 steps", "after 4 steps"]
+    assert figure.axes[2].get_title().startswith("car: ")
+    assert len(figure.axes[3].lines[0].get_xdata()) == 8
+
+
+def test_explorers_follow_every_control(networks, drawn):
+    box = lesson.class_model_explorer(networks)
+    changes = [("network", "ordinary"), ("label", 2), ("l2", 1e-4), ("steps", 10), ("clip", False), ("jitter", False)]
+    changes += [("turn_and_zoom", False), ("blur", True), ("Fourier", True)]
+    _moves(box, changes)
+    box = lesson.segment_explorer(networks, drawn)
+    _moves(box, [("network", "ordinary"), ("picture", 2), ("foreground", 0.8), ("background", 0.6)])
+
+
+def _moves(box, changes):
+    seen = {box.picture.value}
+    for name, value in changes:
+        box.controls[name].value = value
+        assert box.message.value == ""
+        seen.add(box.picture.value)
+    assert len(seen) == len(changes) + 1
+
+
+def test_what_the_lesson_says_of_the_prediction(said):
+    assert said["levels"].tolist() == [0.03, 0.1, 0.3, 1, 3]
+    assert said["error"][1] < 0.1 and 0.25 < said["error"][3] < 0.5
+    assert 0.9 < said["along_said"].mean(1)[3] < 1.2 and 0.4 < said["along"].mean(1)[3] < 0.7
+    assert said["along"].mean(1)[4] < 0.3 and said["along_said"].mean(1)[4] > 2.5
+    size = np.sqrt(np.square(said["aside"]).mean(1))
+    assert size[3] < said["along"].mean(1)[3] / 30
+
+
+def test_what_the_lesson_says_of_saliency(said):
+    on, area = said["share_on"](said["maps"], said["masks"]), float(said["masks"].double().mean())
+    assert on == pytest.approx(0.41, abs=0.01) and area == pytest.approx(0.18, abs=0.01)
+    alike = {name: said["rank_correlation"](way, said["maps"]) for name, way in said["ways"].items()}
+    assert alike["mean |w|"] > 0.97 and alike["length of w"] > 0.97 and alike["|sum of w|, signs cancel"] < 0.88
+    assert said["same"] and 0.78 < said["rank_correlation"](said["shaken"], said["maps"]) < 0.9
+    assert 0.1 < said["neighbours"] < 0.3
+
+
+def test_what_the_lesson_says_of_two_classes(said):
+    share, asked = said["share_on"], said["asked"]
+    for k, named, other in ((0, "on_cat", "on_dog"), (1, "on_dog", "on_cat")):
+        assert share(asked[:, k], said[named]) < share(asked[:, k], said[other])
+    assert said["rank_correlation"](asked[:, 0], asked[:, 1]) == pytest.approx(0.76, abs=0.03)
+    assert said["rank_correlation"](asked[:, 0], asked[:, 2]) == pytest.approx(0.77, abs=0.03)
+
+
+def test_what_the_lesson_says_of_the_softmax(said):
+    for name in ("ordinary", "robust"):
+        share = said["ratio"][name] / said["doubt"][name]
+        assert share.min() > 0.4 and share.max() < 2.5
+    assert said["doubt"]["robust"].min() < 1e-3 < 0.01 < said["doubt"]["ordinary"].min()
+    change = {name: trail[-1] - trail[0] for name, trail in said["climbed"].items()}
+    cat, dog = said["cat"], said["dog"]
+    assert change["score"][cat] > 6 and abs(change["score"][dog]) < 2
+    assert 3 < change["probability"][cat] < 6 and -6 < change["probability"][dog] < -3
+
+
+def test_what_the_lesson_says_of_smooth_grad(said):
+    named, mass, alike = said["right"], said["mass"], said["alike"]
+    assert said["sigmas"][2:5] == [0.05, 0.1, 0.2]
+    assert named["ordinary"][2] > 0.95 and 0.1 < named["ordinary"][4] < 0.35 and named["robust"][4] > 0.9
+    assert mass["ordinary"][1] > mass["ordinary"][0] > mass["ordinary"][3] + 0.1
+    assert mass["robust"][3] > 0.45
+    for values in alike.values():
+        assert values == sorted(values, reverse=True)
+    assert said["agreement"] == sorted(said["agreement"])
+
+
+def test_what_the_lesson_says_of_class_models(said):
+    assert said["loud"] == sorted(said["loud"]) and said["height"][-1] > said["height"][2] > said["height"][0]
+    held = {rate: np.mean(said["runs"][rate, True][2]) for rate in (20, 0.3)}
+    assert 0.33 < held[20] < 0.5 and held[0.3] > 0.95
+    ends = {key: run[1][-1] for key, run in said["runs"].items()}
+    assert abs(ends[20, True] - ends[20, False]) < 2 and ends[0.3, False] > ends[0.3, True] + 5
+    results = zoo.manifest()
+    assert (
+        0.95 < results["scenes_robust"]["results"]["single_top1"] < results["scenes_resnet"]["results"]["single_top1"]
+    )
+    sure = {}
+    for name, net in said["networks"].items():
+        with torch.no_grad():
+            sure[name] = net(said["poster"][name].images).softmax(1).diagonal()
+    assert (sure["robust"] > 0.99).all() and (sure["ordinary"] > 0.99).sum() > 5
+    assert said["error_robust"][said["at_one"]] < 0.7 * said["error"][said["at_one"]]
+
+
+def test_what_the_lesson_says_of_segments(said):
+    cut = {name: values.mean() for name, values in said["cut"].items()}
+    plain = said["plain"]
+    for name in ("saliency, ordinary", "saliency, robust"):
+        assert 0.38 < plain[name] < 0.48 and 0.58 < cut[name] < 0.76
+        hits = said["box_hits"](said["box_of"](said["segments"][name]))
+        assert hits > said["box_hits"](said["cam_boxes"])
+    assert cut["saliency, robust"] > cut["saliency, ordinary"] + 0.03
+    assert cut["SmoothGrad, ordinary"] < 0.35 and abs(cut["CAM, ordinary"] - cut["saliency, ordinary"]) < 0.12
+
+
+def test_what_the_lesson_says_of_its_limits(said):
+    assert (said["begun"].scores[-1] > 9).all()
+    alike = np.corrcoef(said["begun"].images.flatten(1))[np.triu_indices(4, 1)].mean()
+    assert alike < 0.3
+
+
+def smooth(spread=lambda image, sigma: sigma * (image.max() - image.min()), end=lambda g: g.mean(0).abs().amax(0)):
+    """The right answer, with another spread or another end where they are given."""
+
+    def my_smooth_grad(gradient_of, image, noise, sigma):
+        return end(torch.stack([gradient_of(image + spread(image, sigma) * each) for each in noise]))
+
+    return my_smooth_grad
+
+
+def gradient(network, images, c, score=lambda s: s):
+    images = images.requires_grad_()
+    return torch.autograd.grad(score(network(images))[:, c].sum(), images)[0]
+
+
+def leaves_gradients(network, images, c):
+    images = images.requires_grad_()
+    network(images)[:, c].sum().backward()
+    return images.grad.abs().amax(1)
+
+
+def remembers():
+    momentum = []
+
+    def my_step(image, w, l2, rate):
+        momentum.append(0)
+        return image + rate * (w - 2 * l2 * image) * (1 if len(momentum) < 2 else 0.01)
+
+    return my_step
+
+
+def seeds(high=lambda m, f, b: m >= m.flatten().quantile(f), low=lambda m, f, b: m <= m.flatten().quantile(b)):
+    return lambda m, f, b: (high(m, f, b), low(m, f, b))
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "part"),
+    [
+        ("05.1", lambda n, x, c: gradient(n, x, c).abs().amax(1), None),
+        ("05.1", lambda n, x, c: gradient(n, x, c).abs().mean(1), "the mean over the channels"),
+        ("05.1", lambda n, x, c: gradient(n, x, c).abs().sum(1), "the sum over the channels"),
+        ("05.1", lambda n, x, c: gradient(n, x, c).amax(1), "absolute value is missing"),
+        ("05.1", lambda n, x, c: gradient(n, x, c).amax(1).abs(), "comes before the maximum"),
+        ("05.1", lambda n, x, c: gradient(n, x, c).mean(1).abs(), "opposite signs cancel"),
+        ("05.1", lambda n, x, c: gradient(n, x, c).sum(1).abs(), "cancel here, summed"),
+        ("05.1", lambda n, x, c: gradient(n, x, c).norm(dim=1), "Euclidean"),
+        ("05.1", lambda n, x, c: gradient(n, x, c, lambda s: s.softmax(1)).abs().amax(1), "the probability"),
+        ("05.1", lambda n, x, c: gradient(n, x, c, lambda s: s.log_softmax(1)).abs().amax(1), "the logarithm"),
+        (
+            "05.1",
+            lambda n, x, c: (lambda m: m / m.amax((1, 2), keepdim=True))(gradient(n, x, c).abs().amax(1)),
+            "raw map",
+        ),
+        ("05.1", lambda n, x, c: (gradient(n, x, c) * x).abs().amax(1), "multiplied with the image"),
+        ("05.1", lambda n, x, c: gradient(n, x, c).abs().amax(1) / 2, "Take the sum"),
+        ("05.1", lambda n, x, c: gradient(n, x, c).abs(), "expected shape (2, 5, 6)"),
+        ("05.1", lambda n, x, c: gradient(n, x, c).abs().amax(1) + 1, "is not equation"),
+        ("05.1", lambda n, x, c: gradient(n, x, 1).abs().amax(1), "is not equation"),
+        ("05.1", leaves_gradients, ".grad was left"),
+        ("05.1", lambda n, x, c: ..., "not written yet"),
+        ("05.2", smooth(), None),
+        ("05.2", smooth(end=lambda g: g.abs().mean(0).amax(0)), "before the average"),
+        ("05.2", smooth(end=lambda g: g.abs().amax(1).mean(0)), "saliency maps are averaged"),
+        ("05.2", smooth(lambda x, s: s**0.5 * (x.max() - x.min())), "for a variance"),
+        ("05.2", smooth(lambda x, s: s**2 * (x.max() - x.min())), "is squared"),
+        ("05.2", smooth(lambda x, s: (s * (x.max() - x.min())) ** 0.5), "square root is taken"),
+        ("05.2", smooth(lambda x, s: s), "used as it is"),
+        ("05.2", smooth(lambda x, s: s * x.max()), "share of the maximum"),
+        ("05.2", smooth(lambda x, s: s * x.std()), "pixels' standard deviation"),
+        ("05.2", smooth(lambda x, s: s * (x.amax((1, 2), True) - x.amin((1, 2), True))), "each channel"),
+        ("05.2", smooth(end=lambda g: g.sum(0).abs().amax(0)), "divide by their number"),
+        ("05.2", smooth(end=lambda g: g.mean(0).abs().mean(0)), "mean over the channels"),
+        ("05.2", smooth(end=lambda g: g.mean(0).amax(0)), "missing behind the average"),
+        ("05.2", smooth(lambda x, s: 0), "no noise"),
+        (
+            "05.2",
+            lambda f, x, n, s: f(x + s * (x.max() - x.min()) * n.mean(0)).abs().amax(0),
+            "*pictures* are averaged",
+        ),
+        ("05.2", smooth(end=lambda g: g.mean(0).abs().amax(0) + 1), "not SmoothGrad's"),
+        ("05.2", smooth(end=lambda g: g.mean(0).abs()), "expected shape (4, 5)"),
+        ("05.3", lambda x, w, l2, rate: x + rate * (w - 2 * l2 * x), None),
+        ("05.3", lambda x, w, l2, rate: x - rate * (w - 2 * l2 * x), "downhill"),
+        ("05.3", lambda x, w, l2, rate: x + rate * (w + 2 * l2 * x), "wrong sign"),
+        ("05.3", lambda x, w, l2, rate: x + rate * (w - l2 * x), "factor of 2"),
+        ("05.3", lambda x, w, l2, rate: x + rate * w, "penalty is missing"),
+        ("05.3", lambda x, w, l2, rate: x + rate * w - 2 * l2 * x, "not multiplied by the rate"),
+        ("05.3", lambda x, w, l2, rate: x + w - 2 * rate * l2 * x, "multiplies the decay alone"),
+        ("05.3", lambda x, w, l2, rate: x + rate * (w - l2 * x / x.norm()), "length |I|"),
+        ("05.3", lambda x, w, l2, rate: x + rate * (w - l2 * x.sign()), "L1"),
+        ("05.3", lambda x, w, l2, rate: rate * (w - 2 * l2 * x), "only the step"),
+        ("05.3", lambda x, w, l2, rate: x + rate * (w - l2 * x.square().sum()), "a number"),
+        ("05.3", lambda x, w, l2, rate: x + 1, "not one step"),
+        ("05.3", remembers(), "kept from call to call"),
+        ("05.4", seeds(), None),
+        ("05.4", seeds(lambda m, f, b: m > m.flatten().quantile(f)), None),
+        ("05.4", lambda m, f, b: seeds()(m, f, b)[::-1], "changed places"),
+        (
+            "05.4",
+            seeds(lambda m, f, b: m <= m.flatten().quantile(f), lambda m, f, b: m >= m.flatten().quantile(b)),
+            "sides are exchanged",
+        ),
+        ("05.4", seeds(lambda m, f, b: m >= f * m.max(), lambda m, f, b: m <= b * m.max()), "*maximum*"),
+        ("05.4", seeds(lambda m, f, b: m >= m.flatten().quantile(1 - f)), "nearly every pixel"),
+        ("05.4", seeds(lambda m, f, b: m <= m.flatten().quantile(1 - f)), "*least* salient"),
+        ("05.4", seeds(low=lambda m, f, b: m <= m.flatten().quantile(1 - b)), "1 - background"),
+        ("05.4", seeds(low=lambda m, f, b: m < m.flatten().quantile(f)), "between the two quantiles"),
+        ("05.4", lambda m, f, b: seeds()(m, 0.95, 0.30), "are not used"),
+        ("05.4", lambda m, f, b: seeds()(m, f, b)[0], "return two masks"),
+        ("05.4", seeds(lambda m, f, b: (m >= m.flatten().quantile(f)).float()), "boolean"),
+        ("05.4", seeds(lambda m, f, b: m > 2), "seeds of the object"),
+        ("05.4", lambda m, f, b: seeds()(m, 100 * f, 100 * b), "your function stopped"),
+    ],
+)
+def test_checks(number, answer, part):
+    found = verdict(number, answer)
+    assert found.passed == (part is None), found.message
+    assert part is None or part in found.message, found.message

@@ -1,0 +1,417 @@
+"""Lesson 05: its drawings of saliency, segments and class models, its explorers, and its exercises' checks."""
+
+from collections.abc import Mapping, Sequence
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from xailab import figures, images
+from xailab.class_model import class_model
+from xailab.lessons import Wrong, exercise
+from xailab.lessons.explorer import explorer
+from xailab.localization import grabcut
+from xailab.metrics import iou
+from xailab.saliency import saliency
+
+TRICKS = ("clip", "jitter", "turn and zoom", "blur", "Fourier")
+SKY = np.array([86, 180, 233], dtype=np.float32)  # figures.SKY and figures.ORANGE
+ORANGE = np.array([230, 159, 0], dtype=np.float32)
+
+
+def glow(map: Float[Tensor, "h w"], quantile: float = 0.99) -> UInt8[np.ndarray, "h w 3"]:
+    """Colour a saliency map: black is 0, the brightest colour its quantile (one pixel in a hundred is clipped)."""
+    bound = float(map.flatten().quantile(quantile)) or float(map.max()) or 1.0
+    return images.heatmap(map / bound)
+
+
+def seeds(
+    map: Float[Tensor, "h w"], foreground: float = 0.95, background: float = 0.30
+) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+    """Pixels that GraphCut starts from: surely the object, surely not (arXiv 1312.6034, Section 3.2)."""
+    values = map.numpy()
+    low, high = np.quantile(values, [background, foreground])
+    return (values >= high) & (values > low), values <= low
+
+
+def draw_seeds(
+    picture: UInt8[np.ndarray, "h w 3"], map: Float[Tensor, "h w"], foreground: float = 0.95, background: float = 0.30
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Tint a picture: orange is surely the object, blue surely not, grey is for the cut to decide."""
+    sure, surely_not = seeds(map, foreground, background)
+    grey = np.repeat(picture.mean(2, keepdims=True), 3, axis=2).astype(np.float32)
+    for region, colour, share in ((surely_not, SKY, 0.6), (sure, ORANGE, 0.9)):
+        grey[region] = share * colour + (1 - share) * grey[region]
+    return grey.round().astype(np.uint8)
+
+
+def cut_out(picture: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Keep a segment of a picture and whiten the rest."""
+    faded = (0.12 * picture + 0.88 * 255).round().astype(np.uint8)
+    return np.where(mask[..., None], picture, faded)
+
+
+def overlap(a: Bool[np.ndarray, "h w"], b: Bool[np.ndarray, "h w"]) -> float:
+    """IoU of a segment with the truth; 0 for an empty segment."""
+    return iou(a, b) if a.any() else 0.0
+
+
+def soft_spots(n: int, size: int, seed: int) -> Float[Tensor, "n 3 size size"]:
+    """Starts for class models: faint, soft spots of colour, normalised, with a standard deviation of 0.5."""
+    spots = torch.randn(n, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
+    spots = nn.functional.interpolate(spots, size=(size, size), mode="bicubic")
+    return 0.5 * spots / spots.std()
+
+
+def tricks(names: Sequence[str], network: nn.Module) -> dict:
+    """Options of ``class_model`` for some of ``TRICKS``."""
+    options = {
+        "clip": {"clip": network.preprocess},
+        "jitter": {"jitter": 4},
+        "turn and zoom": {"turn": 8.0, "zoom": 0.1},
+        "blur": {"blur_every": 4, "blur": 0.7},
+        "Fourier": {"fourier": True},
+    }
+    return {key: value for name in names for key, value in options[name].items()}
+
+
+def draw_class_model(
+    network: nn.Module, label: int, l2: float = 1e-3, steps: int = 40, names: Sequence[str] = (), size: int = 72
+) -> Figure:
+    """Draw the class model of one class, a few snapshots on its way, and the score of each step.
+
+    Args:
+        network: With ``.preprocess`` and ``.classes``.
+        label: Class.
+        l2: lambda.
+        steps: Of the ascent.
+        names: Of ``TRICKS``, those switched on.
+        size: Side of the image in pixels.
+    """
+    rate = 0.02 if "Fourier" in names else 0.05  # a Fourier coefficient moves many pixels at once
+    every = max(1, steps // 4)
+    found = class_model(
+        network, label, size=size, steps=steps, rate=rate, l2=l2, snapshot_every=every, progress=False,
+        start=soft_spots(1, size, 2), **tricks(names, network),
+    )  # fmt: skip
+    with torch.no_grad():
+        scores = network(found.images)[0]
+    figure, axes = figures.new(1, 4, width=10, height=2.7, width_ratios=[1, 1, 1, 1.25])
+    first = sorted(found.snapshots)
+    for axis, step in zip(axes, (first[0], first[1 if len(first) > 1 else 0]), strict=False):
+        figures.picture(axis, network.preprocess.undo(found.snapshots[step])[0], f"after {step} steps")
+    title = f"{network.classes[label]}: {scores[label]:.1f}, p = {scores.softmax(0)[label]:.2f}"
+    figures.picture(axes[2], network.preprocess.undo(found.images)[0], title)
+    axes[3].plot(range(1, steps + 1), found.scores[:, 0].numpy())
+    axes[3].set(title="the score as it was climbed", xlabel="step", ylabel="score before the softmax")
+    return figure
+
+
+def class_model_explorer(networks: Mapping[str, nn.Module]):
+    """Choose network, class, lambda, steps and tricks; see ``draw_class_model``."""
+    names = next(iter(networks.values())).classes
+
+    def draw(network, label=9, l2=1e-3, steps=40, **switches) -> Figure:
+        chosen = [name for name in TRICKS if switches[name.replace(" ", "_")]]
+        return draw_class_model(networks[network], label, l2, steps, chosen)
+
+    return explorer(
+        draw,
+        network=list(networks),
+        label=widgets.Dropdown(options=[(name, i) for i, name in enumerate(names)], value=9, description="class"),
+        l2=widgets.SelectionSlider(options=[0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2], value=1e-3, description="lambda"),
+        steps=widgets.IntSlider(40, min=10, max=80, step=10, description="steps"),
+        **{
+            name.replace(" ", "_"): widgets.Checkbox(name in ("clip", "jitter", "turn and zoom"), description=name)
+            for name in TRICKS
+        },
+    )
+
+
+def draw_segment(
+    network: nn.Module,
+    picture: UInt8[np.ndarray, "h w 3"],
+    mask: Bool[np.ndarray, "h w"],
+    label: int,
+    foreground: float = 0.95,
+    background: float = 0.30,
+) -> Figure:
+    """Draw a picture's saliency, the seeds at two quantiles, and the segment that GrabCut grows from them.
+
+    Args:
+        network: With ``.preprocess`` and ``.classes``.
+        picture: uint8 RGB.
+        mask: The object's true mask.
+        label: Class to explain.
+        foreground: Quantile from which a pixel is surely the object.
+        background: Quantile up to which a pixel is surely not.
+    """
+    map = images.upsample(saliency(network, network.preprocess(picture), label)[0], picture.shape[:2])
+    segment = grabcut(picture, map, foreground, background)
+    titles = [
+        network.classes[label],
+        "saliency",
+        f"seeds: over {foreground:.0%}, under {background:.0%}",
+        f"segment, IoU {overlap(segment, mask):.2f}",
+    ]
+    panels = [picture, glow(map), draw_seeds(picture, map, foreground, background), cut_out(picture, segment)]
+    return figures.strip(panels, titles, panel=2.2)
+
+
+def segment_explorer(networks: Mapping[str, nn.Module], drawn: Sequence) -> widgets.VBox:
+    """Choose picture, network and the two quantiles; see ``draw_segment``.
+
+    Args:
+        networks: By name.
+        drawn: Scenes with ``.image``, ``.masks`` and ``.labels``.
+    """
+
+    def draw(network, picture=1, foreground=0.95, background=0.30) -> Figure:
+        scene = drawn[picture - 1]
+        return draw_segment(
+            networks[network], scene.image, scene.masks[0], scene.labels[0], foreground, background
+        )  # fmt: skip
+
+    return explorer(
+        draw,
+        network=list(networks),
+        picture=(1, len(drawn)),
+        foreground=widgets.FloatSlider(0.95, min=0.7, max=0.99, step=0.01, description="object from quantile"),
+        background=widgets.FloatSlider(0.30, min=0.05, max=0.65, step=0.05, description="background up to quantile"),
+    )
+
+
+def _tensor(value, expected: Tensor, hint: str = "") -> Tensor:
+    found = torch.as_tensor(value).detach().double()
+    if found.shape != expected.shape:
+        raise Wrong(f"expected shape {tuple(expected.shape)}, got {tuple(found.shape)}{f': {hint}' if hint else ''}.")
+    return found
+
+
+def _refuse(found: Tensor, expected: Tensor, mistakes: Mapping[str, Tensor], otherwise: str) -> None:
+    """Raise Wrong with the words of the mistake that gives this very answer."""
+    if torch.allclose(found, expected.double(), atol=1e-5, rtol=1e-4):
+        return
+    for words, mistaken in mistakes.items():
+        if found.shape == mistaken.shape and torch.allclose(found, mistaken.double(), atol=1e-5, rtol=1e-4):
+            raise Wrong(words)
+    first = (0,) * expected.ndim
+    raise Wrong(
+        f"{otherwise} The first value should be {float(expected[first]):.4f}, yours is {float(found[first]):.4f}."
+    )
+
+
+def _tiny_network(seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 12, 4)).eval()
+
+
+@exercise("05.1")
+def _(my_saliency) -> str:
+    network = _tiny_network(51)
+    given = torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(1))
+
+    def gradient(c: int, score) -> Tensor:
+        leaf = given.clone().requires_grad_()
+        return torch.autograd.grad(score(network(leaf))[:, c].sum(), leaf)[0]
+
+    for c in (2, 0):
+        g = gradient(c, lambda s: s)
+        expected = g.abs().amax(1)
+        mistakes = {
+            "the mean over the channels is taken: a pixel counts as much as its most influential channel.": (
+                g.abs().mean(1)
+            ),
+            "the sum over the channels is taken: a pixel counts as much as its most influential channel.": g.abs().sum(
+                1
+            ),
+            "the absolute value is missing: a channel that lowers the score counts as much as one that raises it.": (
+                g.amax(1)
+            ),
+            "the absolute value comes before the maximum: after it, the strongest negative channel is already lost.": (
+                g.amax(1).abs()
+            ),
+            "channels with opposite signs cancel here: take absolute values before the channels are joined.": (
+                g.mean(1).abs()
+            ),
+            "channels with opposite signs cancel here, summed: take absolute values before the channels are joined.": (
+                g.sum(1).abs()
+            ),
+            "the Euclidean length over the channels is taken; the paper takes the largest absolute value.": g.norm(
+                dim=1
+            ),
+            "the probability is differentiated: take the score before the softmax.": (
+                gradient(c, lambda s: s.softmax(1)).abs().amax(1)
+            ),
+            "the logarithm of the probability is differentiated: take the score before the softmax.": (
+                gradient(c, lambda s: s.log_softmax(1)).abs().amax(1)
+            ),
+            "return the raw map: stretched by its maximum, maps of different pictures can no longer be compared.": (
+                expected / expected.amax((1, 2), keepdim=True)
+            ),
+            "the gradient is multiplied with the image: saliency is the gradient alone.": (g * given).abs().amax(1),
+            "the mean over the batch is differentiated: the pictures share a factor. Take the sum.": expected / 2,
+        }
+        hint = "one map (h, w) for each picture; the channels are joined by a maximum"
+        found = _tensor(my_saliency(network, given.clone(), c), expected, hint)
+        _refuse(found, expected, mistakes, f"the map of class {c} is not equation M = max |w|.")
+    if any(parameter.grad is not None for parameter in network.parameters()):
+        raise Wrong("the map is right, but .grad was left on the network's weights: torch.autograd.grad leaves none.")
+    return "one backward pass, absolute values, the largest channel."
+
+
+@exercise("05.2")
+def _(my_smooth_grad) -> str:
+    generator = torch.Generator().manual_seed(52)
+    image = 4 * torch.rand(3, 4, 5, generator=generator) - 1.5
+    image[0] *= 0.4
+    noise = torch.randn(6, 3, 4, 5, generator=generator)
+    weight = torch.randn(3, 4, 5, generator=generator)
+
+    def gradient_of(x: Tensor) -> Tensor:
+        return weight * torch.cos(3 * x)
+
+    def average(spread, join=lambda g: g.mean(0).abs().amax(0)) -> Tensor:
+        return join(torch.stack([gradient_of(image + spread * each) for each in noise]))
+
+    sigma = 0.2
+    span = image.max() - image.min()
+    expected = average(sigma * span)
+    mistakes = {
+        "the absolute value comes before the average: what flickers in sign then adds up.": average(
+            sigma * span, lambda g: g.abs().mean(0).amax(0)
+        ),
+        "the saliency maps are averaged: average the gradients, and take |.| and the maximum at the end.": average(
+            sigma * span, lambda g: g.abs().amax(1).mean(0)
+        ),
+        "sigma is taken for a variance: it is the standard deviation, so no square root belongs here.": average(
+            sigma**0.5 * span
+        ),
+        "sigma is squared: it is the standard deviation, and noise with it is sigma times a standard normal.": average(
+            sigma**2 * span
+        ),
+        "the range's square root is taken: the standard deviation is sigma * (max - min).": average(
+            (sigma * span) ** 0.5
+        ),
+        "sigma is used as it is: it is a share of the image's range, max - min.": average(sigma),
+        "sigma is a share of the maximum here: its measure is the range, max - min.": average(sigma * image.max()),
+        "sigma is a share of the pixels' standard deviation here: its measure is the range, max - min.": average(
+            sigma * image.std()
+        ),
+        "each channel has a range of its own here: one range for the whole image, max - min.": average(
+            sigma * (image.amax((1, 2), keepdim=True) - image.amin((1, 2), keepdim=True))
+        ),
+        "the noisy gradients are added up: divide by their number.": 6 * expected,
+        "the mean over the channels is taken: saliency takes the largest.": average(
+            sigma * span, lambda g: g.mean(0).abs().mean(0)
+        ),
+        "the absolute value is missing behind the average.": average(sigma * span, lambda g: g.mean(0).amax(0)),
+        "the *pictures* are averaged: the noise is gone before the network sees it. Average the gradients.": (
+            gradient_of(image + sigma * span * noise.mean(0)).abs().amax(0)
+        ),
+        "no noise was added: this is the plain saliency.": gradient_of(image).abs().amax(0),
+    }
+    found = _tensor(my_smooth_grad(gradient_of, image.clone(), noise.clone(), sigma), expected, "one map (h, w)")
+    _refuse(found, expected, mistakes, "this is not SmoothGrad's average.")
+    return "the gradients are averaged first, and sigma is a share of the range."
+
+
+@exercise("05.3")
+def _(my_step) -> str:
+    generator = torch.Generator().manual_seed(53)
+    image, w = torch.randn(3, 4, 5, generator=generator), torch.randn(3, 4, 5, generator=generator)
+    l2, rate = 0.3, 0.2
+    expected = image + rate * (w - 2 * l2 * image)
+    mistakes = {
+        "this goes downhill: ascent adds the gradient, since the score is to grow.": image
+        - rate * (w - 2 * l2 * image),
+        "the penalty has the wrong sign: -l2 |I|^2 pulls the image towards 0, and yours pushes it away.": (
+            image + rate * (w + 2 * l2 * image)
+        ),
+        "a factor of 2 is missing: the derivative of l2 |I|^2 is 2 l2 I.": image + rate * (w - l2 * image),
+        "the penalty is missing: take its derivative, -2 l2 I, along.": image + rate * w,
+        "the decay is not multiplied by the rate: both terms belong to the one gradient that the rate scales.": (
+            image + rate * w - 2 * l2 * image
+        ),
+        "the rate multiplies the decay alone: both terms belong to the one gradient that it scales.": (
+            image + w - 2 * rate * l2 * image
+        ),
+        "the length |I| is punished here: the penalty is its square, with the derivative 2 I.": (
+            image + rate * (w - l2 * image / image.norm())
+        ),
+        "|I| with its absolute values is punished here (L1): the derivative of |I|^2 is 2 I.": (
+            image + rate * (w - l2 * image.sign())
+        ),
+        "only the step is returned: return the image after it.": rate * (w - 2 * l2 * image),
+        "the penalty's value is subtracted, a number: what a step needs is its derivative, 2 l2 I.": (
+            image + rate * (w - l2 * image.square().sum())
+        ),
+    }
+    found = _tensor(my_step(image.clone(), w.clone(), l2, rate), expected, "the image after the step")
+    _refuse(found, expected, mistakes, "this is not one step of gradient ascent on S - l2 |I|^2.")
+    x = torch.zeros_like(image)
+    for _ in range(200):
+        x = torch.as_tensor(my_step(x, w, l2, rate))
+    if not torch.allclose(x, w / (2 * l2), atol=1e-4):
+        raise Wrong("one step is right, but 200 do not end at w / (2 l2): is something kept from call to call?")
+    return "and 200 of your steps on a linear score end at w / (2 lambda)."
+
+
+@exercise("05.4")
+def _(my_seeds) -> str:
+    generator = torch.Generator().manual_seed(54)
+    map = torch.rand(12, 15, generator=generator).square()
+    for foreground, background in ((0.95, 0.30), (0.8, 0.5)):
+        low, high = map.flatten().quantile(background), map.flatten().quantile(foreground)
+        right = map >= high, map <= low
+        answer = my_seeds(map.clone(), foreground, background)
+        if not isinstance(answer, (tuple, list)) or len(answer) != 2:
+            raise Wrong("return two masks: what is surely the object, and what is surely not.")
+        answer = tuple(torch.as_tensor(each) for each in answer)
+        for each in answer:
+            if each.shape != map.shape or each.dtype != torch.bool:
+                raise Wrong(f"a mask is boolean and of the map's shape (12, 15); got {each.dtype} {tuple(each.shape)}.")
+        sides = {
+            "object and background have changed places: the most salient pixels are the object.": right[::-1],
+            "the quantiles' sides are exchanged: 0.95 keeps the top 5 %, 0.30 the lowest 30 %.": (
+                map <= high,
+                map >= low,
+            ),
+            "shares of the *maximum* are used: a quantile counts pixels, at 0.95 the top 5 % of them.": (
+                map >= foreground * map.max(),
+                map <= background * map.max(),
+            ),
+            "the quantile of the wrong side, 1 - foreground: nearly every pixel becomes a seed of the object.": (
+                map >= map.flatten().quantile(1 - foreground),
+                right[1],
+            ),
+            "the object's seeds are the *least* salient pixels: it needs the top 1 - foreground of them.": (
+                map <= map.flatten().quantile(1 - foreground),
+                right[1],
+            ),
+            "the background's seeds reach up to the quantile 1 - background: take the lowest `background` share.": (
+                right[0],
+                map <= map.flatten().quantile(1 - background),
+            ),
+            "the background is all that is no object: between the two quantiles the cut has to decide.": (
+                right[0],
+                ~right[0],
+            ),
+            "the given quantiles are not used: 0.95 and 0.30 are only the paper's.": (
+                map >= map.flatten().quantile(0.95),
+                map <= map.flatten().quantile(0.30),
+            ),
+        }
+        if all(bool((a != b).sum() <= 2) for a, b in zip(answer, right, strict=True)):  # < or <= is a matter of taste
+            continue
+        for words, mistaken in sides.items():
+            if all(bool((a != b).sum() <= 2) for a, b in zip(answer, mistaken, strict=True)):
+                raise Wrong(words)
+        counts, wanted = ([int(each.sum()) for each in masks] for masks in (answer, right))
+        raise Wrong(f"expected about {wanted[0]} seeds of the object and {wanted[1]} of the background in these 180 "
+                    f"pixels, got {counts[0]} and {counts[1]}.")  # fmt: skip
+    return "a few sure pixels on both sides; the cut decides on the rest."
