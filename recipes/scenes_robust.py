@@ -2,7 +2,7 @@
 
     python recipes/scenes_robust.py
 
-What it then finds in a picture must be large and plain, so that its class models can be recognised.
+What it then finds in a picture must be large and plain, so that its class models show forms instead of texture.
 """
 
 import argparse
