@@ -79,7 +79,8 @@ def class_model(
         rate: Length of a step: what "ascent" multiplies the gradient with; how far "adam" moves a value at most.
         l2: lambda, in units of the score for one squared unit of normalised image.
         optimiser: "adam" (Kingma and Ba 2015), or "ascent", which is I += rate * gradient.
-        start: Normalised images to begin with; the mean colour, I = 0, if None.
+        start: Normalised images to begin with; the mean colour, I = 0, if None. Where a network is flat there,
+            faint soft spots of random colour begin better.
         jitter: Before each look, shift the images by up to so many pixels in both directions (edges wrap round).
         turn: Before each look, turn each image by up to so many degrees.
         zoom: Before each look, scale each image by up to this share.

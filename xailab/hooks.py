@@ -22,26 +22,20 @@ def find_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Module
         ValueError: if the network has no such layer; the message lists the nearest names.
         TypeError: if ``layer`` is neither a module nor a name.
     """
+    if not isinstance(layer, (nn.Module, str)):
+        raise TypeError(f"expected a layer or its name, got {type(layer).__name__}: names are in model.named_modules()")
+    for name, module in model.named_modules():
+        if name and (module is layer or name == layer):
+            return name, module
     if isinstance(layer, nn.Module):
-        for name, module in model.named_modules():
-            if module is layer:
-                return name, module
         raise ValueError(
             f"this {type(layer).__name__} is not part of the {type(model).__name__}; give its name instead"
         )
-    if not isinstance(layer, str):
-        raise TypeError(f"expected a layer or its name, got {type(layer).__name__}: names are in model.named_modules()")
-    try:
-        found = model.get_submodule(layer)
-    except AttributeError:
-        found = model
-    if found is model:
-        names = [name for name, _ in model.named_modules() if name]
-        tail = layer.rsplit(".", 1)[-1]
-        near = difflib.get_close_matches(layer, names, n=5, cutoff=0.5) or [n for n in names if tail and tail in n][:5]
-        near = near or [name for name, _ in model.named_children()][:12]
-        raise ValueError(f"{type(model).__name__} has no layer {layer!r}; did you mean one of {', '.join(near)}?")
-    return layer, found
+    names = [name for name, _ in model.named_modules() if name]
+    tail = layer.rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(layer, names, n=5, cutoff=0.5) or [n for n in names if tail and tail in n][:5]
+    near = near or [name for name, _ in model.named_children()][:12]
+    raise ValueError(f"{type(model).__name__} has no layer {layer!r}; did you mean one of {', '.join(near)}?")
 
 
 @contextmanager
