@@ -66,6 +66,7 @@ def grad_cam(
     Raises:
         ValueError: if a class or layer does not exist, the layer has no space in it, was not called, or does not lead
             to the scores, or the scores are not finite.
+        TypeError: if images are no floating-point tensor, or a target is no class number.
 
     Warns:
         NoPositiveEvidence: if a map is zero everywhere.

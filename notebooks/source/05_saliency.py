@@ -769,7 +769,7 @@ for i in order[[-1, 1, -6, 4, -14, 8]]:
     m = sources["saliency, robust"][i]
     panels += [small[i].image, lesson.glow(m), lesson.draw_seeds(small[i].image, m)]
     panels += [lesson.cut_out(small[i].image, segments["saliency, robust"][i])]
-    titles += [scenes.CLASSES[labels[i]], "saliency", "seeds", f"segment, IoU {cut['saliency, robust'][i]:.2f}"]
+    titles += [scenes.CLASSES[labels[i]], "saliency", "seeds", f"IoU {cut['saliency, robust'][i]:.2f}"]
 figures.show(
     figures.grid(panels, titles, columns=8, panel=1.25),
     "Six scenes with saliency, seeds and segment. The three segments on the left fit the object closely; the three on the "
