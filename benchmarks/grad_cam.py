@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torchvision
+from report import machine, table
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -235,19 +235,6 @@ LIMITS = {
     "Grad-CAM, memory / forward pass": 1.05,
     "Guided Grad-CAM, time / captum's": 0.75,
 }
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown, padded so that it can be read as it is."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [head, ["-" * width for width in widths], *rows]
-    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines)
-
-
-def machine() -> str:
-    return f"{torch.get_num_threads()} threads of {os.cpu_count()} CPUs, torch {torch.__version__}, " + (
-        f"torchvision {torchvision.__version__}"
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

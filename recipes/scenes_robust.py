@@ -38,9 +38,9 @@ def accuracies(network: torch.nn.Module, pictures: np.ndarray, targets: torch.Te
 def main() -> None:
     """Render, train, measure, ship."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=8000)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--budget", type=float, default=3.0, help="length of a disturbance; pixel values from 0 to 1")
+    parser.add_argument("--pictures", type=int, default=12000)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--budget", type=float, default=6.0, help="length of a disturbance; pixel values from 0 to 1")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     recipe = "python recipes/scenes_robust.py " + " ".join(f"--{key} {value}" for key, value in vars(args).items())

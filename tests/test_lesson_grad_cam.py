@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import jupytext
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
-from xailab import figures, images
+from xailab import images
 from xailab.datasets import scenes
 from xailab.grad_cam import grad_cam
 from xailab.lessons import grad_cam as lesson
@@ -28,20 +27,6 @@ def network():
 @pytest.fixture(scope="module")
 def pictures():
     return [scenes.scene(i, kind="pair", split="test", size=128).image for i in range(2)]
-
-
-@pytest.fixture(scope="module")
-def said():
-    """What the lesson's cells compute, up to the explorer: run once, with nothing displayed."""
-    values: dict = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "show", lambda figure, alt: None)
-        for cell in jupytext.read(SOURCE, fmt="py:percent").cells:
-            if cell.source.startswith("## Explorer"):
-                break
-            if cell.cell_type == "code":
-                exec(compile(cell.source, SOURCE.name, "exec"), values)
-    return values
 
 
 def test_drawing_says_what_it_shows(network, pictures):

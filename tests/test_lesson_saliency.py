@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import jupytext
 import numpy as np
 import pytest
 import torch
 
-from xailab import figures
 from xailab.datasets import scenes
 from xailab.lessons import saliency as lesson
 from xailab.lessons import verdict
@@ -24,20 +22,6 @@ def networks():
 @pytest.fixture(scope="module")
 def drawn():
     return [scenes.scene(i, split="test", size=64) for i in range(2)]
-
-
-@pytest.fixture(scope="module")
-def said():
-    """What the lesson's cells compute, up to the explorers: run once, with nothing displayed."""
-    values: dict = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "show", lambda figure, alt: None)
-        for cell in jupytext.read(SOURCE, fmt="py:percent").cells:
-            if cell.source.startswith("## Explorer"):
-                break
-            if cell.cell_type == "code":
-                exec(compile(cell.source, SOURCE.name, "exec"), values)
-    return values
 
 
 def test_glow_is_black_at_zero_and_brightest_at_its_quantile():
@@ -120,20 +104,22 @@ def test_what_the_lesson_says_of_two_classes(said):
 def test_what_the_lesson_says_of_the_softmax(said):
     for name in ("ordinary", "robust"):
         share = said["ratio"][name] / said["doubt"][name]
-        assert share.min() > 0.4 and share.max() < 2.5
+        assert share.min() > 0.4 and share.max() < 3
     assert said["doubt"]["robust"].min() < 1e-3 < 0.01 < said["doubt"]["ordinary"].min()
     change = {name: trail[-1] - trail[0] for name, trail in said["climbed"].items()}
     cat, dog = said["cat"], said["dog"]
-    assert change["score"][cat] > 6 and abs(change["score"][dog]) < 2
-    assert 3 < change["probability"][cat] < 6 and -6 < change["probability"][dog] < -3
+    assert change["score"][cat] > change["probability"][cat] + 2 and change["score"][dog] > 2
+    assert said["climbed"]["score"][-1].argmax() == dog and said["climbed"]["probability"][-1].argmax() == cat
+    assert change["probability"][dog] / change["probability"][cat] == pytest.approx(-0.66, abs=0.12)
 
 
 def test_what_the_lesson_says_of_smooth_grad(said):
     named, mass, alike = said["right"], said["mass"], said["alike"]
-    assert said["sigmas"][2:5] == [0.05, 0.1, 0.2]
-    assert named["ordinary"][2] > 0.95 and 0.1 < named["ordinary"][4] < 0.35 and named["robust"][4] > 0.9
-    assert mass["ordinary"][1] > mass["ordinary"][0] > mass["ordinary"][3] + 0.1
-    assert mass["robust"][3] > 0.45
+    assert said["sigmas"] == [0, 0.05, 0.1, 0.2]
+    assert named["ordinary"][1] > 0.95 and 0.1 < named["ordinary"][3] < 0.35 and min(named["robust"]) > 0.9
+    assert mass["ordinary"][0] > max(mass["ordinary"][2:]) + 0.1
+    lost = {name: shares[0] - shares[2] for name, shares in mass.items()}
+    assert lost["robust"] < lost["ordinary"] / 2
     for values in alike.values():
         assert values == sorted(values, reverse=True)
     assert said["agreement"] == sorted(said["agreement"])
@@ -141,10 +127,10 @@ def test_what_the_lesson_says_of_smooth_grad(said):
 
 def test_what_the_lesson_says_of_class_models(said):
     assert said["loud"] == sorted(said["loud"]) and said["height"][-1] > said["height"][2] > said["height"][0]
-    held = {rate: np.mean(said["runs"][rate, True][2]) for rate in (20, 0.3)}
-    assert 0.33 < held[20] < 0.5 and held[0.3] > 0.95
-    ends = {key: run[1][-1] for key, run in said["runs"].items()}
-    assert abs(ends[20, True] - ends[20, False]) < 2 and ends[0.3, False] > ends[0.3, True] + 5
+    assert said["ways_up"] == [(20, True), (20, False), (0.3, True), (0.3, False)]
+    held, ends = said["held"].mean(0), said["climbs"][-1]
+    assert 0.28 < held[0] < 0.4 and held[2] > 0.95
+    assert abs(ends[0] - ends[1]) < 2 and ends[3] > ends[2] + 2
     results = zoo.manifest()
     assert (
         0.95 < results["scenes_robust"]["results"]["single_top1"] < results["scenes_resnet"]["results"]["single_top1"]
@@ -152,8 +138,9 @@ def test_what_the_lesson_says_of_class_models(said):
     sure = {}
     for name, net in said["networks"].items():
         with torch.no_grad():
-            sure[name] = net(said["poster"][name].images).softmax(1).diagonal()
-    assert (sure["robust"] > 0.99).all() and (sure["ordinary"] > 0.99).sum() > 5
+            sure[name] = net(said["poster"][name]).softmax(1).diagonal()
+    assert (sure["robust"] > 0.85).all()
+    assert [said["scenes"].CLASSES[c] for c in said["shuffled"]][:3] == ["rocket", "dog", "sailboat"]
     assert said["error_robust"][said["at_one"]] < 0.7 * said["error"][said["at_one"]]
 
 
@@ -161,11 +148,14 @@ def test_what_the_lesson_says_of_segments(said):
     cut = {name: values.mean() for name, values in said["cut"].items()}
     plain = said["plain"]
     for name in ("saliency, ordinary", "saliency, robust"):
-        assert 0.38 < plain[name] < 0.48 and 0.58 < cut[name] < 0.76
+        assert plain[name] == pytest.approx(0.4, abs=0.05) and 0.55 < cut[name] < 0.75
+        assert abs(cut["CAM, ordinary"] - cut[name]) < 0.12
         hits = said["box_hits"](said["box_of"](said["segments"][name]))
         assert hits > said["box_hits"](said["cam_boxes"])
     assert cut["saliency, robust"] > cut["saliency, ordinary"] + 0.03
-    assert cut["SmoothGrad, ordinary"] < 0.35 and abs(cut["CAM, ordinary"] - cut["saliency, ordinary"]) < 0.12
+    assert cut["SmoothGrad, ordinary"] < 0.35
+    best, worst, good, bad = said["cut"]["saliency, robust"][said["order"][[-1, 0, -4, 3]]]
+    assert min(best, good) > 0.75 and max(worst, bad) < 0.5
 
 
 def test_what_the_lesson_says_of_its_limits(said):

@@ -143,9 +143,9 @@ print(
 # %% [markdown]
 # ## A network without a CAM
 #
-# AlexNet and VGG flatten their last feature maps and put fully connected layers behind them. Let us do the same to our
-# own network: in place of its average and its linear layer, a VGG-like head of two linear layers with a ReLU between
-# (trained here, in seconds, on 100 pictures). What does CAM say to that, and what Grad-CAM?
+# AlexNet and VGG flatten their last feature maps and put fully connected layers behind them. Let us do the same to
+# our own network: in place of its average and its linear layer, a VGG-like head of two linear layers with a ReLU
+# between (trained here, in seconds, on 100 pictures). What does CAM say to that, and what Grad-CAM?
 
 # %%
 from xailab.metrics import pointing
@@ -292,10 +292,10 @@ print(f"{empty} of 100 maps of layer2 are zero everywhere, and the library said 
 # %% [markdown]
 # The last layer wins, with as few cells as any; but depth alone is no guarantee: `layer2` is worst. The right panel
 # says what the average costs. Up to `layer2` most of the gradient cancels, in `layer3` less than half of it, and in
-# `layer4` nothing: there it is constant (that was the proof above), so Grad-CAM is exact. Agreement does not order the
-# hits, though: `conv1` has less of it than `layer2`, and points to the object far more often. *Use the last layer that
-# still has rows and columns*, and read maps of earlier layers as hints. Some of those even turn out zero everywhere;
-# that is what the warning is for: an overlay would show the picture without any colour and no reason.
+# `layer4` nothing: there it is constant (that was the proof above), so Grad-CAM is exact. Agreement does not order
+# the hits, though: `conv1` has less of it than `layer2`, and points to the object far more often. *Use the last
+# layer that still has rows and columns*, and read maps of earlier layers as hints. Some of those even turn out zero
+# everywhere; that is what the warning is for: an overlay would show the picture without any colour and no reason.
 
 # %% [markdown]
 # ## With ReLU and without
@@ -346,19 +346,19 @@ for name, part in parts.items():
     print(f"{name:20s}" + "".join(f"{share:{w}.0%}" for share, w in zip(shares, (17, 25, 13, 25), strict=True)))
 
 # %% [markdown]
-# The negative cells are not noise: more than a third of the negative part lies on the *other* animal, which covers a
-# tenth of the picture, and most of the rest within a cell (16 pixels) of it; none lies on the named one. (It is weaker
-# here than the positive part, so the picture shows it pale.) For the question "where is the cat?" they are in the way, and the
-# paper reports that localisation gets worse without the ReLU. For the question "what speaks against a cat?" they are
-# the answer.
+# The negative cells are not noise: more than a third of the negative part lies on the *other* animal, which covers
+# a tenth of the picture, and most of the rest within a cell (16 pixels) of it; none lies on the named one. (It is
+# weaker here than the positive part, so the picture shows it pale.) For the question "where is the cat?" they are
+# in the way, and the paper reports that localisation gets worse without the ReLU. For the question "what speaks
+# against a cat?" they are the answer.
 
 # %% [markdown]
 # ## Counterfactuals: what speaks against the class
 #
 # Negate the gradient, and equation 2 keeps what lowers the score (Section 3.3 of the paper). An explanation that
 # claims something about the network should be put to the test: paint the named region over (blurred, where the map
-# reaches half of its maximum), and the score of "cat" should *rise*. The control: the same shape at a random place off both
-# animals (where there is none, where it covers least of them).
+# reaches half of its maximum), and the score of "cat" should *rise*. The control: the same shape at a random place
+# off both animals (where there is none, where it covers least of them).
 
 # %%
 import cv2
@@ -630,11 +630,11 @@ figures.show(
 # After the second the network is sure of the wrong class too, and yet the map of the true one still shows the object:
 # that is what the paper saw.
 #
-# What is forced, then? With an average and a linear layer at the end, the signed map and the bias add up to the score
-# (Lesson 02), attacked or not; as the score of the true class falls, the *sum* of its map falls with it. Nothing
-# forces the red on the object to vanish. The first attack happens to take it; the second takes more of the red beside
-# the object instead, and spreads blue over many cells, too pale for an overlay. (Fully connected layers at the end have
-# no such identity, and lose their red to the first attack as well.)
+# What is forced, then? With an average and a linear layer at the end, the signed map and the bias add up to the
+# score (Lesson 02), attacked or not; as the score of the true class falls, the *sum* of its map falls with it.
+# Nothing forces the red on the object to vanish. The first attack happens to take it; the second takes more of the
+# red beside the object instead, and spreads blue over many cells, too pale for an overlay. (Fully connected layers
+# at the end have no such identity, and lose their red to the first attack as well.)
 #
 # These overlays are signed, and each has a scale of its own; stretched to [0, 1], a faint trace would shine as
 # brightly as the map before. "Robust to adversarial noise" is a finding about a network, an attack and a way of

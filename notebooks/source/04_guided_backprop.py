@@ -643,11 +643,11 @@ figures.show(
 # gradient would be. Grad-CAM loses all likeness at the first step: on average nothing is left, and single seeds
 # scatter on both sides of zero. Guided Grad-CAM inherits that from its Grad-CAM half and drops below the gradient.
 #
-# Published, on Inception v3 and ImageNet: gradient and Grad-CAM react, guided backprop and Guided Grad-CAM hardly do,
-# as long as only upper layers are random (Adebayo et al. 2018). Our small network agrees on three of the four; Guided
-# Grad-CAM reacts here. One caution on reading such curves: of the pixel-fine explanations none falls to 0 on average,
-# although the network is worthless in the end. Objects stand near the middle and edges stay edges, which is what the yardstick
-# on the right is for.
+# Published, on Inception v3 and ImageNet: gradient and Grad-CAM react, guided backprop and Guided Grad-CAM hardly
+# do, as long as only upper layers are random (Adebayo et al. 2018). Our small network agrees on three of the four;
+# Guided Grad-CAM reacts here. One caution on reading such curves: of the pixel-fine explanations none falls to 0 on
+# average, although the network is worthless in the end. Objects stand near the middle and edges stay edges, which
+# is what the yardstick on the right is for.
 #
 # ## Sharp, and about what?
 #
@@ -703,8 +703,8 @@ for name in ("gradient", "guided backprop"):
     print(f"rank correlation of {name:15s} with an edge detector that has never seen a class: {found:.2f}")
 
 # %% [markdown]
-# Whichever animal you ask guided backprop about, it ranks the pixels the same way (0.97). Grad-CAM
-# orders its cells almost the other way round (−0.90). The shares are kinder to guided backprop: it does lean to the named animal,
+# Whichever animal you ask guided backprop about, it ranks the pixels the same way (0.97). Grad-CAM orders its cells
+# almost the other way round (−0.90). The shares are kinder to guided backprop: it does lean to the named animal,
 # 0.48 against 0.27. But more than a quarter lies on the animal that speaks *against* the class, almost three times
 # what that animal's area would explain, and nothing in the picture says which part that is. In Guided Grad-CAM
 # nothing is left on the other animal: the class is Grad-CAM's contribution, the fine lines are guided backprop's.

@@ -154,7 +154,7 @@ def draw_segment(
     titles = [
         network.classes[label],
         "saliency",
-        f"seeds: over {foreground:.0%}, under {background:.0%}",
+        f"seeds: ≥ {foreground:.0%}, ≤ {background:.0%}",
         f"segment, IoU {overlap(segment, mask):.2f}",
     ]
     panels = [picture, glow(map), draw_seeds(picture, map, foreground, background), cut_out(picture, segment)]
