@@ -1,11 +1,25 @@
-"""How good is a map? Numbers that compare it with the truth."""
+"""How good is a map? Numbers that compare it with the truth.
+
+Those of anomaly detection (``auroc``, ``aupro``, ``f1_max``) are exact, ties included: the normal scores are sorted,
+and each score of a defect finds its place among them by bisection. Nothing is counted in single precision.
+"""
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
+import scipy.ndimage
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from xailab.localization import Box
+
+Values = Shaped[np.ndarray, "*n"] | Shaped[Tensor, "*n"] | Sequence
+Mask = Bool[np.ndarray, "_ _"] | Bool[Tensor, "_ _"]  # each of its own size
+Map = Float[np.ndarray, "_ _"] | Float[Tensor, "_ _"]
+Masks = Bool[np.ndarray, "n h w"] | Bool[Tensor, "n h w"] | Sequence[Mask]
+Maps = Float[np.ndarray, "n h w"] | Float[Tensor, "n h w"] | Sequence[Map]
 
 
 def iou(a: Box | Bool[np.ndarray, "h w"], b: Box | Bool[np.ndarray, "h w"]) -> float:
@@ -55,3 +69,130 @@ def pointing(map: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], mask: Bool[np
     if not torch.isfinite(map).all():
         raise ValueError("the map has values that are NaN or infinite: look at the network's output first")
     return bool(map.max() > map.min() and mask.flat[int(map.argmax())])
+
+
+def auroc(labels: Values, scores: Values) -> float:
+    """Area under the receiver operating characteristic: how often does a defect score higher than what is normal?
+
+    Over all pairs of a positive and a negative, the share in which the positive scores higher; a tie counts half.
+
+    Args:
+        labels: True (or 1) for the positives, of any shape: images (n,), or pixels (n, h, w).
+        scores: As many, higher for more anomalous; they may be infinite.
+
+    Returns:
+        0 to 1; 0.5 for scores that say nothing.
+
+    Raises:
+        ValueError: if a class is absent, a score is NaN, labels are neither True nor False, or shapes differ.
+    """
+    positive, negative = _classes(labels, scores)
+    wins_twice = sum(int(np.searchsorted(negative, positive, side).sum(dtype=np.int64)) for side in ("left", "right"))
+    return wins_twice / (2 * len(positive) * len(negative))
+
+
+def f1_max(labels: Values, scores: Values) -> tuple[float, float]:
+    """The largest F1 = 2 TP / (2 TP + FP + FN) of all thresholds, and its threshold.
+
+    The threshold is chosen with the answers in hand: call the number an oracle's wherever it is shown.
+
+    Args:
+        labels, scores: As for ``auroc``.
+
+    Returns:
+        F1, and the threshold: what scores at least that is called positive. Of several, the highest.
+
+    Raises:
+        ValueError: as ``auroc``.
+    """
+    positive, negative = _classes(labels, scores)
+    thresholds, first = np.unique(positive, return_index=True)  # lower ones add nothing but false alarms
+    hits = len(positive) - first
+    alarms = len(negative) - np.searchsorted(negative, thresholds, side="left")
+    f1 = 2 * hits / (hits + alarms + len(positive))
+    best = len(f1) - 1 - int(np.argmax(f1[::-1]))
+    return float(f1[best]), float(thresholds[best])
+
+
+def aupro(masks: Masks, maps: Maps, limit: float = 0.3) -> float:
+    """Area under the per-region overlap curve, up to a false-positive rate (Bergmann et al. 2020, arXiv 1911.02357).
+
+    For a threshold, the overlap is the share of a defect region that scores at least as much, averaged over all regions
+    (8-connected, per image), so that small defects count as much as large ones. It is drawn over the share of normal
+    pixels, in all images, that score as much; the thresholds are all distinct scores, with straight lines between.
+
+    Args:
+        masks: True on the defects, (n, h, w); or one (h, w) for each image, which may differ in size.
+        maps: Anomaly maps of the same shapes, higher for more anomalous; they may be infinite.
+        limit: False-positive rate up to which the area is taken, above 0, at most 1.
+
+    Returns:
+        The area divided by the limit: 0 to 1. (limit / 2 for maps that say nothing.)
+
+    Raises:
+        ValueError: if there is no region, no normal pixel or no such limit, a score is NaN, or shapes differ.
+    """
+    if not 0 < limit <= 1:
+        raise ValueError(f"limit is a false-positive rate above 0 and at most 1, got {limit}")
+    if len(masks) != len(maps):
+        raise ValueError(f"{len(masks)} masks for {len(maps)} maps: give one mask to each map")
+    normal, defective, weights = [], [], []
+    for mask, map in zip(masks, maps, strict=True):
+        labels, scores = _checked(mask, map)
+        normal.append(scores[~labels])
+        if labels.any():
+            regions = scipy.ndimage.label(labels, structure=np.ones((3, 3)))[0][labels]
+            defective.append(scores[labels])
+            weights.append(1 / np.bincount(regions)[regions])
+    if not defective:
+        raise ValueError("no mask has a defect in it: the overlap with regions is not defined, measure something else")
+    normal, defective, weights = (np.concatenate(each) for each in (normal, defective, weights))
+    if not len(normal):
+        raise ValueError("the masks cover all images: without normal pixels there is no false-positive rate")
+
+    # Each normal pixel is a step of the curve to the right, as high as the overlap reached there. From the other side:
+    # each defective pixel adds its weight to the steps of all the normal pixels that it beats (a tie counts half).
+    weights /= weights.sum()
+    allowed = limit * len(normal)
+    kth = len(normal) - math.ceil(allowed)
+    last = np.partition(normal, kth)[kth]
+    steps = np.sort(normal[normal > last])
+    beaten = sum(np.searchsorted(steps, defective, side) for side in ("left", "right")) / 2
+    area = (weights * beaten).sum()
+    # The last step is as wide as its ties; the limit cuts it where a straight line goes from one height to the next.
+    low, high = weights[defective > last].sum(), weights[defective >= last].sum()
+    part = allowed - len(steps)
+    area += part * (low + (high - low) * part / np.count_nonzero(normal == last) / 2)
+    return float(area / allowed)
+
+
+def _classes(labels: Values, scores: Values) -> tuple[Shaped[np.ndarray, "p"], Shaped[np.ndarray, "q"]]:
+    """The sorted scores of the positives and of the negatives; neither is empty."""
+    labels, scores = _checked(labels, scores)
+    positive, negative = np.sort(scores[labels]), np.sort(scores[~labels])
+    if not len(positive) or not len(negative):
+        absent = "positive (no defect)" if not len(positive) else "negative (nothing normal)"
+        raise ValueError(f"of {labels.size} labels none is {absent}: with one class alone this number is not defined")
+    return positive, negative
+
+
+def _checked(labels: Values, scores: Values) -> tuple[Bool[np.ndarray, "*n"], Shaped[np.ndarray, "*n"]]:
+    """Labels and scores as arrays in a precision that loses nothing."""
+    labels, scores = _array(labels), _array(scores)
+    if labels.shape != scores.shape:
+        raise ValueError(f"labels {labels.shape} and scores {scores.shape} differ in shape: one score to each label")
+    if labels.dtype != bool:
+        if not ((labels == 0) | (labels == 1)).all():
+            raise ValueError("labels are True and False, or 1 and 0: binarise masks first, with mask > 0")
+        labels = labels.astype(bool)
+    if np.isnan(scores).any():
+        raise ValueError(f"{np.isnan(scores).sum()} of {scores.size} scores are NaN: look at the maps first")
+    return labels, scores
+
+
+def _array(values: Values) -> np.ndarray:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    values = np.asarray(values)
+    return values.astype(np.float32) if values.dtype == np.float16 else values  # half precision is slow to compare

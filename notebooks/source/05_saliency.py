@@ -853,9 +853,7 @@ for x in (0.5, 2.0):
 # **One of many.** A class model is *a* maximum, not the maximum. Where the climb begins decides where it ends.
 
 # %%
-begun = class_model(
-    robust, [mug] * 4, steps=60, start=lesson.soft_spots(4, 60, 0), clip=robust.preprocess, **together
-)
+begun = class_model(robust, [mug] * 4, steps=60, start=lesson.soft_spots(4, 60, 0), clip=robust.preprocess, **together)
 figures.show(
     figures.strip(
         list(robust.preprocess.undo(begun.images)),

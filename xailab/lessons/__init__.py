@@ -24,6 +24,7 @@ LESSONS = {
     "04": "guided_backprop",
     "05": "saliency",
     "06": "feature_maps",
+    "08": "padim",
 }
 _checks: dict[str, Callable[[Any], str]] = {}
 

@@ -1,0 +1,742 @@
+"""PaDiM: a textbook in float64 on every path, scipy, scikit-learn, torchvision, files, two processes, real weights."""
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import padim_textbook as textbook
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import assert_unchanged, snapshot, trained_looking
+from safetensors.torch import save_file
+from scipy.ndimage import gaussian_filter
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from xailab.models import zoo
+from xailab.models.small import SmallResNet, SmallVGG
+from xailab.padim import Gaussians, PaDiM, gaussians, storage
+from xailab.padim.detector import enlarged
+from xailab.padim.reduction import random_channels
+
+RESNET = ("layer1", "layer2", "layer3")
+GRIDS = {  # (channels, rows, columns) of the layers, and on how many grids they end up
+    "nested": ([(6, 8, 8), (5, 4, 4), (7, 2, 2)], 3),
+    "in any order": ([(5, 4, 4), (7, 2, 2), (6, 8, 8)], 3),
+    "not square": ([(5, 6, 12), (3, 6, 6), (4, 2, 3)], 3),
+    "one grid twice": ([(4, 6, 4), (5, 3, 2), (3, 6, 4)], 2),
+    "one does not nest": ([(5, 8, 8), (6, 3, 3), (4, 4, 4)], 2),
+    "none nests": ([(5, 7, 7), (6, 4, 5)], 1),
+    "a single layer": ([(9, 3, 5)], 1),
+    "a layer of which nothing is left": ([(0, 4, 4), (6, 2, 2)], 2),
+}
+
+
+def features(shapes, n, seed=0, scale=1.0):
+    """Layers whose channels follow four hidden ones, up to some noise."""
+    generator = torch.Generator().manual_seed(seed)
+    mixes = [0.4 * torch.randn(shape[0], 4, generator=torch.Generator().manual_seed(9)) for shape in shapes]
+    layers = []
+    for mix, shape in zip(mixes, shapes, strict=True):
+        hidden = torch.randn(n, 4, *shape[1:], generator=generator)
+        noise = 0.1 * torch.randn(n, *shape, generator=generator)
+        layers.append(scale * (torch.einsum("nkhw, ck -> nchw", hidden, mix) + 1) + noise)
+    return layers
+
+
+def cut(layers, start, stop):
+    return [layer[start:stop] for layer in layers]
+
+
+def fitted(shapes, layers, batch=5, **options):
+    state = Gaussians(shapes, **options)
+    for start in range(0, len(layers[0]), batch):
+        state.update(cut(layers, start, start + batch))
+    return state
+
+
+def error(found, expected) -> float:
+    """Largest difference relative to the distances."""
+    return float(np.abs(np.asarray(found, dtype=np.float64) / expected - 1).max())
+
+
+# --- the statistics
+
+
+def test_two_numbers_by_hand():
+    """Mean 1 and variance 2 (divided by n - 1) of 0 and 2; 4 is 3 away."""
+    state = Gaussians([(1, 1, 1)], epsilon=0.5)
+    state.update([torch.tensor([0.0, 2.0]).view(2, 1, 1, 1)])
+    assert state.distances([torch.full((1, 1, 1, 1), 4.0)]).item() == pytest.approx(3 / math.sqrt(2.5))
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("n", [2, 4, 15, 60])
+def test_textbook(name, n):
+    shapes, levels = GRIDS[name]
+    normal, new = features(shapes, n), features(shapes, 3, seed=1)
+    expected = textbook.distances(normal, new)
+    for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-9)):
+        normal, new = ([x.to(dtype) for x in layers] for layers in (normal, new))
+        exact = textbook.distances(normal, new) if dtype == torch.float64 else expected
+        state = fitted(shapes, normal, dtype=dtype)
+        found = state.distances(new)
+        assert state.n == n and len(state.levels) == levels and found.dtype == dtype
+        assert error(found, exact) < tolerance
+        assert torch.allclose(state.distances(cut(new, 1, 2)), found[1:2], rtol=1e-5)  # a batch of one
+
+
+def test_both_ways_of_few_images():
+    """Just below and above where Woodbury ends, and where S begins."""
+    shapes = [(12, 4, 4), (20, 2, 2)]
+    new = features(shapes, 2, seed=1)
+    seen = set()
+    for n in range(2, 40, 3):
+        normal = features(shapes, n)
+        state = fitted(shapes, normal)
+        assert error(state.distances(new), textbook.distances(normal, new)) < 1e-4
+        seen.add((type(state._solver).__name__, bool(state._scatter)))
+    assert seen == {("Woodbury", False), ("BlockCholesky", False), ("BlockCholesky", True)}
+
+
+def test_epsilon():
+    shapes, normal = GRIDS["nested"][0], features(GRIDS["nested"][0], 30)
+    new = features(shapes, 2, seed=1)
+    for epsilon in (1e-3, 0.01, 10.0):
+        found = fitted(shapes, normal, epsilon=epsilon).distances(new)
+        assert error(found, textbook.distances(normal, new, epsilon)) < 1e-4
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_order_batches_and_merging_do_not_matter(data):
+    shapes, _ = GRIDS[data.draw(st.sampled_from(["nested", "none nests", "one does not nest"]))]
+    n = data.draw(st.integers(2, 40))
+    normal = [x.double() for x in features(shapes, n)]
+    order = data.draw(st.permutations(range(n)))
+    cuts = sorted(data.draw(st.lists(st.integers(0, n), max_size=4)))
+    states = []
+    for start, stop in zip([0, *cuts], [*cuts, n], strict=True):
+        batch = data.draw(st.integers(1, 9))
+        part = [layer[order[start:stop]] for layer in normal]
+        states.append(fitted(shapes, part, batch, dtype=torch.float64))
+    while len(states) > 1:
+        other = states.pop(data.draw(st.integers(1, len(states) - 1)))
+        states[0] = states[0].merge(other)
+    assert states[0].n == n
+    new = [x.double() for x in features(shapes, 2, seed=1)]
+    assert error(states[0].distances(new), textbook.distances(normal, new)) < 1e-9
+
+
+def test_merging_leaves_both_as_they_were():
+    shapes = GRIDS["nested"][0]
+    a, b = fitted(shapes, features(shapes, 30)), fitted(shapes, features(shapes, 25, seed=2))
+    before = {name: x.clone() for name, x in a.state().items()}, {name: x.clone() for name, x in b.state().items()}
+    a.merge(b)
+    for state, kept in zip((a, b), before, strict=True):
+        assert all(torch.equal(x, kept[name]) for name, x in state.state().items())
+
+
+def test_features_of_large_variance():
+    """Networks without batch norm: in single precision, rounding would be larger than epsilon."""
+    shapes = GRIDS["nested"][0]
+    normal, new = features(shapes, 60, scale=300), features(shapes, 4, seed=1, scale=300)
+    expected = textbook.distances(normal, new)
+    assert error(fitted(shapes, normal).distances(new), expected) < 1e-5
+    few = cut(normal, 0, 4)
+    assert error(fitted(shapes, few).distances(new), textbook.distances(few, new)) < 1e-5
+    narrow = fitted(shapes, features(shapes, 30, seed=5))  # in single precision
+    merged = [torch.cat(pair) for pair in zip(features(shapes, 30, seed=5), normal, strict=True)]
+    expected = textbook.distances(merged, new)
+    wide = fitted(shapes, normal)
+    for state in (narrow.merge(wide), wide.merge(narrow)):
+        assert error(state.distances(new), expected) < 1e-5
+    narrow.update(normal)
+    assert error(narrow.distances(new), expected) < 1e-5
+
+
+def test_single_precision_would_not_do(monkeypatch):
+    monkeypatch.setattr(gaussians, "SINGLE", math.inf)
+    shapes = GRIDS["nested"][0]
+    normal, new = features(shapes, 60, scale=100), features(shapes, 4, seed=1, scale=100)
+    assert error(fitted(shapes, normal).distances(new), textbook.distances(normal, new)) > 1e-2
+    with pytest.raises(ValueError, match="larger epsilon"):
+        fitted(shapes, features(shapes, 60, scale=1e3)).distances(new)
+
+
+def test_just_single_precision():
+    """As much variance as single precision may have, on four dimensions of 40, the others held up by epsilon alone."""
+    shapes = [(15, 4, 4), (25, 2, 2)]
+    normal, new = features(shapes, 150), features(shapes, 4, seed=1)
+    widest = max(float(x.double().var(0).max()) for x in normal)
+    state = fitted(shapes, normal, 150, epsilon=1.05 * widest / gaussians.SINGLE)
+    assert error(state.distances(new), textbook.distances(normal, new, state.epsilon)) < 1e-4
+    assert state.nbytes < 1.1 * 4 * (16 * 15 * 40 + 4 * 25 * 25)  # S and the mean
+    wider = fitted(shapes, normal, 150, epsilon=0.9 * widest / gaussians.SINGLE)
+    assert wider.nbytes == 2 * state.nbytes
+    assert error(wider.distances(new), textbook.distances(normal, new, wider.epsilon)) < 1e-6
+
+
+def test_the_state_is_small_and_does_not_grow():
+    """ResNet18, 100 of 448 channels at 224 pixels: at most a quarter of one full covariance a position."""
+    kept = [len(each) for each in random_channels([64, 128, 256], 100, seed=0)]
+    shapes = [(d, side, side) for d, side in zip(kept, (56, 28, 14), strict=True)]
+    generator = torch.Generator().manual_seed(0)
+    state, sizes = Gaussians(shapes), []
+    for _ in range(5):
+        state.update([torch.randn(40, *shape, generator=generator) for shape in shapes])
+        sizes.append(state.nbytes)
+    dense = 56 * 56 * 100 * 100 * 4
+    assert sizes[0] < 0.25 * dense  # the images themselves
+    assert sizes[2] == sizes[3] == sizes[4] < 0.25 * dense
+
+
+def test_the_share_of_the_state_over_seeds():
+    def share(seed):
+        fine, middle, coarse = (len(each) for each in random_channels([64, 128, 256], 100, seed))
+        return (fine * 100 + middle * (middle + coarse) / 4 + coarse**2 / 16) / 100**2
+
+    shares = [share(seed) for seed in range(200)]
+    assert np.mean(shares) < 0.23 and np.mean(np.array(shares) < 0.25) > 0.75
+
+
+@pytest.mark.parametrize("shapes", [[(1, 1, 1)], [(1, 4, 4)], GRIDS["nested"][0], GRIDS["none nests"][0]])
+def test_the_callers_features_stay_theirs(shapes):
+    normal, new = features(shapes, 8), features(shapes, 1, seed=1)
+    kept = [x.clone() for x in (*normal, *new)]
+    expected = fitted(shapes, normal).distances(new)
+    assert all(torch.equal(a, b) for a, b in zip((*normal, *new), kept, strict=True))
+    state, buffer = Gaussians(shapes), cut([torch.empty_like(x) for x in normal], 0, 1)
+    for i in range(8):  # one buffer for all images, as a camera has
+        for mine, x in zip(buffer, normal, strict=True):
+            mine.copy_(x[i : i + 1])
+        state.update(buffer)
+    assert torch.allclose(state.distances(new), expected, rtol=1e-5)
+
+
+def test_what_surrounds_the_calls_does_not_matter():
+    shapes = GRIDS["nested"][0]
+    normal, new = features(shapes, 30), features(shapes, 2, seed=1)
+    expected = fitted(shapes, normal).distances(new)
+    with torch.inference_mode():
+        state = fitted(shapes, cut(normal, 0, 20))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        state.update(cut(normal, 20, 30))
+        found = state.distances([x.requires_grad_() for x in new])
+    assert not found.requires_grad and torch.allclose(found, expected, rtol=1e-5)
+
+
+def test_states_that_cannot_be():
+    shapes = GRIDS["nested"][0]
+    state, new = Gaussians(shapes), features(shapes, 2)
+    with pytest.raises(ValueError, match="at least 2 normal images, and there are 0"):
+        state.distances(new)
+    state.update(cut(new, 0, 1))
+    with pytest.raises(ValueError, match="there are 1"):
+        state.distances(new)
+    with pytest.raises(ValueError, match="expected features of"):
+        state.update(new[:2])
+    new[0][0, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="NaN"):
+        state.update(new)
+    assert state.n == 1
+    state.update(features(shapes, 4, seed=2))
+    with pytest.raises(ValueError, match="NaN"):
+        state.distances(new)
+    with pytest.raises(ValueError, match="different layers"):
+        state.merge(Gaussians(shapes, epsilon=1.0))
+
+
+# --- maps
+
+
+@pytest.mark.parametrize("grid, size", [((14, 14), (56, 56)), ((5, 9), (37, 64)), ((3, 4), (12, 9)), ((1, 2), (5, 7))])
+@pytest.mark.parametrize("sigma", [0.0, 0.6, 4.0])
+def test_enlarging_and_blurring_are_those_of_torch_and_scipy(grid, size, sigma):
+    maps = torch.rand(3, *grid, generator=torch.Generator().manual_seed(0))
+    large = F.interpolate(maps[:, None].double(), size, mode="bilinear", align_corners=False)[:, 0].numpy()
+    expected = np.stack([gaussian_filter(each, sigma) if sigma else each for each in large])
+    assert np.abs(enlarged(maps, size, sigma).numpy() - expected).max() < 1e-5
+
+
+EFFICIENTNET = ["features.2", "features.3", "features.5"]
+SQUEEZENET = ["features.5", "features.10", "features.12"]  # do not nest
+NETWORKS = {
+    "resnet18-random": (lambda: zoo.load("resnet18-random"), RESNET, (64, 96)),
+    "efficientnet_b0-random": (lambda: zoo.load("efficientnet_b0-random"), EFFICIENTNET, (64, 64)),
+    "squeezenet1_0-random": (lambda: zoo.load("squeezenet1_0-random"), SQUEEZENET, (96, 96)),
+    "scenes_resnet": (lambda: zoo.load("scenes_resnet"), RESNET[::-1], (64, 64)),
+    "SmallVGG": (lambda: SmallVGG(4).eval(), ["features.9", "features.16"], (48, 32)),
+}
+
+
+def outputs_of(network, layers, images):
+    """What hooks of torch's see."""
+    modules, seen, hooks = dict(network.named_modules()), {}, []
+    for name in layers:
+        hooks.append(modules[name].register_forward_hook(lambda *a, name=name: seen.update({name: a[2].clone()})))
+    with torch.no_grad():
+        network(images)
+    for hook in hooks:
+        hook.remove()
+    return [seen[name].numpy() for name in layers]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("n, dimensions", [(6, 40), (30, 12)])
+def test_from_pictures_to_maps(name, n, dimensions):
+    """All channels of all layers repeated and put together, some of them chosen, the textbook, torch, scipy."""
+    make, layers, size = NETWORKS[name]
+    torch.manual_seed(0)
+    network = trained_looking(make())
+    normal, new = torch.rand(n, 3, *size), torch.rand(2, 3, *size)
+    outputs = [outputs_of(network, layers, images) for images in (normal, new)]
+    normal_all, new_all = (textbook.embeddings(each) for each in outputs)
+    chosen = torch.randperm(normal_all.shape[1], generator=torch.Generator().manual_seed(3))[:dimensions].numpy()
+    distances = textbook.distances([normal_all[:, chosen]], [new_all[:, chosen]])
+    large = F.interpolate(torch.from_numpy(distances)[None], size, mode="bilinear", align_corners=False)[0]
+    expected = np.stack([gaussian_filter(each, 4) for each in large.numpy()])
+
+    before = snapshot(network)
+    detector = PaDiM(network, layers, dimensions, seed=3).fit([normal[:4], (normal[4:], "labels")], progress=False)
+    maps = detector.anomaly_maps(new)
+    assert_unchanged(network, before)
+    assert maps.shape == (2, *size) and error(maps, expected) < 1e-4
+    assert torch.equal(detector.scores(new), maps.amax((1, 2))) and torch.equal(
+        detector.scores(maps), maps.amax((1, 2))
+    )
+    assert torch.allclose(detector.anomaly_maps(new[1:]), maps[1:], rtol=1e-4)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return trained_looking(SmallResNet(4, width=6)).eval()
+
+
+def pictures(n, seed=0, channels=3, size=(32, 48)):
+    return torch.rand(n, channels, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def test_all_dimensions_and_single_layers(network):
+    normal, new = pictures(50), pictures(2, seed=1)
+    for layers in (RESNET, ["layer2"], network.layer3):
+        detector = PaDiM(network, layers, None, blur=None).fit([normal], progress=False)
+        embedded = [[x.numpy() for x in detector.embed(images)] for images in (normal, new)]
+        assert error(detector.distances(new), textbook.distances(*embedded)) < 1e-4
+    assert detector.layers == ("layer3",) and detector.embed(new)[0].shape == (2, 24, 2, 3)
+    assert PaDiM(network, "layer1", 4).layers == ("layer1",)
+
+
+@pytest.mark.parametrize("nests", [True, False])
+def test_principal_components_are_scikit_learns(network, nests):
+    from sklearn.decomposition import PCA
+
+    layers, normal, new = RESNET, pictures(40), pictures(2, seed=1)
+    if not nests:
+        torch.manual_seed(0)
+        layers = ["0", "1", "2"]
+        network = nn.Sequential(nn.Conv2d(3, 9, 3, 2), nn.Conv2d(9, 8, 3, (2, 3)), nn.Conv2d(8, 7, 2)).eval()
+    normal_all, new_all = (textbook.embeddings(outputs_of(network, layers, images)) for images in (normal, new))
+    pca = PCA(7).fit(normal_all.transpose(0, 2, 3, 1).reshape(-1, normal_all.shape[1]))
+    projected = [np.einsum("nchw, dc -> ndhw", each, pca.components_) for each in (normal_all, new_all)]
+    detector = PaDiM(network, layers, 7, reduction="pca").fit(DataLoader(normal, batch_size=16), progress=False)
+    basis = torch.cat(detector._kept).numpy()
+    assert np.abs(np.abs((pca.components_ @ basis).diagonal()) - 1).max() < 1e-4
+    assert error(detector.distances(new), textbook.distances([projected[0]], [projected[1]])) < 1e-4
+
+
+def test_principal_components_come_from_fit(network):
+    detector = PaDiM(network, RESNET, 7, reduction="pca")
+    with pytest.raises(ValueError, match="two passes"):
+        detector.fit(iter([pictures(3)]))
+    with pytest.raises(ValueError, match="found by fit"):
+        detector.update(pictures(3))
+
+
+def test_random_channels():
+    chosen = random_channels([64, 128, 256], 100, seed=1)
+    assert sum(map(len, chosen)) == 100
+    for each, channels in zip(chosen, (64, 128, 256), strict=True):
+        assert len(set(each.tolist())) == len(each) and set(each.tolist()) <= set(range(channels))
+    again, other = random_channels([64, 128, 256], 100, seed=1), random_channels([64, 128, 256], 100, seed=2)
+    assert all(torch.equal(a, b) for a, b in zip(chosen, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(chosen, other, strict=True))
+    assert [each.tolist() for each in random_channels([2, 3], None, seed=0)] == [[0, 1], [0, 1, 2]]
+
+
+# --- the network
+
+
+def test_nothing_runs_behind_the_last_layer(network):
+    calls = []
+    network.layer3.register_forward_hook(lambda *_: calls.append("layer3"))
+    network.layer4.register_forward_hook(lambda *_: calls.append("layer4"))
+    detector = PaDiM(network, ["layer3", "layer1"], 8)
+    first = detector.embed(pictures(2))
+    assert calls == ["layer3", "layer4"]  # once, to learn in which order the layers run
+    assert all(torch.equal(a, b) for a, b in zip(detector.embed(pictures(2)), first, strict=True))
+    assert calls == ["layer3", "layer4", "layer3"]
+
+
+def test_a_layer_that_runs_twice_counts_with_its_last_output():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.behind = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x):
+            return self.behind(self.conv(self.conv(x)))
+
+    torch.manual_seed(0)
+    network, images = Twice(), pictures(2)
+    detector = PaDiM(network, "conv", None)
+    for _ in range(2):
+        assert torch.allclose(detector.embed(images)[0], network.conv(network.conv(images)), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.bfloat16, 0.2), (torch.float64, 1e-3)])
+def test_networks_in_other_precision(network, dtype, tolerance):
+    normal, new = pictures(30), pictures(2, seed=1)
+    expected = PaDiM(network, RESNET, 8).fit([normal], progress=False).anomaly_maps(new)
+    detector = PaDiM(network.to(dtype), RESNET, 8).fit([normal], progress=False)
+    maps = detector.anomaly_maps(new)
+    assert maps.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert error(maps, expected.double().numpy()) < tolerance
+
+
+def test_grey_networks_and_training_mode():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 6, 3, stride=2, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True))
+    images = pictures(9, channels=1)
+    maps = PaDiM(network, "1", None).fit([images], progress=False).anomaly_maps(images)
+    assert network.training and maps.shape == (9, 32, 48)
+    with torch.inference_mode():
+        again = PaDiM(network, "1", None).fit([images], progress=False).anomaly_maps(images)
+    assert torch.equal(again, maps)
+
+
+# --- loaders and mistakes
+
+
+class Item(NamedTuple):
+    image: torch.Tensor
+    name: str
+
+
+class Items(Dataset):
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return Item(self.images[i], f"picture {i}")
+
+
+def test_loaders(network, capsys):
+    images, new = pictures(20), pictures(2, seed=1)
+    expected = PaDiM(network, RESNET, 8).fit([images], progress=False).anomaly_maps(new)
+    for loader in (DataLoader(Items(images), 6, shuffle=True), ([x, 1] for x in images.split(7)), [(images,)]):
+        found = PaDiM(network, RESNET, 8).fit(loader, progress=False).anomaly_maps(new)
+        assert torch.allclose(found, expected, rtol=1e-4)
+    assert capsys.readouterr().err == ""
+    PaDiM(network, RESNET, 8).fit([images], progress=True)
+    assert "PaDiM" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("reduction", ["random", "pca"])
+def test_loaders_that_cannot_be_used(network, reduction, unchecked):
+    detector = PaDiM(network, RESNET, 8, reduction=reduction)
+
+    def raises(loader, message, kind=ValueError):
+        with pytest.raises(kind, match=message):
+            detector.fit(loader, progress=False)
+        assert detector.n == 0 and detector.gaussians is None
+
+    raises([], "no images|loader gave 0")
+    raises([pictures(1)], "at least 2 normal images, and the loader gave 1")
+    raises([pictures(3), pictures(3, size=(32, 40))], "batch 1: the images have 32 x 40 pixels, those before 32 x 48")
+    raises(Items(pictures(3)), r"one image \(3, 32, 48\).*DataLoader")
+    raises([pictures(3).numpy()], "floating-point tensor", TypeError)
+    raises([(pictures(3) * 255).byte()], "floating-point tensor", TypeError)
+    raises([pictures(3), pictures(3) * torch.nan], "NaN")
+
+
+def test_options_that_cannot_be_used(network, unchecked):
+    for options, message in (
+        ({"dimensions": 0}, "dimensions=0"),
+        ({"epsilon": 0}, "epsilon=0"),
+        ({"epsilon": math.nan}, "epsilon=nan"),
+        ({"blur": -1}, "blur=-1"),
+        ({"reduction": "ica"}, "reduction='ica'"),
+        ({"layers": []}, "one layer or several"),
+        ({"layers": ["layer1", network.layer1]}, "one layer or several"),
+        ({"layers": "layer7"}, "did you mean"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            PaDiM(network, **{"layers": RESNET} | options)
+    with pytest.raises(ValueError, match="dimensions=100, but the layers have 42 channels"):
+        PaDiM(network, RESNET).fit([pictures(3)], progress=False)
+    with pytest.raises(ValueError, match="choose one whose output is"):
+        PaDiM(network, ["layer1", "fc"], 4).fit([pictures(3)], progress=False)
+    network.unused = nn.Conv2d(3, 3, 1)
+    with pytest.raises(ValueError, match="does not call layer 'unused'"):
+        PaDiM(network, ["layer1", "unused"], 4).fit([pictures(3)], progress=False)
+
+
+def test_scoring_that_cannot_be(network):
+    detector = PaDiM(network, RESNET, 8)
+    with pytest.raises(ValueError, match="learned nothing yet"):
+        detector.anomaly_maps(pictures(1))
+    detector.fit([pictures(5)], progress=False)
+    with pytest.raises(ValueError, match="32 x 40 pixels"):
+        detector.anomaly_maps(pictures(1, size=(32, 40)))
+    with pytest.raises(ValueError, match="NaN"):
+        detector.anomaly_maps(pictures(1) * torch.inf)
+    with pytest.raises(ValueError, match="no threshold yet"):
+        detector.predict(pictures(1))
+    with pytest.raises(ValueError, match=r"image\[None\]"):
+        detector.scores(pictures(1)[0] - 0.5)
+
+
+# --- merging, threshold, files
+
+
+def test_update_and_merge(network):
+    images, new = pictures(60), pictures(2, seed=1)
+    whole = PaDiM(network, RESNET, 12).fit([images], progress=False)
+    whole.calibrate([pictures(20, seed=2)], progress=False)
+    parts = [PaDiM(network, RESNET, 12).fit([part], progress=False) for part in images.split(20)]
+    merged = parts[0].merge(parts[1]).merge(parts[2])
+    assert merged.n == 60 and parts[0].n == 20 and merged.threshold is None
+    assert torch.allclose(merged.anomaly_maps(new), whole.anomaly_maps(new), rtol=1e-4)
+    parts[0].update(images[20:]).update(images[:0])
+    assert torch.allclose(parts[0].anomaly_maps(new), whole.anomaly_maps(new), rtol=1e-4)
+    whole.update(images[:1])
+    assert whole.threshold is None and whole.n == 61
+    with pytest.raises(ValueError, match="differ in seed: 0 and 1"):
+        whole.merge(PaDiM(network, RESNET, 12, seed=1).fit([images], progress=False))
+    with pytest.raises(ValueError, match="learned nothing"):
+        whole.merge(PaDiM(network, RESNET, 12))
+    first, second = (PaDiM(network, RESNET, 5, reduction="pca").fit([p], progress=False) for p in images.split(30))
+    with pytest.raises(ValueError, match="different principal components"):
+        first.merge(second)
+    assert first.merge(first).n == 60
+
+
+def test_threshold(network):
+    detector = PaDiM(network, RESNET, 8).fit([pictures(30)], progress=False)
+    normal = pictures(39, seed=2)
+    scores = detector.scores(normal).sort(descending=True).values
+    detector.calibrate(DataLoader(normal, 10), 0.1, progress=False)
+    assert detector.threshold == scores[3]  # the 4th of 39: a new one lies above with probability 4 / 40
+    assert detector.predict(normal).sum() == 3 and detector.predict(detector.anomaly_maps(normal)).sum() == 3
+    assert detector.calibrate([normal], progress=False).threshold == scores[1]
+    assert detector.calibrate([normal[:9]], 0.1, progress=False).threshold == detector.scores(normal[:9]).max()
+    with pytest.raises(ValueError, match=r"0\.1 false alarms takes at least 9 normal images, and there are 8"):
+        detector.calibrate([normal[:8]], 0.1, progress=False)
+    with pytest.raises(ValueError, match="at least 19 normal images, and there are 0"):
+        detector.calibrate([], progress=False)
+    with pytest.raises(ValueError, match="false_alarms=1"):
+        detector.calibrate([normal], 1.0)
+
+
+def test_the_share_of_false_alarms_is_kept():
+    """Over many draws, 1 of 10 new normal scores lies above the threshold; on images fitted to, scores are lower."""
+    detector = PaDiM(nn.Sequential(nn.Conv2d(3, 8, 1)), "0", None, blur=0)
+    alarms, low = [], []
+    for seed in range(24):
+        normal = torch.randn(60, 3, 2, 2, generator=torch.Generator().manual_seed(seed))
+        detector.fit([normal[:20]], progress=False).calibrate([normal[20:39]], 0.1, progress=False)
+        alarms.append(detector.predict(normal[39:]).float().mean())
+        low.append(detector.scores(normal[:20]).mean() / detector.scores(normal[20:]).mean())
+    assert 0.06 < np.mean(alarms) < 0.14 and np.mean(low) < 0.9
+
+
+@pytest.mark.parametrize("n, d, reduction", [(4, 12, "random"), (60, 12, "random"), (30, 9, "pca"), (9, None, "pca")])
+def test_saved_and_loaded(network, tmp_path, n, d, reduction):
+    images, new = pictures(n), pictures(2, seed=1)
+    detector = PaDiM(network, RESNET, d, reduction=reduction, epsilon=0.02, blur=2.0, seed=5)
+    detector.fit([images], progress=False).calibrate([pictures(20, seed=2)], progress=False)
+    path = tmp_path / "detector.safetensors"
+    detector.save(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["detector.safetensors"]
+    loaded = PaDiM.load(path, network)
+    assert torch.equal(loaded.anomaly_maps(new), detector.anomaly_maps(new))
+    assert loaded.threshold == detector.threshold and loaded.n == n and loaded.layers == RESNET
+    assert torch.allclose(
+        loaded.merge(detector).update(images).anomaly_maps(new),
+        detector.update(images).update(images).anomaly_maps(new),
+        rtol=1e-4,
+    )
+
+
+def test_another_backbone_is_named(network, tmp_path):
+    detector = PaDiM(network, RESNET, 12).fit([pictures(5)], progress=False)
+    path = tmp_path / "detector.safetensors"
+    detector.save(path)
+    with torch.no_grad():
+        network.layer2[0].conv1.weight[0, 0, 0, 0] += 1
+    with pytest.raises(ValueError, match=r"another backbone: 1 of .* is layer2\.0\.conv1\.weight \(other"):
+        PaDiM.load(path, network)
+    wider = SmallResNet(4, width=8)
+    with pytest.raises(ValueError, match=r"bn1.bias \(float32 \(6,\) then, float32 \(8,\) now"):
+        PaDiM.load(path, wider)
+    with pytest.raises(ValueError, match=r"\(float32 \(6,\) then, nothing - now"):
+        PaDiM.load(path, SmallVGG(4))
+    with torch.no_grad():
+        network.layer2[0].conv1.weight[0, 0, 0, 0] -= 1
+    stem = network.maxpool.stride
+    network.maxpool.stride = 1  # the same parameters, other grids
+    try:
+        with pytest.raises(ValueError, match=r"another backbone|not the network"):
+            PaDiM.load(path, network).anomaly_maps(pictures(1))
+    finally:
+        network.maxpool.stride = stem
+
+
+def test_files_that_cannot_be_read(network, tmp_path):
+    PaDiM(network, RESNET, 12).fit([pictures(40)], progress=False).save(tmp_path / "whole")
+    data = (tmp_path / "whole").read_bytes()
+    with pytest.raises(FileNotFoundError, match="no detector at"):
+        PaDiM.load(tmp_path / "missing", network)
+    broken = tmp_path / "broken"
+    parts = (data[:5], data[:1000], data[: len(data) // 2], data[:-1], data + b"0", data[::-1])
+    turned = bytearray(data)
+    turned[-100] ^= 1  # one bit of the statistics
+    for content in (b"", b"not a file of ours", bytes(turned), data.replace(b"epsilon", b"epsilom"), *parts):
+        broken.write_bytes(content)
+        with pytest.raises(ValueError, match=r"damaged, cut off"):
+            PaDiM.load(broken, network)
+    save_file({"x": torch.zeros(3)}, broken)
+    with pytest.raises(ValueError, match=r"not what PaDiM\.save writes"):
+        PaDiM.load(broken, network)
+
+
+def test_files_whose_parts_do_not_fit(network, tmp_path):
+    PaDiM(network, RESNET, 12).fit([pictures(40)], progress=False).save(tmp_path / "whole")
+    description, tensors = storage.read(tmp_path / "whole")
+    broken = tmp_path / "broken"
+    nan = torch.full_like(tensors["mean.0"], torch.nan)
+    for change, other in (
+        ({"n": 0}, {}), ({"n": 2}, {}), ({"n": "40"}, {}), ({"n": True}, {}), ({"shapes": [[6, 8, 12]]}, {}),
+        ({"shapes": [[6, 8, 13], [12, 4, 6], [24, 2, 3]]}, {}), ({"shapes": 7}, {}), ({"size": [32]}, {}),
+        ({"dtype": "float16"}, {}), ({"dtype": "float64", "n": 3}, {}), ({"layers": ["layer1", "layer2"]}, {}),
+        ({"layers": ["layer1", "layer2", "nothing"]}, {}), ({"epsilon": -1}, {}), ({"epsilon": "x"}, {}),
+        ({"reduction": "pca"}, {}), ({"dimensions": 1000}, {}), ({"threshold": "high"}, {}), ({"backbone": 3}, {}),
+        ({}, {"mean.0": nan}), ({}, {"mean.0": tensors["mean.0"][1:].clone()}), ({}, {"kept.0": nan}),
+        ({}, {"kept.0": tensors["kept.0"] + 100}), ({}, {"kept.0": tensors["kept.0"][:0]}),
+        ({}, {"scatter.0.0": tensors["scatter.0.0"].half()}),
+    ):  # fmt: skip
+        storage.write(broken, description | change, tensors | other)
+        with pytest.raises(ValueError, match="broken"):
+            PaDiM.load(broken, network)
+    for missing in ("mean.0", "kept.1", "scatter.2.1"):
+        storage.write(broken, description, {name: x for name, x in tensors.items() if name != missing})
+        with pytest.raises(ValueError, match="broken"):
+            PaDiM.load(broken, network)
+
+
+def test_a_file_is_written_as_a_whole_or_not_at_all(network, tmp_path, monkeypatch):
+    detector = PaDiM(network, RESNET, 12)
+    with pytest.raises(ValueError, match="nothing to save"):
+        detector.save(tmp_path / "x")
+    detector.fit([pictures(5)], progress=False).save(tmp_path / "x")
+    before = (tmp_path / "x").read_bytes()
+
+    def interrupted(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        detector.save(tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        detector.save(tmp_path / "nowhere" / "x")
+
+
+# --- several processes
+
+SCENARIOS = {  # images of the first process and of the second, and the options
+    "unequal": (25, 35, {}),
+    "few": (3, 2, {}),
+    "few here, many there": (2, 50, {}),
+    "none": (0, 40, {}),
+    "few and none": (4, 0, {}),
+    "components": (30, 12, {"reduction": "pca", "dimensions": 5}),
+    "components and none": (0, 20, {"reduction": "pca", "dimensions": 5}),
+}
+
+
+def backbone(width=6):
+    torch.manual_seed(0)
+    return trained_looking(SmallResNet(4, width=width)).eval()
+
+
+def one_process(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    network = backbone()
+    for name, (mine, theirs, options) in SCENARIOS.items():
+        images = pictures(mine + theirs)
+        part = images[:mine] if rank == 0 else images[mine:]
+        loader = list(part.split(8)) if len(part) else []
+        detector = PaDiM(network, RESNET, **{"dimensions": 12} | options).fit(loader, progress=False)
+        torch.save((detector.n, detector.anomaly_maps(pictures(2, seed=1))), f"{folder}/{name} {rank}")
+    for loader, message in (
+        ([], "no process got any images"),
+        ([pictures(3, size=(32, 32 + 16 * rank))], "different sizes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            PaDiM(network, RESNET, 12).fit(loader, progress=False)
+    dist.destroy_process_group()
+
+
+def test_two_processes_learn_what_one_does(tmp_path):
+    mp.spawn(one_process, args=(str(tmp_path),), nprocs=2)
+    network = backbone()
+    for name, (mine, theirs, options) in SCENARIOS.items():
+        alone = PaDiM(network, RESNET, **{"dimensions": 12} | options).fit([pictures(mine + theirs)], progress=False)
+        maps = alone.anomaly_maps(pictures(2, seed=1))
+        for rank in range(2):
+            n, found = torch.load(tmp_path / f"{name} {rank}", weights_only=True)
+            assert n == mine + theirs, name
+            assert torch.allclose(found, maps, rtol=1e-4), (name, rank)
+
+
+# --- real data
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("padded", [False, True])
+def test_hazelnuts(real_data, padded):
+    """ImageNet's SqueezeNet at 256 pixels: 62, 31 and 15 cells, or, padded, 64, 32 and 16, which nest."""
+    from sklearn.metrics import roc_auc_score
+
+    from xailab.datasets.folders import MVTecAD
+
+    network = zoo.load("squeezenet1_0", weights=real_data / "weights" / "squeezenet1_0_imagenet.safetensors")
+    preprocess = replace(network.preprocess, resize=256, crop=None)
+    train, test = (
+        MVTecAD(real_data / "mvtec_ad", "hazelnut", split, preprocess=preprocess) for split in ("train", "test")
+    )
+    if padded:
+        network.features[0].padding = (3, 3)
+        for module in network.features:
+            if isinstance(module, nn.MaxPool2d):
+                module.padding, module.ceil_mode = 1, False
+    detector = PaDiM(network, SQUEEZENET, 100).fit(DataLoader(train, 10), progress=False)
+    assert detector.n == 50 and len(detector.gaussians.levels) == (3 if padded else 2)
+    samples = next(iter(DataLoader(test, 10)))
+    maps = detector.anomaly_maps(samples.image)
+    assert roc_auc_score(samples.mask.numpy().ravel(), maps.numpy().ravel()) > 0.98
+    assert roc_auc_score([each != "good" for each in samples.defect], detector.scores(maps)) > 0.9

@@ -1,0 +1,321 @@
+"""Folders of pictures for anomaly detection, in the layout of MVTec AD (Bergmann et al., CVPR 2019).
+
+    <category>/train/good/*.png
+    <category>/test/<good or a defect>/*.png
+    <category>/ground_truth/<defect>/<stem>_mask.png
+
+Own pictures need less: without ``test`` there is only something to learn from, without ``ground_truth`` the masks are
+unknown, and a folder that holds nothing but pictures is a category of normal ones.
+
+    >>> data = MVTecAD("data/mvtec_ad", "hazelnut", "test")
+    >>> image, mask, defect, name = data[0]
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from xailab.images import Preprocess, load
+
+SPLITS = ("train", "test")
+GOOD = "good"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}  # what the last bytes of a whole file hold
+NAMED = ("", ".")  # ways to say that the root is itself the category, besides None
+
+
+class Sample(NamedTuple):
+    """A picture with its truth; ``torch.utils.data.default_collate`` makes batches of it.
+
+    Attributes:
+        image: RGB, or, where a ``Preprocess`` was given, normalised for the network.
+        mask: True on the defect, in the same frame as the image. Shape (0, 0) where the masks are unknown.
+        defect: "good" where there is none.
+        name: "<split>/<defect>/<stem>".
+    """
+
+    image: UInt8[np.ndarray, "h w 3"] | Float[Tensor, "3 h w"]
+    mask: Bool[np.ndarray, "h w"]
+    defect: str
+    name: str
+
+    def preprocessed(self, preprocess: Preprocess) -> "Sample":
+        """The image as the network wants it, the mask in the same frame."""
+        return self._replace(image=preprocess(self.image)[0], mask=mask_frame(self.mask, preprocess))
+
+
+def mask_frame(mask: Bool[np.ndarray, "h w"], preprocess: Preprocess) -> Bool[np.ndarray, "H W"]:
+    """Resize and crop a mask as ``preprocess.frame`` does with its picture; each pixel is its nearest neighbour's."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as transforms
+
+    if 0 in mask.shape:
+        return mask
+    frame = torch.from_numpy(mask.astype(np.uint8))[None]
+    if preprocess.resize is not None:
+        frame = transforms.resize(frame, [preprocess.resize], interpolation=InterpolationMode.NEAREST_EXACT)
+    if preprocess.crop is not None:
+        frame = transforms.center_crop(frame, [preprocess.crop])
+    return frame[0].bool().numpy()
+
+
+def categories(root: str | Path) -> tuple[str, ...]:
+    """The categories in a folder, in natural order; ``(".",)`` where the folder is itself one.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no category in it.
+    """
+    root = _folder(root)
+    inside = [each for each in _sorted(root.iterdir()) if each.is_dir() and not each.name.startswith(".")]
+    if (root / "train").is_dir():
+        return (".",)
+    found = tuple(each.name for each in inside if (each / "train").is_dir())
+    if not found:
+        found = (".",) if _pictures(root) else tuple(each.name for each in inside if _pictures(each))
+    if not found:
+        raise FileNotFoundError(
+            f"no category in {root}: expected <category>/train/good/ with pictures ({', '.join(SUFFIXES)}), "
+            "or folders of pictures"
+        )
+    return found
+
+
+class MVTecAD(Dataset):
+    """One split of one category as a torch data set of `Sample`.
+
+    The headers and ends of all files are read at once, so that a missing or damaged one is known before any work; the
+    pictures themselves are decoded when they are asked for.
+
+    Args:
+        root: The folder of the categories.
+        category: A category's folder in it; None or "." where the root is itself the category's folder.
+        split: "train" (normal pictures) or "test".
+        preprocess: How a network wants its pictures (``network.preprocess``). None gives them as they are.
+
+    Attributes:
+        defects: The kinds of defect in this split, without "good".
+        labels: Which pictures show a defect, (n,).
+        names: As in the samples.
+        sizes: (height, width) of each picture in its file, in pixels.
+        has_masks: Whether the masks are known: False where there are defects and no ``ground_truth`` folder.
+
+    Raises:
+        FileNotFoundError: if the folder, the category or the split is not there.
+        ValueError: if files are unreadable, missing, ambiguous or of the wrong size: one error that names them all.
+    """
+
+    def __init__(
+        self, root: str | Path, category: str | None, split: str = "train", *, preprocess: Preprocess | None = None
+    ):
+        if split not in SPLITS:
+            raise ValueError(f"split={split!r}: expected 'train' or 'test'")
+        self.folder = _category(root, category)
+        self.category, self.split, self.preprocess = self.folder.resolve().name, split, preprocess
+        problems: list[str] = []
+        self.pictures, kinds = [], []
+        for kind, folder in _kinds(self.folder, split, problems).items():
+            found = _pictures(folder)
+            if not found:
+                problems.append(f"{folder}: no pictures ({', '.join(SUFFIXES)}) in this folder")
+            problems += _doubles(found)
+            self.pictures += found
+            kinds += [kind] * len(found)
+        self.kinds = tuple(kinds)
+        self.defects = tuple(dict.fromkeys(kind for kind in kinds if kind != GOOD))
+        self.labels = np.array([kind != GOOD for kind in kinds], dtype=bool)
+        self.names = tuple(f"{split}/{k}/{path.stem}" for k, path in zip(kinds, self.pictures, strict=True))
+        truth = self.folder / "ground_truth"
+        self.has_masks = not self.defects or truth.is_dir()
+        self.masks = [None] * len(kinds)
+        if self.defects and self.has_masks:
+            self._find_masks(truth, problems)
+        self.sizes = self._sizes(problems)
+        if problems:
+            count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+            raise ValueError(f"{count} in {self.folder}, {split}:\n  " + "\n  ".join(problems))
+
+    def _find_masks(self, truth: Path, problems: list[str]) -> None:
+        """Give each defective picture its mask; what is left over on either side is a problem."""
+        for defect in self.defects:
+            indices = [i for i, kind in enumerate(self.kinds) if kind == defect]
+            files = _pictures(truth / defect) if (truth / defect).is_dir() else []
+            problems += _doubles(files)
+            named = {path.stem.removesuffix("_mask"): path for path in files}
+            for i in indices:
+                picture = self.pictures[i]
+                self.masks[i] = named.pop(picture.stem, None)
+                if self.masks[i] is None:
+                    problems.append(f"{picture}: no mask, expected {truth / defect / (picture.stem + '_mask.png')}")
+            problems += [f"{mask}: a mask without a picture" for mask in named.values()]
+        for folder in _sorted(truth.iterdir()):
+            if folder.is_dir() and folder.name not in (*self.defects, GOOD) and _pictures(folder):
+                problems.append(f"{folder}: masks without pictures, expected those in test/{folder.name}")
+
+    def _sizes(self, problems: list[str]) -> tuple[tuple[int, int], ...]:
+        """The sizes of the readable pictures."""
+        sizes = []
+        for picture, mask in zip(self.pictures, self.masks, strict=True):
+            both = []
+            for path in (picture, mask):
+                try:
+                    both.append(None if path is None else _size(path))
+                except ValueError as problem:
+                    both.append(None)
+                    problems.append(str(problem))
+            if None not in both and both[0] != both[1]:
+                problems.append(f"{mask}: a mask of {_by(both[1])} pixels for a picture of {_by(both[0])}")
+            sizes.append(both[0])
+        return tuple(size for size in sizes if size is not None)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, i: int) -> Sample:
+        image = load(self.pictures[i])
+        mask = np.zeros(image.shape[:2] if self.has_masks else (0, 0), dtype=bool)
+        if self.masks[i] is not None:
+            mask = load_mask(self.masks[i])
+            if mask.shape != image.shape[:2]:
+                raise ValueError(
+                    f"{self.masks[i]}: a mask of {_by(mask.shape)} pixels for a picture of {_by(image.shape)}"
+                )
+        sample = Sample(image, mask, self.kinds[i], self.names[i])
+        return sample if self.preprocess is None else sample.preprocessed(self.preprocess)
+
+
+def load_mask(path: str | Path) -> Bool[np.ndarray, "h w"]:
+    """Read a mask: True where any colour is not 0 (transparency is ignored); in JPEGs, from half of white.
+
+    Raises:
+        ValueError: if the file is damaged or no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            lossy, image = image.format == "JPEG", ImageOps.exif_transpose(image)
+            if image.mode in ("P", "PA"):
+                image = image.convert("RGB")
+            values = np.asarray(image).reshape(image.height, image.width, -1)
+            colours = values[..., :-1] if image.mode in ("RGBA", "LA") else values
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path}: damaged or no picture ({error}); download or export it again") from None
+    return (colours > 127 if lossy else colours != 0).any(2)
+
+
+def _category(root: str | Path, category: str | None) -> Path:
+    root = _folder(root)
+    if category is None or category in NAMED:
+        return root
+    if (root / category).is_dir():
+        return root / category
+    there = categories(root)
+    hint = "it is itself a category: leave out the name" if there == (".",) else f"there are {', '.join(there)}"
+    raise FileNotFoundError(f"no category {category!r} in {root}; {hint}")
+
+
+def _folder(root: str | Path) -> Path:
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        kind = "is a file" if root.exists() else "does not exist"
+        raise FileNotFoundError(f"the folder {root} {kind}: check the spelling and the folder you started in")
+    return root
+
+
+def _kinds(folder: Path, split: str, problems: list[str]) -> dict[str, Path]:
+    """The folders of a split's pictures by kind, "good" first."""
+    inside = folder / split
+    if split == "train":
+        inside = inside if inside.is_dir() else folder
+        if not (inside / GOOD).is_dir():
+            return {GOOD: inside}
+    elif not inside.is_dir():
+        raise FileNotFoundError(
+            f"{folder} has no test pictures: expected {inside / GOOD} and {inside}/<a folder for each kind of defect>"
+        )
+    kinds = [each for each in _sorted(inside.iterdir()) if each.is_dir() and not each.name.startswith(".")]
+    if split == "train":
+        problems += [
+            f"{each}: a detector learns from normal pictures only, move these to {folder / 'test' / each.name}"
+            for each in kinds
+            if each.name != GOOD
+        ]
+        kinds = [inside / GOOD]
+    if not kinds:
+        problems.append(f"{inside}: expected a folder for each kind of picture, {GOOD!r} and the defects")
+    return {each.name: each for each in sorted(kinds, key=lambda each: each.name != GOOD)}
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """The pictures in a folder, by their suffixes, in natural order; hidden files are left out."""
+    return _sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    )
+
+
+def _sorted(paths: Iterable[Path]) -> list[Path]:
+    """In natural order: 2 before 10."""
+
+    def key(path: Path):
+        parts = re.split(r"([0-9]+)", path.name.lower())  # every second part is a number
+        return [int(part) if i % 2 else part for i, part in enumerate(parts)], path.name
+
+    return sorted(paths, key=key)
+
+
+def _doubles(paths: list[Path]) -> list[str]:
+    """Say which files share a stem with one before them."""
+    first: dict[str, Path] = {}
+    return [
+        f"{path}: has the name of {first[path.stem].name}, keep one of them"
+        for path in paths
+        if first.setdefault(path.stem, path) is not path
+    ]
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Height and width after turning by EXIF, from a file whose beginning and end are those of a whole picture.
+
+    Where the end is not the usual one, or the format has none, the file is decoded.
+
+    Raises:
+        ValueError: if it is no picture, or damaged.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")
+            format, (width, height) = image.format, image.size
+            exif = image.getexif() if format == "JPEG" or "exif" in image.info else {}
+            if exif.get(ExifTags.Base.Orientation, 1) >= 5:
+                width, height = height, width
+        if format not in ENDS or ENDS[format] not in _end(path):
+            height, width = load(path).shape[:2]
+    except FileNotFoundError:
+        raise ValueError(f"{path}: missing (a link that leads nowhere)") from None
+    except UnidentifiedImageError:
+        what = "no picture that can be read" if path.stat().st_size else "empty (0 bytes)"
+        raise ValueError(f"{path}: {what}") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return height, width
+
+
+def _end(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 64))
+        return file.read()
+
+
+def _by(shape) -> str:
+    return f"{shape[0]} x {shape[1]}"

@@ -1,0 +1,82 @@
+"""Fitted detectors as files: safetensors with a JSON description in the header. Nothing in a file is ever executed."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+KEY, CHECK = "xailab.padim", "sha256"
+
+
+def write(path: str | Path, description: dict, tensors: dict[str, Tensor]) -> None:
+    """Write a file as a whole, or not at all.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}: make it first")
+    tensors = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
+    text = json.dumps(description)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, part, {KEY: text, CHECK: _check(text, tensors)})
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
+    """Read the description and the tensors of a file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, cut off, or something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no detector at {path}: check the spelling and the folder you started in")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata[CHECK] != _check(metadata[KEY], tensors):
+            raise ValueError
+        return dict(json.loads(metadata[KEY])), tensors
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} is damaged, cut off, or not what PaDiM.save writes: fit and save it again") from None
+
+
+def fingerprint(network: nn.Module) -> dict[str, str]:
+    """Type, shape and SHA-256 of each parameter and buffer, by name."""
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    return {name: f"{str(x.dtype)[6:]} {tuple(x.shape)} {_digest(x)}" for name, x in sorted(tensors.items())}
+
+
+def difference(fitted: dict[str, str], network: nn.Module) -> str | None:
+    """Say what makes a network another than the one of a fingerprint; None if nothing does."""
+    found = fingerprint(network)
+    differing = [name for name in {**fitted, **found} if fitted.get(name) != found.get(name)]
+    if not differing:
+        return None
+    name = differing[0]
+    then, now = (prints.get(name, "nothing - -").rsplit(" ", 1)[0] for prints in (fitted, found))
+    what = f"{then} then, {now} now" if then != now else "other values"
+    return f"{len(differing)} of {len(fitted)} parameters and buffers differ, the first is {name} ({what})"
+
+
+def _check(text: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of a whole file's content."""
+    parts = [text, *(f"{name} {x.dtype} {tuple(x.shape)} {_digest(x)}" for name, x in sorted(tensors.items()))]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _digest(tensor: Tensor) -> str:
+    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return hashlib.sha256(data).hexdigest()
