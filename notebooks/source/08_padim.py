@@ -3,9 +3,9 @@
 #
 # **About 70 minutes to read, 45 for the exercises · 2 GiB of memory · no GPU, no network needed**
 #
-# A camera looks at a conveyor belt. Thousands of good parts pass, and once in a while a bad one, in a way that nobody
-# has seen before. How do you find it, and *where* it is bad, from pictures of good parts alone? PaDiM does it with a
-# network that was taught something else, a mean and a covariance. Nothing is trained.
+# A camera looks at a conveyor belt. Thousands of good parts pass, and once in a while a bad one, in a way that
+# nobody has seen before. How do you find it, and *where* it is bad, from pictures of good parts alone? PaDiM does
+# it with a network that was taught something else, a mean and a covariance. Nothing is trained.
 #
 # **Afterwards you can**
 # - say why one learns from one class here, and build a detector from any network with layers,
@@ -14,18 +14,19 @@
 # - read AUROC and PRO, and see through scores that were stretched over a test set,
 # - say when PaDiM is the wrong tool.
 #
-# **You need** mean, variance and matrix products. The earlier lessons are not required; 07 ProtoPNet is in preparation.
+# **You need** mean, variance and matrix products. The earlier lessons are not required; 07 ProtoPNet is in
+# preparation.
 
 # %% [markdown]
 # ## The idea
 #
-# A classifier learns from examples of each class. Inspection cannot offer them: defects are rare, and the next one is
-# of a kind that no list has. What there is plenty of is the normal. So the question is turned round: not "which
+# A classifier learns from examples of each class. Inspection cannot offer them: defects are rare, and the next one
+# is of a kind that no list has. What there is plenty of is the normal. So the question is turned round: not "which
 # defect is this?" but "**is this still normal?**". To learn from one class alone is called *one-class learning*.
 #
 # PaDiM (Defard, Setkov, Loesch, Audigier 2020) describes what is normal place by place. At the place $(i, j)$, a
-# network's layers give a vector $x_{ij}$: fine layers see edges and colour, deep ones larger patterns. From $N$ normal
-# pictures come, for each place, a mean and a covariance,
+# network's layers give a vector $x_{ij}$: fine layers see edges and colour, deep ones larger patterns. From $N$
+# normal pictures come, for each place, a mean and a covariance,
 #
 # $$\mu_{ij} = \frac1N \sum_{k=1}^N x_{ij}^k, \qquad
 # \Sigma_{ij} = \frac{1}{N-1} \sum_{k=1}^N (x_{ij}^k - \mu_{ij})(x_{ij}^k - \mu_{ij})^\top + \epsilon I$$
@@ -68,9 +69,9 @@ assert torch.equal(vectors, torch.cat([fine, F.interpolate(coarse[None], (4, 4))
 
 # %% [markdown]
 # The first number changes from place to place, the other two from block to block. Repeating each cell is what
-# `F.interpolate` does by default ("nearest"). Remember the blocks: all places under one coarse cell *share* a part of
-# their vectors, and so of their covariances. The library computes and stores such parts once, and never builds the
-# vectors that we printed.
+# `F.interpolate` does by default ("nearest"). Remember the blocks: all places under one coarse cell *share* a part
+# of their vectors, and so of their covariances. The library computes and stores such parts once, and never builds
+# the vectors that we printed.
 
 # %% [markdown]
 # ## From scratch 2: one Gaussian, by hand
@@ -103,15 +104,15 @@ figures.show(
 
 # %% [markdown]
 # B is nearer to the mean, and the more anomalous: where channel 1 is above its mean, channel 2 has always been too,
-# and B breaks that habit. A is far out, but in a direction in which normal pictures differ as well. No channel alone
-# can tell: both values of B, 7 and 1, are values of normal pictures. What gives B away is the *correlation*. That
-# settles the prediction: A is 4.5 from the mean and usual, B is 2.8 from it and is not.
+# and B breaks that habit. A is far out, but in a direction in which normal pictures differ as well. No channel
+# alone can tell: both values of B, 7 and 1, are values of normal pictures. What gives B away is the *correlation*.
+# That settles the prediction: A is 4.5 from the mean and usual, B is 2.8 from it and is not.
 #
 # ### Without an inverse
 #
-# $\Sigma = L L^\top$ with a lower triangular $L$ (the *Cholesky factor*). Then $M(x) = \lVert y \rVert$ with
-# $L y = x - \mu$, and a triangular system is solved from the top, one line at a time. Here $L$ has the rows
-# (2, 0) and (1, 1):
+# $\Sigma = L L^\top$ with a lower triangular $L$, the *Cholesky factor*. Solve $L y = x - \mu$ for $y$, from the top,
+# one line at a time, and its length is the distance: $M(x) = \lVert y \rVert$. Here $L$ has the rows (2, 0) and
+# (1, 1):
 
 # %%
 factor = np.array([[2.0, 0], [1, 1]])
@@ -147,7 +148,8 @@ print("by hand, by Cholesky, by the library:", found.round(2))
 # four objects. For each there are normal pictures to learn from; the test pictures are new ones, good or defective.
 # We take 40 to learn from, keep 20 for a threshold, and test on 24.
 #
-# The network is one that learnt to tell rendered cats, cars and umbrellas apart (Lesson 02). It has never seen a biscuit.
+# The network is one that learnt to tell rendered cats, cars and umbrellas apart (Lesson 02). It has never seen a
+# biscuit.
 
 # %%
 import dataclasses
@@ -203,8 +205,8 @@ print({name: tuple(x.shape[1:]) for name, x in zip(LAYERS, features, strict=True
 
 # %% [markdown]
 # A cell's vector depends on more than the cell: each layer sees some way beyond its borders, the deep ones far.
-# Together the three layers have 112 channels, and we have 40 pictures. **Predict:** can a covariance of 112 channels
-# be inverted that comes from 40 vectors?
+# Together the three layers have 112 channels, and we have 40 pictures. **Predict:** can a covariance of 112
+# channels be inverted that comes from 40 vectors?
 
 # %%
 layers = [torch.cat(each) for each in zip(*(detector.embed(x) for x in batches(learn["biscuit"])), strict=True)]
@@ -229,13 +231,13 @@ print("the library's distances are the textbook's, within 1e-4: True")
 
 # %% [markdown]
 # It cannot: 40 vectors span 39 directions around their mean, and in all the others the variance is 0. $\epsilon$
-# repairs that, and it says something: in a direction in which normal pictures do not differ at all, a deviation of 0.1
-# (the root of $\epsilon$) is taken for usual.
+# repairs that, and it says something: in a direction in which normal pictures do not differ at all, a deviation of
+# 0.1 (the root of $\epsilon$) is taken for usual.
 #
 # ### The map
 #
-# The distances stand on the grid of the finest layer. They are enlarged bilinearly to the picture, and smoothed with a
-# Gaussian of $\sigma = 4$ pixels.
+# The distances stand on the grid of the finest layer. They are enlarged bilinearly to the picture, and smoothed
+# with a Gaussian of $\sigma = 4$ pixels.
 
 # %%
 from scipy.ndimage import gaussian_filter
@@ -268,8 +270,8 @@ print(f"largest distance {distances.max():.0f}, after smoothing {smooth.max():.0
 # ## A threshold, from normal pictures alone
 #
 # Above which score does a picture count as anomalous? Nobody has defects to try it with. But we have 20 normal
-# biscuits that the detector has not seen. The next one's score is as likely to take any place among theirs:
-# 21 places in all. So it lies above the largest of the 20 with a probability of 1 in 21, under 5 %, whatever the
+# biscuits that the detector has not seen. The next one's score is as likely to take any place among theirs: 21
+# places in all. So it lies above the largest of the 20 with a probability of 1 in 21, under 5 %, whatever the
 # scores' distribution (Vovk et al. call this *conformal prediction*). `calibrate` does that.
 #
 # **Predict:** could we save the 20 pictures, and take the scores of the 40 that we learnt from?
@@ -303,10 +305,10 @@ print(f"threshold {detector.threshold:.0f}: {(groups['test, good'] > detector.th
       f"{(groups['test, defective'] > detector.threshold).sum()} of {len(bad)} defective ones lie above")  # fmt: skip
 
 # %% [markdown]
-# We could not: the 40 pictures that the detector learnt from all lie near 6. That is not praise but arithmetic. Each
-# is part of its own mean and covariance, and with more channels than pictures each drives its distance to the bound,
-# whatever it shows. A threshold of 6 would call every new biscuit anomalous. The held-out ones score 16 to 47, and
-# so do good ones of the test.
+# We could not: the 40 pictures that the detector learnt from all lie near 6. That is not praise but arithmetic.
+# Each is part of its own mean and covariance, and with more channels than pictures each drives its distance to the
+# bound, whatever it shows. A threshold of 6 would call every new biscuit anomalous. The held-out ones score 16 to
+# 47, and so do good ones of the test.
 #
 # The promise holds on average over all sets of 20 that might have been held out. A single set can be lucky or not,
 # and more pictures make it more exact: a share of 1 % takes at least 99.
@@ -326,13 +328,13 @@ for category in inspection.CATEGORIES:
     thresholds[category] = fitted.threshold
     maps[category] = torch.cat([fitted.anomaly_maps(x) for x in batches(test[category])])
 
-columns, table, alarms, hits = [], {}, [], []
+gallery, table, alarms, hits = [], {}, [], []
 for category in inspection.CATEGORIES:
     masks, bad = truth(test[category])
     scores, limit = maps[category].amax((1, 2)).numpy(), thresholds[category]
     table[category] = auroc(bad, scores), auroc(masks, maps[category]), aupro(masks, maps[category])
     middle = np.flatnonzero(bad)[scores[bad].argsort()[bad.sum() // 2]]  # not the best: the median defect by score
-    columns.append(
+    gallery.append(
         lesson.Shown(
             category, learn[category][0].image, preprocess.frame(test[category][middle].image),
             masks[middle], maps[category][middle], limit,
@@ -347,27 +349,28 @@ print(f"{'mean':8s} image AUROC {means[0]:.2f}, pixel AUROC {means[1]:.2f}, PRO 
 
 # %%
 figures.show(
-    lesson.draw_gallery(columns),
+    lesson.draw_gallery(gallery),
     "Seven products in columns. Rows: a normal picture; a defective one with the true defect outlined; its map, dark but for a "
     "glow; and what lies above the threshold, mostly at the defect.",
 )
 
 # %% [markdown]
-# Shown is, in each column, the defect with the *median* score: half of the defects score lower. The maps glow at the
-# defect, and the threshold, which is made for a picture's highest value, cuts out its core. On wood a whole strip of
-# the plank glows with the stain, and the gear's rim does where nothing is wrong. Over the seven products
-# the threshold gives 4 false alarms in 56 good pictures, where 5 %, or 3, were asked for.
+# Shown is, in each column, the defect with the *median* score: half of the defects score lower. The maps glow at
+# the defect. What lies above the threshold is its core or its halo, never its outline; of the gear's two scratches
+# one is missed. The threshold is made for a picture's highest value, and calls pictures, not pixels. Over the seven
+# products the threshold gives 4 false alarms in 56 good pictures, where 5 %, or 3, were asked for.
 #
-# The network was taught to tell cats from umbrellas. That its features see a burnt biscuit and a missing resistor is
-# the surprise on which all methods of this kind live.
+# The network was taught to tell cats from umbrellas. That its features see a burnt biscuit and a missing resistor
+# is the surprise on which all methods of this kind live.
 
 # %% [markdown]
 # ## AUROC and PRO: move the threshold
 #
 # A threshold is a decision, and a measure should not depend on it. So all thresholds are tried. Let it fall from
-# above the highest score to below the lowest, and draw the share of defects found over the share of false alarms: the
-# *receiver operating characteristic*, ROC. The area below it, **AUROC**, has a meaning of its own: of all pairs of a
-# defective and a normal one, in how many does the defective one score higher? Two defective against three normal:
+# above the highest score to below the lowest, and draw the share of defects found over the share of false alarms:
+# the *receiver operating characteristic*, ROC. The area below it, **AUROC**, has a meaning of its own: of all pairs
+# of a defective and a normal one, in how many does the defective one score higher? Two defective against three
+# normal:
 
 # %%
 normal_scores, defect_scores = [1, 2, 4], [3, 5]
@@ -377,23 +380,23 @@ assert auroc([0, 0, 0, 1, 1], normal_scores + defect_scores) == wins / 6
 
 # %% [markdown]
 # For maps the pixels can take the place of the pictures: pixel AUROC. But then a large defect counts for more than
-# ten small ones. **PRO**, the *per-region overlap* (Bergmann et al. 2020), averages over regions: which share of each
-# is found? It is drawn over the false alarms as well, but only up to 30 % of them (who would accept more?), and the
-# area is divided by 0.3.
+# ten small ones. **PRO**, the *per-region overlap* (Bergmann et al. 2020), averages over regions: which share of
+# each is found? It is drawn over the false alarms as well, but only up to 30 % of them (who would accept more?),
+# and the area is divided by 0.3.
 #
-# **Predict:** a picture of 100 pixels has two defects, of 9 pixels and of 1. A detector finds the large one and does
-# not react to the small one at all. What do pixel AUROC and PRO say?
+# **Predict:** a picture of 100 pixels has two defects, of 9 pixels and of 1. A detector finds the large one and
+# does not react to the small one at all. What do pixel AUROC and PRO say?
 
 # %%
 two = np.zeros((1, 10, 10), bool)
 two[0, 1:4, 1:4] = two[0, 7, 7] = True
 only_large = np.zeros((1, 10, 10))
 only_large[0, 1:4, 1:4] = 1
-print(f"pixel AUROC {auroc(two, only_large):.2f}, PRO {aupro(two, only_large):.2f}")
+print(f"pixel AUROC {auroc(two, only_large):.3f}, PRO {aupro(two, only_large):.3f}")
 
 # %% [markdown]
-# 0.95 sounds like a success; PRO is far lower, for one of two defects goes unseen. (It is 0.57 and not 0.5, because a
-# threshold so low that *everything* is an alarm finds the small one, too, and the straight line to it counts.)
+# 0.95 sounds like a success; PRO is far lower, for one of two defects goes unseen. (It is 0.575 and not 0.5, because
+# a threshold so low that *everything* is an alarm finds the small one, too, and the straight line to it counts.)
 #
 # Now on gears, with three thresholds:
 
@@ -401,11 +404,11 @@ print(f"pixel AUROC {auroc(two, only_large):.2f}, PRO {aupro(two, only_large):.2
 masks, bad = truth(test["gear"])
 curve = lesson.curves(masks, maps["gear"])
 chosen = 10
-at = [float(np.quantile(maps["gear"].numpy()[~masks], 1 - share)) for share in (0.002, 0.02, 0.2)]
+at = [float(np.quantile(maps["gear"].numpy()[~masks], 1 - share)) for share in (0.005, 0.02, 0.2)]
 figures.show(
     lesson.draw_threshold(curve, preprocess.frame(test["gear"][chosen].image), masks[chosen], maps["gear"][chosen], at),
     "ROC and PRO curve of the gears with points A, B and C, and a gear with two scratches on which the area above each of the three "
-    "thresholds is outlined: part of the scratches, both, and far more than both.",
+    "thresholds is outlined: half of one, the heart of both, and far more than both.",
 )
 assert np.isclose(np.trapezoid(curve.hits, curve.alarms), auroc(masks, maps["gear"]), atol=0.002)
 for letter, threshold in zip("ABC", at, strict=True):
@@ -415,16 +418,16 @@ for letter, threshold in zip("ABC", at, strict=True):
 print(f"pixel AUROC {auroc(masks, maps['gear']):.2f}, PRO {aupro(masks, maps['gear']):.2f}")
 
 # %% [markdown]
-# At A there is hardly a false alarm, and little of a scratch is found; at C all of both scratches, and a fifth of what
-# is normal with them. A map is blurred, so that what it cuts out is never quite the defect's outline: pixel AUROC
-# forgives that (a rim of false alarms is little, compared with all that is normal), PRO hardly does, as it stops at
-# 30 %. Both are measured with the truth in hand. They compare detectors; they do not set a threshold.
+# At A there are few false alarms, and half of one scratch is found, nothing of the other; at C both, and with them
+# a fifth of what is normal. A map is blurred, so that what it cuts out is never quite the defect's outline: pixel
+# AUROC forgives that (a rim of false alarms is little, compared with all that is normal), PRO less so, since its
+# axis ends at 30 %. Both are measured with the truth in hand. They compare detectors; they do not set a threshold.
 #
 # ### The score of a picture is its own
 #
-# Much code for PaDiM ends like this: over *all* maps of the test set, $(\text{map} - \min) / (\max - \min)$, and the
-# score of a picture is the maximum of that. It looks tidy, 0 to 1. **Predict:** what is the score of a picture that
-# is tested alone?
+# Much code for PaDiM ends like this: over *all* maps of the test set, $(\text{map} - \min) / (\max - \min)$, and
+# the score of a picture is the maximum of that. It looks tidy, 0 to 1. **Predict:** what is the score of a picture
+# that is tested alone?
 
 # %%
 raw = maps["biscuit"]
@@ -449,8 +452,8 @@ print("AUROC before and after, equal:", before == after)
 
 # %% [markdown]
 # Alone, every picture scores 1, the good one too. A score that depends on its neighbours cannot be compared with a
-# threshold, and on the conveyor belt pictures come alone. AUROC does not notice, since it only asks who is higher. The
-# library returns raw distances: what they mean was settled by the normal pictures.
+# threshold, and on the conveyor belt pictures come alone. AUROC does not notice, since it only asks who is higher.
+# The library returns raw distances: what they mean was settled by the normal pictures.
 
 # %% [markdown]
 # ## Which layers?
@@ -516,16 +519,17 @@ print(f"{'published, not ours: 15 products of MVTec AD, ResNet18, d = 100':68s}"
 
 # %% [markdown]
 # One Gaussian does a little better than the sum of three: that much is as published. But of the single layers the
-# *first* is the best here, the third the worst, and the first alone is as good as all together. What the deep layers of a network know depends on what it was taught. The paper's had
-# seen a million photographs; ours has seen drawings of ten things, and its third layer looks for parts of cats and
-# umbrellas in cells of 16 pixels. Scratches, hairs and rust are smaller than that, and colour and edges, which the
-# first layer knows, give most of them away. So this row of a published table is no law: measure it, on your data.
+# *first* is the best here, the third the worst, and the first alone is as good as all together. What the deep
+# layers of a network know depends on what it was taught. The paper's had seen a million photographs; ours has seen
+# drawings of ten things, and its third layer looks for parts of cats and umbrellas in cells of 16 pixels.
+# Scratches, hairs and rust are smaller than that, and colour and edges, which the first layer knows, give most of
+# them away. So this row of a published table is no law: measure it, on your data.
 #
 # ## How many channels, and which?
 #
 # The covariance grows with the square of the channels, and the paper reduces its 448 to 100. Two ways: draw 100 at
-# random, or project on the first *principal components* (PCA), the directions in which normal vectors vary most. Its
-# Table II says that random is better, and the text why: what varies most among normal pictures need not be what
+# random, or project on the first *principal components* (PCA), the directions in which normal vectors vary most.
+# Its Table II says that random is better, and the text why: what varies most among normal pictures need not be what
 # sets a defect apart. Our five points are such a case:
 
 # %%
@@ -535,9 +539,9 @@ for name, x in points.items():
     print(f"{name}: along the first component {first:.1f} standard deviations, along the last {last:.1f}")
 
 # %% [markdown]
-# Whoever keeps the first component alone sees nothing of B. If defects are like B, then the *last* components must do
-# better than the first. We measure all three on circuit and gear: random (two draws, and the range between them),
-# first, last.
+# Whoever keeps the first component alone sees nothing of B. If defects are like B, then the *last* components must
+# do better than the first. We measure all three on circuit and gear: random (two draws, and the range between
+# them), first, last.
 
 # %%
 from xailab.padim.reduction import Moments, project, random_channels
@@ -587,8 +591,8 @@ for name, found in by_size.items():
 print(f"{'all 112 channels':18s}" + "".join(f"{v:.2f} " for v in every))
 
 # %% [markdown]
-# The opposite of the paper: the first components are best, ten of them are as good as all 112 channels, and the last
-# are worst. The defects on these products do *not* hide where normal pictures are quiet. They bring an edge or
+# The opposite of the paper: the first components are best, ten of them are as good as all 112 channels, and the
+# last are worst. The defects on these products do *not* hide where normal pictures are quiet. They bring an edge or
 # a colour to a place where there is none, and edges and colours are what varies most over a picture, which is where
 # the components come from. With 100 of 448 channels, as in the paper, random comes close to all; five or ten of our
 # 112 miss too much. From 50 on it hardly matters how they are chosen.
@@ -598,9 +602,9 @@ print(f"{'all 112 channels':18s}" + "".join(f"{v:.2f} " for v in every))
 #
 # ## Aligned, and not
 #
-# One Gaussian for each place supposes that the same part of the product always lies at the same place. For the paper's
-# Rd-MVTec AD, all pictures, those to learn from and those to test, are turned by up to 10 degrees and cropped at
-# random. **Predict:** which of our three products will suffer least?
+# One Gaussian for each place supposes that the same part of the product always lies at the same place. For the
+# paper's Rd-MVTec AD, all pictures, those to learn from and those to test, are turned by up to 10 degrees and
+# cropped at random. **Predict:** which of our three products will suffer least?
 
 # %%
 unaligned, columns = [], []
@@ -627,10 +631,10 @@ row("turned, cropped", unaligned)
 print("published, not ours: pixel AUROC of Wide-ResNet50-2 (d = 550) on Rd-MVTec AD 0.92, on MVTec AD 0.97")
 
 # %% [markdown]
-# Fabric suffers least: a texture looks the same everywhere, so there is nothing to align. On the circuit and the gear
-# a Gaussian has now seen chip, copper and background at one and the same place, and takes all of them for normal; a
-# picture's score says little more than a coin. Align your pictures first, or take a method that compares with *any*
-# place (Patch SVDD, Lesson 09).
+# Fabric suffers least: a texture looks the same everywhere, so there is nothing to align. On the circuit and the
+# gear a Gaussian has now seen chip, copper and background at one and the same place, and takes all of them for
+# normal; a picture's score says little more than a coin. Align your pictures first, or take a method that compares
+# with *any* place (Patch SVDD, Lesson 09).
 #
 # ## As the training set grows
 #
@@ -650,8 +654,9 @@ row("nearest, 40", nearest)
 row("PaDiM", rows["one Gaussian"])
 
 # %% [markdown]
-# Nearly: on the circuit it finds less, on fabric and gear as much. What tells the two apart is how they grow. We count: bytes that have to be kept, and mult-adds to score one
-# picture once the network has run. (Times differ from machine to machine; counts do not.)
+# Nearly: on the circuit it finds less, on fabric and gear as much. What tells the two apart is how they grow. We
+# count: bytes that have to be kept, and mult-adds to score one picture once the network has run. (Times differ from
+# machine to machine; counts do not.)
 
 # %%
 shapes = [tuple(x.shape[1:]) for x in layers]
@@ -680,7 +685,7 @@ axes[0].set(title="What has to be kept", xlabel="normal pictures", ylabel="MiB")
 axes[1].loglog(n, n * anywhere, "^-", color=figures.GREEN, label="nearest, at any place")
 axes[1].loglog(n, n * numbers, "s-", color=figures.VERMILLION, label="nearest, at the same place")
 axes[1].loglog(n, np.full(len(n), padim_work), "-", color=figures.BLUE, label="PaDiM")
-axes[1].set(title="Work to score one picture", xlabel="normal pictures", ylabel="mult-adds")
+axes[1].set(title="Work to score one picture", xlabel="normal pictures", ylabel="mult-adds", ylim=(1e5, 1e15))
 for axis in axes:
     axis.legend(fontsize=10)
 figures.show(
@@ -700,10 +705,10 @@ print(f"one full covariance a place would be {places * channels**2 * 4 / MIB:.0f
       f"and {places * channels * (channels + 1) / 2e6:.1f} million mult-adds")  # fmt: skip
 
 # %% [markdown]
-# Up to a hundred pictures PaDiM keeps the pictures' features too, because they take less room than the sums of their
-# products. From then on the sums are all it needs: the state is flat, for a thousand pictures or a million, while the
-# nearest neighbour's grows with each. (Looking at *any* place, as methods do that need no alignment, is 1500 times
-# the work again.) And sums can be added: **two factories, two detectors, one `merge`.**
+# Up to a hundred pictures PaDiM keeps the pictures' features too, because they take less room than the sums of
+# their products. From then on the sums are all it needs: the state is flat, for a thousand pictures or a million,
+# while the nearest neighbour's grows with each. (Looking at *any* place, as methods do that need no alignment, is
+# 1500 times the work again.) And sums can be added: **two factories, two detectors, one `merge`.**
 
 # %%
 first, second = Gaussians(shapes), Gaussians(shapes)
@@ -749,10 +754,10 @@ figures.show(
 )
 
 # %% [markdown]
-# Most of these maps do glow at the defect, but no more than a normal picture does elsewhere, and one threshold for the
-# whole picture has to stand above the liveliest place of the liveliest normal one. Some of these defects are pale: a
-# scratch along the grain, a stain hardly darker than the wood. Others bring nothing new: a part that sits askew and a
-# line that is cut are made of what belongs on this board.
+# Most of these maps do glow at the defect, but no more than a normal picture does elsewhere, and one threshold for
+# the whole picture has to stand above the liveliest place of the liveliest normal one. Some of these defects are
+# pale: a scratch along the grain, a stain hardly darker than the wood. Others bring nothing new: a part that sits
+# askew and a line that is cut are made of what belongs on this board.
 #
 # Forty pictures are few to learn from. How much would be lost with fewer?
 
@@ -763,14 +768,15 @@ for n in (5, 10, 20, 40):
     row(f"learnt from {n}", learnt_from[n])
 
 # %% [markdown]
-# Five pictures already find most pixels; what the others add is the order of the *pictures*, and on circuit and gear
-# it has not stopped rising at 40. The decision at the threshold has another limit: it hangs on the liveliest of 20 held-out
-# pictures. Whoever has a thousand good parts can afford more of both.
+# For fabric, and for the circuit's pixels, five pictures do nearly as well as forty. The order of whole *pictures*
+# takes more, and on the gear the last doubling still brought the most. The decision at the threshold has a limit of
+# its own: it hangs on the liveliest of 20 held-out pictures. Whoever has a thousand good parts can afford more of
+# both.
 #
 # ## Explorer
 #
-# Its picture first, then the controls. Which defects does the third layer see alone? What does a large σ do to AUROC of
-# pictures, and what to PRO? How low must the threshold go until the last defect is found?
+# Its picture first, then the controls. Which defects does the third layer see alone? What does a large σ do to
+# AUROC of pictures, and what to PRO? How low must the threshold go until the last defect is found?
 
 # %%
 figures.show(
@@ -789,9 +795,9 @@ lesson.inspection_explorer(recorded)
 
 # %% [markdown]
 # ### 08.1 The vector at each place
-# *Difficulty 2 of 5, about 10 minutes.* `layers` is a list of tensors (n, channels, rows, columns), the finest first;
-# the coarser grids are whole fractions of it. Return all channels at each cell of the finest grid, (n, all channels,
-# rows, columns), in the order of the list.
+# *Difficulty 2 of 5, about 10 minutes.* `layers` is a list of tensors (n, channels, rows, columns), the finest
+# first; the coarser grids are whole fractions of it. Return all channels at each cell of the finest grid, (n, all
+# channels, rows, columns), in the order of the list.
 #
 # <details><summary>Hint</summary>
 #
@@ -856,9 +862,9 @@ check("08.2", my_mahalanobis)
 
 # %% [markdown]
 # ### 08.3 A threshold without defects
-# *Difficulty 3 of 5, about 12 minutes.* `scores` are those of n normal pictures that the detector has not seen. Return
-# the threshold that the next normal picture exceeds with a probability of at most `share`: the k-th largest score,
-# with the largest k for which k / (n + 1) is no more than `share`.
+# *Difficulty 3 of 5, about 12 minutes.* `scores` are those of n normal pictures that the detector has not seen.
+# Return the threshold that the next normal picture exceeds with a probability of at most `share`: the k-th largest
+# score, with the largest k for which k / (n + 1) is no more than `share`.
 #
 # <details><summary>Hint</summary>
 #
@@ -885,9 +891,9 @@ check("08.3", my_threshold)
 
 # %% [markdown]
 # ### 08.4 The per-region overlap
-# *Difficulty 3 of 5, about 12 minutes.* `masks` and `maps` are arrays (n, h, w). Return the height of the PRO curve at
-# one threshold: for each region (8-connected, picture by picture), the share of its pixels with a value of at least
-# `threshold`; of these, the mean over all regions.
+# *Difficulty 3 of 5, about 12 minutes.* `masks` and `maps` are arrays (n, h, w). Return the height of the PRO curve
+# at one threshold: for each region (8-connected, picture by picture), the share of its pixels with a value of at
+# least `threshold`; of these, the mean over all regions.
 #
 # <details><summary>Hint</summary>
 #
@@ -966,19 +972,21 @@ with tempfile.TemporaryDirectory() as folder:
 # - Learn what is normal, place by place: a mean and a covariance of a network's features. Nothing is trained.
 # - Mahalanobis distance is distance in units of what is usual, in each direction; correlations find what no single
 #   channel shows. Compute it by Cholesky, never through an inverse.
-# - Set the threshold from normal pictures that were held out. Those learnt from all have small distances, here below
-#   6.2 by arithmetic.
-# - AUROC asks who is higher; PRO counts small defects as much as large ones; neither sets a threshold. A score that is
-#   stretched over a test set belongs to no picture.
-# - Which layer, how many channels, random or PCA: the paper's answers did not all carry over to our network and data.
+# - Set the threshold from normal pictures that were held out. Those learnt from all have small distances, here
+#   below 6.2 by arithmetic.
+# - AUROC asks who is higher; PRO counts small defects as much as large ones; neither sets a threshold. A score that
+#   is stretched over a test set belongs to no picture.
+# - Which layer, how many channels, random or PCA: the paper's answers did not all carry over to our network and
+#   data.
 # - The state does not grow with the number of pictures, and it can be merged. The price is alignment.
 #
 # ## References
 #
-# - T. Defard, A. Setkov, A. Loesch, R. Audigier, *PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection
-#   and Localization*, ICPR 2020, arXiv 2011.08785.
+# - T. Defard, A. Setkov, A. Loesch, R. Audigier, *PaDiM: a Patch Distribution Modeling Framework for Anomaly
+#   Detection and Localization*, ICPR 2020, arXiv 2011.08785.
 # - P. Bergmann, M. Fauser, D. Sattlegger, C. Steger, *MVTec AD: A Comprehensive Real-World Dataset for Unsupervised
 #   Anomaly Detection*, CVPR 2019; *Uninformed Students*, CVPR 2020, arXiv 1911.02357 (PRO).
-# - V. Vovk, A. Gammerman, G. Shafer, *Algorithmic Learning in a Random World*, Springer 2005 (conformal prediction).
-# - T. F. Chan, G. H. Golub, R. J. LeVeque, *Updating Formulae and a Pairwise Algorithm for Computing Sample Variances*,
-#   1979 (merging).
+# - V. Vovk, A. Gammerman, G. Shafer, *Algorithmic Learning in a Random World*, Springer 2005 (conformal
+#   prediction).
+# - T. F. Chan, G. H. Golub, R. J. LeVeque, *Updating Formulae and a Pairwise Algorithm for Computing Sample
+#   Variances*, 1979 (merging).
