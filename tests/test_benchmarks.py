@@ -83,3 +83,13 @@ def test_peak_of_memory(benchmark):
         return second, torch.ones(100)
 
     assert benchmark["peak_bytes"](call) == pytest.approx(6000, abs=64)
+
+
+def test_padim_beside_the_loops(capsys):
+    padim = runpy.run_path(str(BENCHMARKS / "padim.py"), run_name="benchmark")
+    arguments = ["--normal", "24", "--test", "4", "--size", "64", "--repeats", "1", "--threads", "1"]
+    padim["main"]([*arguments, "--cases", "resnet18:20", "--methods", "xailab", "loops"])
+    text = capsys.readouterr().out
+    (ours,), (loops,) = (rows(text, method) for method in ("xailab", "loops"))
+    assert ours[:2] == ["resnet18:20", "24"] and ours[5] == "1.0" and float(loops[5]) > 0
+    assert float(loops[8]) < 1e-3, "the same distances"

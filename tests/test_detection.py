@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader
 
 from xailab import detection
 from xailab.datasets.folders import MVTecAD, Sample
-from xailab.detection import Method, Prepared, drawn, evaluate, padim_command, published, run, window
+from xailab.detection import Method, Prepared, drawn, evaluate, published, run, window
 from xailab.images import Preprocess
 from xailab.metrics import aupro, auroc
+from xailab.padim.__main__ import PADIM
 
 PLAIN = Preprocess(None, None, (0, 0, 0), (1, 1, 1))  # values from 0 to 1, as in the file
 
@@ -482,9 +483,7 @@ def test_a_failure_in_between_keeps_what_was_done(root, capsys):
 
 
 def padim(capsys, *arguments):
-    with pytest.raises(SystemExit) as left:
-        padim_command([str(each) for each in arguments])
-    return left.value.code, capsys.readouterr()
+    return run(PADIM, [str(each) for each in arguments]), capsys.readouterr()
 
 
 def test_padim_from_folder_to_figures(root, tmp_path, capsys):

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 from xailab.localization import Box
-from xailab.metrics import aupro, auroc, f1_max, iou, pointing
+from xailab.metrics import aupro, auroc, conformal_fewest, conformal_threshold, f1_max, iou, pointing
 
 
 def test_iou_by_hand():
@@ -266,3 +266,34 @@ def test_what_is_not_defined_is_an_error(unchecked):
     for limit in (0, -0.1, 1.1, np.nan):
         with pytest.raises(ValueError, match="false-positive rate"):
             aupro(masks, maps, limit)
+
+
+# --- a threshold from normal scores alone
+
+
+@given(st.integers(1, 60), st.sampled_from([Fraction(1, k) for k in range(2, 30)] + [Fraction(3, 10), Fraction(9, 10)]))
+def test_a_conformal_threshold_is_the_kth_largest_score(n, share):
+    scores = np.random.default_rng(n).permutation(n).astype(float)
+    place = int(share * (n + 1))  # exact, rounded down
+    if place < 1:
+        assert n < conformal_fewest(float(share))
+        with pytest.raises(ValueError, match=f"and there are {n}$"):
+            conformal_threshold(scores, float(share))
+    else:
+        assert n >= conformal_fewest(float(share))
+        assert conformal_threshold(scores, float(share)) == sorted(scores)[-place]
+        assert (scores > conformal_threshold(torch.tensor(scores), float(share))).sum() == place - 1
+
+
+def test_new_normal_scores_exceed_a_conformal_threshold_as_often_as_it_says():
+    generator, alarms = np.random.default_rng(0), []
+    for _ in range(2000):
+        scores = generator.exponential(size=20)
+        alarms.append(scores[19] > conformal_threshold(scores[:19], 0.1))
+    assert abs(np.mean(alarms) - 2 / 20) < 4 * (0.1 * 0.9 / 2000) ** 0.5
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1, float("nan")])
+def test_a_share_of_false_alarms_lies_between_0_and_1(share):
+    with pytest.raises(ValueError, match="expected a share between 0 and 1"):
+        conformal_threshold(np.zeros(3), share)

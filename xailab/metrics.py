@@ -21,6 +21,8 @@ Map = Float[np.ndarray, "_ _"] | Float[Tensor, "_ _"]
 Masks = Bool[np.ndarray, "n h w"] | Bool[Tensor, "n h w"] | Sequence[Mask]
 Maps = Float[np.ndarray, "n h w"] | Float[Tensor, "n h w"] | Sequence[Map]
 
+ROUNDING = 1e-9  # 0.1 * (29 + 1) is 3, not a little less
+
 
 def iou(a: Box | Bool[np.ndarray, "h w"], b: Box | Bool[np.ndarray, "h w"]) -> float:
     """Intersection over union of two boxes or of two masks: |a and b| / |a or b|.
@@ -112,6 +114,41 @@ def f1_max(labels: Values, scores: Values) -> tuple[float, float]:
     f1 = 2 * hits / (hits + alarms + len(positive))
     best = len(f1) - 1 - int(np.argmax(f1[::-1]))
     return float(f1[best]), float(thresholds[best])
+
+
+def conformal_threshold(scores: Values, false_alarms: float) -> float:
+    """A threshold from the scores of normal pictures alone, none of which the detector has learned from.
+
+    With n scores it is the k-th largest, k = floor(false_alarms (n + 1)). If a new normal picture comes from where
+    these came from, its score is as likely to take any of the n + 1 places among theirs, so that it lies above the
+    threshold with probability at most k / (n + 1) (split conformal prediction, Vovk et al. 2005).
+
+    Args:
+        scores: Of the normal pictures.
+        false_alarms: The share of normal pictures that may lie above.
+
+    Raises:
+        ValueError: if there are fewer scores than ``conformal_fewest`` says, or the share is none.
+    """
+    needed, scores = conformal_fewest(false_alarms), _array(scores)
+    if len(scores) < needed:
+        raise ValueError(
+            f"a share of {false_alarms:g} false alarms takes at least {needed} normal images, and there are "
+            f"{len(scores)}"
+        )
+    place = math.floor(false_alarms * (len(scores) + 1) + ROUNDING)
+    return float(np.sort(scores)[-place])
+
+
+def conformal_fewest(false_alarms: float) -> int:
+    """How many normal pictures ``conformal_threshold`` takes for a share of false alarms.
+
+    Raises:
+        ValueError: if that is no share between 0 and 1.
+    """
+    if not 0 < false_alarms < 1:
+        raise ValueError(f"false_alarms={false_alarms}: expected a share between 0 and 1")
+    return math.ceil(1 / false_alarms - ROUNDING) - 1
 
 
 def aupro(masks: Masks, maps: Maps, limit: float = 0.3) -> float:

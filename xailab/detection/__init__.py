@@ -8,7 +8,6 @@ from xailab.detection.command import Method, Prepared, run
 from xailab.detection.drawing import drawn, window
 from xailab.detection.literature import Published, published
 from xailab.detection.measuring import Detector, Results, evaluate
-from xailab.detection.padim import padim_command
 
 __all__ = [
     "Detector",
@@ -18,7 +17,6 @@ __all__ = [
     "Results",
     "drawn",
     "evaluate",
-    "padim_command",
     "published",
     "run",
     "window",

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import math
 import os
 import shutil
 import sys
@@ -33,6 +32,7 @@ from xailab.detection.drawing import drawn, window
 from xailab.detection.literature import Published, published
 from xailab.detection.measuring import FIGURES, Detector, evaluate
 from xailab.images import Preprocess, load
+from xailab.metrics import conformal_fewest
 
 HELD_OUT = 5  # one normal picture in so many sets the threshold and is not fitted
 WRITTEN = (*FIGURES, "image_f1", "pixel_f1")
@@ -384,7 +384,7 @@ def _split(train: MVTecAD, seed: int) -> tuple[Subset, Subset]:
 
 
 def _check_calibration(train: MVTecAD, rate: float | None) -> None:
-    if rate is not None and (held := len(train) // HELD_OUT) < (needed := math.ceil(1 / rate - 1e-9) - 1):
+    if rate is not None and (held := len(train) // HELD_OUT) < (needed := conformal_fewest(rate)):
         raise ValueError(
             f"{train.folder}: --calibrate {rate:g} takes {needed} normal pictures that are not fitted; one in "
             f"{HELD_OUT} is kept for it, {held} of {len(train)}: give a larger share of false alarms, or more pictures"

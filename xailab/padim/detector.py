@@ -14,9 +14,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from xailab import storage
 from xailab.hooks import unwrapped
 from xailab.images import upsample
-from xailab.padim import storage
+from xailab.metrics import conformal_fewest, conformal_threshold
 from xailab.padim.backbone import Backbone, Layer
 from xailab.padim.gaussians import Gaussians
 from xailab.padim.levels import Shape
@@ -25,6 +26,7 @@ from xailab.targets import check_images
 
 Images = Float[Tensor, "n c height width"]
 Maps = Float[Tensor, "n height width"]
+KIND = "PaDiM detector"  # as files say
 
 
 class PaDiM:
@@ -226,11 +228,7 @@ class PaDiM:
         return self.scores(images_or_maps) > self.threshold
 
     def calibrate(self, loader: Iterable, false_alarms: float = 0.05, *, progress: bool = True) -> "PaDiM":
-        """Set the threshold from normal images alone, none of which ``fit`` has seen.
-
-        With n images it is the k-th largest score, k = floor(false_alarms (n + 1)). If a new normal image comes from
-        where these came from, its score is as likely to take any of the n + 1 places among theirs, so that it lies
-        above the threshold with probability at most k / (n + 1) (split conformal prediction, Vovk et al. 2005).
+        """Set the threshold from normal images alone, none of which ``fit`` has seen (``metrics.conformal_threshold``).
 
         On images that it was fitted to, each of which is part of its own mean and covariance, a detector measures
         smaller distances than on new ones: a threshold from them would give more false alarms than asked for.
@@ -246,21 +244,12 @@ class PaDiM:
         Raises:
             ValueError: if there are too few images for that share; the message says how many it takes.
         """
-        if not 0 < false_alarms < 1:
-            raise ValueError(f"false_alarms={false_alarms}: expected a share between 0 and 1")
+        conformal_fewest(false_alarms)
         scores = []
         for number, images in self._batches(loader, "calibrate", progress):
             with _naming_batch(number):
                 scores.append(self.scores(images))
-        scores = torch.cat(scores) if scores else torch.empty(0)
-        place = math.floor(false_alarms * (len(scores) + 1) + 1e-9)
-        if place < 1:
-            needed = math.ceil(1 / false_alarms - 1e-9) - 1
-            raise ValueError(
-                f"a share of {false_alarms:g} false alarms takes at least {needed} normal images, and there are "
-                f"{len(scores)}"
-            )
-        self.threshold = scores.sort(descending=True).values[place - 1].item()
+        self.threshold = conformal_threshold(torch.cat(scores) if scores else torch.empty(0), false_alarms)
         return self
 
     def save(self, path: str | Path) -> None:
@@ -274,7 +263,7 @@ class PaDiM:
             raise ValueError("this detector has learned nothing yet: there is nothing to save")
         kept = {f"kept.{i}": tensor for i, tensor in enumerate(self._kept)}
         backbone = storage.fingerprint(self._backbone.network)
-        storage.write(path, self._description() | {"backbone": backbone}, kept | self.gaussians.state())
+        storage.write(path, KIND, self._description() | {"backbone": backbone}, kept | self.gaussians.state())
 
     @classmethod
     def load(cls, path: str | Path, backbone: nn.Module) -> "PaDiM":
@@ -288,7 +277,7 @@ class PaDiM:
             FileNotFoundError: if there is no such file.
             ValueError: if it is damaged or something else, or the network is another one; the message says in what.
         """
-        description, tensors = storage.read(path)
+        description, tensors = storage.read(path, KIND)
         try:
             fitted = description["backbone"]
             differs = storage.difference(fitted, unwrapped(backbone))

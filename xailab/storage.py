@@ -1,4 +1,4 @@
-"""Fitted detectors as files: safetensors with a JSON description in the header. Nothing in a file is ever executed."""
+"""What was learned, as a file: safetensors with a JSON description in the header. Nothing in it is ever executed."""
 
 import hashlib
 import json
@@ -10,29 +10,37 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-KEY, CHECK = "xailab.padim", "sha256"
+KEY, CHECK = "xailab", "sha256"
 
 
-def write(path: str | Path, description: dict, tensors: dict[str, Tensor]) -> None:
+def write(path: str | Path, kind: str, description: dict, tensors: dict[str, Tensor]) -> None:
     """Write a file as a whole, or not at all.
+
+    Args:
+        path: The file; what was there before is replaced.
+        kind: What it holds, in words: "PaDiM detector".
+        description: What JSON can hold.
+        tensors: By name.
 
     Raises:
         FileNotFoundError: if there is no such folder.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent}: make it first")
+    check_folder(path)
     tensors = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
-    text = json.dumps(description)
+    text = json.dumps([kind, description])
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        part.touch()
+        mode = part.stat().st_mode
         save_file(tensors, part, {KEY: text, CHECK: _check(text, tensors)})
+        part.chmod(mode)  # save_file lets nobody else read
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def read(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
+def read(path: str | Path, kind: str) -> tuple[dict, dict[str, Tensor]]:
     """Read the description and the tensors of a file.
 
     Raises:
@@ -41,16 +49,25 @@ def read(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no detector at {path}: check the spelling and the folder you started in")
+        raise FileNotFoundError(f"no {kind} at {path}: check the spelling and the folder you started in")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata[CHECK] != _check(metadata[KEY], tensors):
             raise ValueError
-        return dict(json.loads(metadata[KEY])), tensors
+        found, description = json.loads(metadata[KEY])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-        raise ValueError(f"{path} is damaged, cut off, or not what PaDiM.save writes: fit and save it again") from None
+        raise ValueError(f"{path} is damaged, cut off, or no {kind} of xailab's: make it again") from None
+    if found != kind:
+        raise ValueError(f"{path} holds a {found}, expected a {kind}")
+    return description, tensors
+
+
+def check_folder(path: str | Path) -> None:
+    """Raise FileNotFoundError, before work is lost, if a file cannot be written for want of its folder."""
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {Path(path).parent}: make it first")
 
 
 def fingerprint(network: nn.Module) -> dict[str, str]:

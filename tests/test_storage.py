@@ -1,0 +1,25 @@
+import os
+
+import pytest
+import torch
+
+from xailab import storage
+
+
+def test_a_file_gives_back_what_was_written_and_says_what_it_holds(tmp_path):
+    path, tensors = tmp_path / "x", {"a": torch.arange(6.0).view(2, 3).mT, "b": torch.tensor(3, dtype=torch.int64)}
+    storage.write(path, "bowl of fruit", {"apples": [1, 2], "kind": None}, tensors)
+    description, found = storage.read(path, "bowl of fruit")
+    assert description == {"apples": [1, 2], "kind": None}
+    assert found.keys() == tensors.keys() and all(torch.equal(found[name], x) for name, x in tensors.items())
+    with pytest.raises(ValueError, match="holds a bowl of fruit, expected a vase"):
+        storage.read(path, "vase")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_others_may_read_what_they_may_read_elsewhere(tmp_path):
+    (tmp_path / "plain").touch()
+    for _ in range(2):  # a new file, and one that replaces another
+        storage.write(tmp_path / "x", "bowl", {}, {"a": torch.zeros(1)})
+        assert (tmp_path / "x").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert len(list(tmp_path.iterdir())) == 2
