@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from report import machine, table
+from report import machine, peak_memory, seconds, table
 from scipy.spatial.distance import mahalanobis
 from torch import Tensor
 from tqdm import tqdm
@@ -146,18 +145,6 @@ def stack(folder: Path, split: str) -> Tensor:
 # What is measured
 
 
-def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def memory(what: str) -> int:
-    """Of this process, in bytes: "VmRSS" now, "VmHWM" at its peak."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
-
-
 def measure_here(name: str, folder: Path) -> None:
     """Run one method in this process, which is its own, and print what was found as JSON."""
     warnings.simplefilter("ignore")
@@ -165,10 +152,7 @@ def measure_here(name: str, folder: Path) -> None:
         import anomalib.models.components  # noqa: F401  not part of its memory
     next(batches(folder, "test"))
     Gaussians([(1, 1, 1)])
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: the peak so far is forgotten
-    before = memory("VmRSS")
-    fit, score, kept, maps = METHODS[name](folder)
-    peak = memory("VmHWM") - before
+    (fit, score, kept, maps), peak = peak_memory(partial(METHODS[name], folder))
     np.save(folder / f"maps-{name}.npy", maps.numpy())
     print(json.dumps({"fit": fit, "score": score, "kept": kept, "peak": peak}))
 

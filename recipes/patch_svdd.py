@@ -1,0 +1,82 @@
+"""Train and ship the encoders of Patch SVDD for a category of the rendered inspection pictures.
+
+    python recipes/patch_svdd.py gear
+
+With --dry, nothing is shipped. What is measured is the file as it is shipped, in half precision, with the normal
+pictures of the training remembered.
+"""
+
+import argparse
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+
+from tqdm import tqdm
+
+from xailab.datasets.inspection import CATEGORIES, Inspection
+from xailab.detection import evaluate
+from xailab.images import Preprocess
+from xailab.patch_svdd import PatchSVDD
+from xailab.patch_svdd.scoring import Maps
+from xailab.patch_svdd.shipped import WEIGHTS
+
+
+def pictures(category: str, split: str, count: int, size: int) -> Inspection:
+    """Rendered pictures as the encoders want them."""
+    return Inspection(category, split, n=count, preprocess=Preprocess(resize=size, mean=(0,) * 3, std=(1,) * 3))
+
+
+def measured(detector: PatchSVDD, test: Inspection) -> dict[str, list[float]]:
+    """Image and pixel AUROC of each kind of map."""
+    results = {kind: evaluate(detector.map(kind), test) for kind in tqdm(Maps._fields, "measuring", leave=False)}
+    return {kind: [round(x.image_auroc, 4), round(x.pixel_auroc, 4)] for kind, x in results.items()}
+
+
+def ship(category: str, detector: PatchSVDD, entry: dict, folder: Path = WEIGHTS) -> Path:
+    """Write the encoders in half precision, and what is known of them into the manifest."""
+    path, manifest_path = folder / f"{category}.safetensors", folder / "manifest.json"
+    detector.save(path, banks=False, half=True)
+    manifest = json.loads(manifest_path.read_text(encoding="utf-8")) if manifest_path.exists() else {}
+    data = path.read_bytes()
+    manifest[category] = entry | {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    manifest_path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return path
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options that a training takes."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("category", choices=CATEGORIES)
+    options.add_argument("--size", type=int, default=128, help="of the pictures, in pixels")
+    options.add_argument("--normal", type=int, default=60, help="pictures to learn from")
+    options.add_argument("--test", type=int, default=60, help="pictures to measure with")
+    options.add_argument("--steps", type=int, default=200)
+    options.add_argument("--pairs", type=int, default=16)
+    options.add_argument("--rate", type=float, default=1e-3)
+    options.add_argument("--lambda", type=float, default=0.3, dest="lambda_")
+    options.add_argument("--seed", type=int, default=0)
+    return options
+
+
+def main() -> None:
+    """Render, train, measure on unseen pictures, ship."""
+    options = parser()
+    options.add_argument("--dry", action="store_true", help="ship nothing")
+    args = options.parse_args()
+    recipe = f"python recipes/patch_svdd.py {args.category} " + " ".join(
+        f"--{name.removesuffix('_')} {value}" for name, value in vars(args).items() if name not in ("category", "dry")
+    )
+    normal = pictures(args.category, "train", args.normal, args.size)
+    detector = PatchSVDD(seed=args.seed)
+    detector.fit(normal, steps=args.steps, batch=args.pairs, rate=args.rate, lambda_=args.lambda_)
+    with tempfile.TemporaryDirectory() as folder:
+        shipped = PatchSVDD.load(ship(args.category, detector, {}, Path(folder))).remember(normal)
+    results = measured(shipped, pictures(args.category, "test", args.test, args.size))
+    print(recipe, results)
+    if not args.dry:
+        print(ship(args.category, detector, {"recipe": recipe, "size": args.size, "auroc": results}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""Patch SVDD as one uses it: maps against a textbook's, batches, files, thresholds, and what cannot be used."""
+
+import dataclasses
+
+import numpy as np
+import patch_svdd_textbook as textbook
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from xailab.datasets.inspection import Inspection
+from xailab.detection import evaluate
+from xailab.patch_svdd import PatchSVDD
+from xailab.patch_svdd.network import initial_encoder
+
+GENERATOR = torch.Generator().manual_seed(0)
+NORMAL = (255 * torch.rand(3, 3, 66, 71, generator=GENERATOR)).round() / 255
+NEW = torch.rand(2, 3, 66, 71, generator=GENERATOR)
+
+
+def detector(**options):
+    """One that remembers NORMAL, with random encoders whose embeddings fill their range."""
+    one = PatchSVDD(8, **options)
+    return one.remember(NORMAL, progress=False)
+
+
+@pytest.fixture(scope="module")
+def ready():
+    return detector()
+
+
+def test_maps_are_those_of_a_textbook():
+    ready = detector(strides=(16, 16))
+    p = textbook.parameters(ready.encoder)
+    mean = NORMAL.double().mean(0)
+    found, scores = ready.anomaly_maps(NEW), {}
+    for size, name in ((32, "fine"), (64, "coarse")):
+        rows, columns = (textbook.corners(side, size, 16) for side in (66, 71))
+        embedded = [
+            [textbook.embed(p, image[:, r : r + size, c : c + size]) for r in rows for c in columns]
+            for image in torch.cat([NORMAL, NEW]).double() - mean
+        ]
+        bank = np.concatenate(embedded[:3])
+        for image, queries in enumerate(embedded[3:]):
+            distances, number = textbook.nearest(queries, bank)
+            grid = (len(rows), len(columns))
+            scores[name, image] = textbook.distribute(distances.reshape(grid), (66, 71), size, 16)
+            places = [(n, r, c) for n in range(3) for r in rows for c in columns]
+            nearest = ready.nearest(NEW)[name].places[image]
+            assert [tuple(place) for place in nearest.view(-1, 3).tolist()] == [places[i] for i in number]
+    for image in range(2):
+        fine, coarse = scores["fine", image], scores["coarse", image]
+        wanted = {"fine": fine, "coarse": coarse, "sum": fine + coarse, "product": fine * coarse}
+        for kind, map in wanted.items():
+            np.testing.assert_allclose(getattr(found, kind)[image].numpy(), map, rtol=1e-4)
+    assert found._fields == ("fine", "coarse", "sum", "product")
+
+
+def test_a_remembered_image_is_its_own_nearest_and_scores_0(ready):
+    found = ready.nearest(NORMAL[1:2])
+    for name, stride in (("fine", 4), ("coarse", 16)):
+        assert (found[name].distances == 0).all() and (found[name].places[..., 0] == 1).all()
+        rows = textbook.corners(66, {"fine": 32, "coarse": 64}[name], stride)
+        assert found[name].places[0, :, 0, 1].tolist() == rows
+    assert (ready.anomaly_maps(NORMAL).product == 0).all() and (ready.anomaly_maps(NEW).product > 0).all()
+
+
+def test_an_image_does_not_depend_on_its_batch(ready):
+    together = ready.anomaly_maps(NEW)
+    for i in range(2):
+        for map, alone in zip(together, ready.anomaly_maps(NEW[i : i + 1]), strict=True):
+            assert torch.allclose(map[i], alone[0], rtol=1e-5, atol=1e-7)
+    assert torch.allclose(ready.scores(NEW), together.product.amax((1, 2)))
+
+
+def test_images_come_in_tensors_loaders_and_data_sets():
+    wanted = detector().banks
+    batches = [NORMAL[:2], (NORMAL[2:], "labels")]
+    for images in (batches, list(NORMAL), DataLoader(list(NORMAL), batch_size=2)):
+        one = PatchSVDD(8)
+        banks = one.remember(images, progress=False).banks
+        for name in ("fine", "coarse"):
+            assert torch.allclose(banks[name].vectors, wanted[name].vectors, atol=1e-6)
+            assert torch.equal(banks[name].places, wanted[name].places)
+
+
+def test_the_data_sets_of_the_course():
+    preprocess = dataclasses.replace(PatchSVDD.preprocess, resize=None)
+    normal, test = (
+        Inspection("gear", split, n=n, size=72, preprocess=preprocess) for split, n in (("train", 2), ("test", 2))
+    )
+    one = PatchSVDD(8).fit(normal, steps=1, batch=2, objective="neighbours", progress=False)
+    one.remember(normal, progress=False)
+    results = evaluate(one.map("product"), test)
+    assert results.scores == pytest.approx(one.scores(torch.stack([s.image for s in test])).tolist())
+    for kind in ("fine", "coarse", "sum"):
+        assert torch.equal(
+            one.map(kind).anomaly_maps(test[0].image[None]), getattr(one.anomaly_maps(test[0].image[None]), kind)
+        )
+    with pytest.raises(ValueError, match="expected one of 'fine', 'coarse', 'sum', 'product'"):
+        one.map("both")
+
+
+def test_fit_trains_from_the_start_and_forgets():
+    one = detector(seed=3)
+    options = {"steps": 2, "batch": 2, "rate": 1e-3, "progress": False}
+    assert one.fit(NORMAL, **options) is one and one.banks is None
+    other = PatchSVDD(8, seed=3).fit([NORMAL[:2], NORMAL[2:]], **options)
+    assert one.history == other.history and len(one.history) == 2
+    initial = initial_encoder(8, 3).state_dict()
+    for name, value in one.encoder.state_dict().items():
+        assert torch.equal(value, other.encoder.state_dict()[name]) and not torch.equal(value, initial[name])
+    assert torch.allclose(one.mean, NORMAL.mean(0), atol=1e-6)
+    assert not one.encoder.training and all(p.grad is None and not p.requires_grad for p in one.encoder.parameters())
+
+
+def test_an_interrupted_fit_leaves_what_was_learned(tmp_path):
+    def stop(step, measured):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    one, path = PatchSVDD(8), tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        one.fit(NORMAL, steps=9, batch=2, checkpoint=path, every=1, progress=False, on_step=stop)
+    assert len(one.history) == 2 and one.remember(NORMAL, progress=False).scores(NEW).isfinite().all()
+    with pytest.raises(ValueError, match="holds a Patch SVDD checkpoint, expected a Patch SVDD detector"):
+        PatchSVDD.load(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"keep": 0.2}, {"keep": 0.2, "subset": "greedy"}])
+def test_a_file_gives_the_same_maps(tmp_path, options):
+    one, path = detector(strides=(8, 16), seed=2), tmp_path / "detector.safetensors"
+    one.remember(NORMAL, progress=False, **options)
+    one.history, one.threshold = PatchSVDD(8).fit(NORMAL, steps=1, batch=2, progress=False).history, 0.25
+    one.save(path)
+    other = PatchSVDD.load(path)
+    assert all(torch.equal(a, b) for a, b in zip(one.anomaly_maps(NEW), other.anomaly_maps(NEW), strict=True))
+    for name in ("dimensions", "strides", "seed", "threshold", "history", "search"):
+        assert getattr(other, name) == getattr(one, name)
+    assert len(other.banks["fine"].vectors) == (22 if options else 108)  # 3 images of 6 x 6
+
+    one.save(path, banks=False, half=True)
+    light = PatchSVDD.load(path)
+    weights = one.encoder.state_dict()
+    assert all(torch.equal(x, weights[name].half().float()) for name, x in light.encoder.state_dict().items())
+    assert torch.equal(light.mean, one.mean.half().float()) and path.stat().st_size < 1_000_000
+    with pytest.raises(ValueError, match="half=True writes no memory banks"):
+        one.save(path, half=True)
+
+    one.save(path, banks=False)
+    light = PatchSVDD.load(path)
+    assert light.banks is None and light.threshold is None
+    light.remember(NORMAL, progress=False, **options)
+    assert torch.equal(light.anomaly_maps(NEW).product, one.anomaly_maps(NEW).product)
+
+
+def test_files_that_are_no_detectors(tmp_path, ready):
+    path = tmp_path / "detector.safetensors"
+    ready.save(path)
+    data = path.read_bytes()
+    for damaged in (
+        data[:-4],
+        b"",
+        b"{}",
+        data.replace(b"fine.places", b"fine.spaces"),
+        data.replace(b'\\"seed', b'\\"said'),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="damaged"):
+            PatchSVDD.load(path)
+    with pytest.raises(FileNotFoundError, match="no Patch SVDD detector at"):
+        PatchSVDD.load(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        ready.save(tmp_path / "none" / "detector.safetensors")
+
+
+def test_a_threshold_from_normal_images():
+    one = detector()
+    images = torch.rand(9, 3, 66, 71, generator=torch.Generator().manual_seed(5))
+    scores = sorted(one.scores(images).tolist(), reverse=True)
+    assert one.calibrate(images, 0.3, progress=False).threshold == pytest.approx(scores[2])  # floor(0.3 * 10) = 3rd
+    assert int(one.predict(images).sum()) == 2
+    with pytest.raises(ValueError, match=r"0\.05 false alarms takes at least 19 normal images, and there are 9"):
+        one.calibrate(images, progress=False)
+    with pytest.raises(ValueError, match="are in the memory banks and score 0"):
+        one.calibrate(NORMAL, 0.3, progress=False)
+    assert one.remember(NORMAL, progress=False).threshold is None
+    with pytest.raises(ValueError, match="call calibrate"):
+        one.predict(NEW)
+
+
+def test_modes_around_it_change_nothing(ready):
+    wanted = ready.anomaly_maps(NEW).product
+    with torch.inference_mode():
+        found = ready.anomaly_maps(NEW.clone()).product
+    assert torch.equal(found, wanted) and not found.is_inference()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(ready.anomaly_maps(NEW).product, wanted)
+    assert not ready.anomaly_maps(NEW.clone().requires_grad_()).product.requires_grad
+    assert torch.allclose(ready.anomaly_maps(NEW.double()).product, wanted, rtol=1e-5)
+
+
+def test_what_cannot_be_used(ready, unchecked):
+    for images, error, said in [
+        (NEW[:, :, :60], ValueError, "60 x 71 pixels are smaller than a patch of 64"),
+        (NEW[:, :, :, :70], ValueError, "have 66 x 70 pixels, those it learned from 66 x 71"),
+        (NEW[:, :1], ValueError, r"expected images \(n, 3, height, width\)"),
+        (NEW[:0], ValueError, "n from 1"),
+        (NEW[0], ValueError, r"image\[None\]"),
+        (4 * NEW - 2, ValueError, "expected 0 to 1: preprocess pictures with PatchSVDD.preprocess"),
+        (NEW * torch.nan, ValueError, "pixel values go from nan"),
+        ((255 * NEW).to(torch.uint8), TypeError, "floating-point tensor"),
+    ]:
+        with pytest.raises(error, match=said):
+            ready.anomaly_maps(images)
+    for images, said in [
+        ([], "no images"),
+        ([NEW, NEW[:, :, :, :70]], "resize or crop all to one size"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            PatchSVDD(8).fit(images, steps=1, progress=False)
+        with pytest.raises(ValueError, match=said):
+            PatchSVDD(8).remember(images, progress=False)
+    with pytest.raises(ValueError, match="remembers no normal patches yet"):
+        PatchSVDD(8).anomaly_maps(NEW)
+    with pytest.raises(ValueError, match="has seen no normal images"):
+        PatchSVDD(8).embed(NEW)
+    with pytest.raises(ValueError, match="two even numbers"):
+        PatchSVDD(strides=(3, 16))
+    for options, said in [
+        ({"keep": 0.0}, "keep=0.0"),
+        ({"subset": "all"}, "expected one of 'random', 'greedy'"),
+        ({"search": "fast"}, "expected one of 'exact', 'faiss'"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            ready.remember(NORMAL, progress=False, **options)
+    for options, said in [({"steps": -1}, "steps=-1"), ({"every": 0}, "every=0"), ({"batch": 0}, "batch=0")]:
+        with pytest.raises(ValueError, match=said):
+            PatchSVDD(8).fit(NORMAL, **options)
