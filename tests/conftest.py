@@ -1,6 +1,7 @@
 """All tests: shapes in annotations are enforced, and tests on real data are skipped where there is none."""
 
 import os
+import socket
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers with several threads each get in each other's way
@@ -20,6 +21,19 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("real"):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def nothing_outside_this_computer(monkeypatch):
+    """No test connects to anything but this computer."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        inside = self.family not in (socket.AF_INET, socket.AF_INET6) or address[0] in ("127.0.0.1", "::1", "localhost")
+        assert inside, f"a test connects to {address}"
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
 @pytest.fixture(scope="session")

@@ -93,3 +93,16 @@ def test_padim_beside_the_loops(capsys):
     (ours,), (loops,) = (rows(text, method) for method in ("xailab", "loops"))
     assert ours[:2] == ["resnet18:20", "24"] and ours[5] == "1.0" and float(loops[5]) > 0
     assert float(loops[8]) < 1e-3, "the same distances"
+
+
+def test_patch_svdd_beside_patch_by_patch_and_other_searches(capsys):
+    pytest.importorskip("faiss")
+    benchmark = runpy.run_path(str(BENCHMARKS / "patch_svdd.py"), run_name="benchmark")
+    threads = torch.get_num_threads()
+    benchmark["main"](["--size", "96", "--images", "1", "--normal", "4", "--repeats", "1", "--threads", "1"])
+    torch.set_num_threads(threads)
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()]
+    found = {cells[0]: cells for cells in lines if len(cells) == 5}
+    assert float(found["patch by patch"][4]) < 1e-5, "the same embeddings"
+    for name in benchmark["SEARCHES"]:
+        assert float(found[name][1]) > 0 and float(found[name][4]) < 1e-5, "the same distances"

@@ -98,6 +98,7 @@ def main() -> None:
     # tools/jupyter holds JupyterLab's settings for the course: no news, no look for updates.
     settings = [str(ROOT / "tools" / "jupyter"), os.environ.get("JUPYTER_CONFIG_PATH")]
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, settings))
+    os.environ.setdefault("XAILAB_DATA", str(ROOT / "data"))  # the notebooks run in folders of their own
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not another one of the user's
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         arguments.append("--allow-root")  # in a container

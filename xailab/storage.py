@@ -1,4 +1,7 @@
-"""What was learned, as a file: safetensors with a JSON description in the header. Nothing in it is ever executed."""
+"""Where data lies, and what was learned as a file: safetensors with a JSON description in the header.
+
+Nothing in a file is ever executed.
+"""
 
 import hashlib
 import json
@@ -11,6 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 KEY, CHECK = "xailab", "sha256"
+
+
+def data_root() -> Path:
+    """Where downloaded data and weights lie: ``$XAILAB_DATA``, or ``data`` in the working folder."""
+    return Path(os.environ.get("XAILAB_DATA") or "data").expanduser()
 
 
 def write(path: str | Path, kind: str, description: dict, tensors: dict[str, Tensor]) -> None:

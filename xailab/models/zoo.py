@@ -7,7 +7,6 @@ disk; nothing is downloaded here.
 
 import hashlib
 import json
-import os
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.torch import load as read_safetensors
 from torch import nn
 
 from xailab.images import Preprocess
+from xailab.storage import data_root
 
 WEIGHTS = Path(__file__).parent / "weights"
 RANDOM = "-random"
@@ -121,15 +121,17 @@ def _torchvision(name: str, weights: str | Path | None, seed: int) -> nn.Module:
 
 def _find(name: str, published: Enum) -> Path:
     """Find ImageNet weights on this disk, or say how to get them."""
-    ours = Path(os.environ.get("XAILAB_DATA", "data")) / "weights" / f"{name}.safetensors"
+    folder = data_root() / "weights"
+    ours = [folder / f"{name}{end}.safetensors" for end in ("", "_imagenet")]
     theirs = Path(torch.hub.get_dir()) / "checkpoints" / published.url.rsplit("/", 1)[-1]
-    for path in (ours, theirs):
+    for path in (*ours, theirs):
         if path.is_file():
             return path
     raise FileNotFoundError(
         f"the ImageNet weights of {name} are not on this disk. With a network connection, get them once by\n"
+        f"    python data_download.py weights/{name}\nor, for networks that it does not list, by\n"
         f"    python -c \"import torchvision; torchvision.models.get_model('{name}', weights='{published.name}')\"\n"
-        f"or put them at {ours}. For random weights, ask for {name + RANDOM!r}."
+        f"or put them at {ours[0]}. For random weights, ask for {name + RANDOM!r}."
     )
 
 

@@ -21,10 +21,10 @@ from xailab.patch_svdd.training import Settings
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("Patch SVDD").add_argument
-    add("--steps", type=_steps, default=1000, metavar="N", help="of the training (default: 1000)")
-    add("--pairs", type=int, default=64, metavar="N", help="of patches a step, for each of the losses (default: 64)")
-    add("--rate", type=float, default=1e-4, help="of Adam (default: 1e-4)")
-    add("--lambda", type=float, default=1.0, dest="lambda_", metavar="L", help="weight of the pull (default: 1)")
+    add("--steps", type=_steps, default=200, metavar="N", help="of the training (default: 200)")
+    add("--pairs", type=int, default=16, metavar="N", help="of patches a step, for each of the losses (default: 16)")
+    add("--rate", type=float, default=1e-3, help="of Adam (default: 1e-3)")
+    add("--lambda", type=float, default=0.3, dest="lambda_", metavar="L", help="weight of the pull (default: 0.3)")
     add("--encoders", metavar="FILE", help="take those of a detector that was written before, and do not train")
     apart = {"nargs": 2, "type": int, "default": list(STRIDES), "metavar": "N"}
     add("--strides", **apart, help="from one patch to the next, small and large (default: 4 16)")

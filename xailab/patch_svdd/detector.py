@@ -78,10 +78,10 @@ class PatchSVDD:
         self,
         images: Images | Iterable | Dataset,
         *,
-        steps: int = 1000,
-        batch: int = 64,
-        rate: float = 1e-4,
-        lambda_: float = 1.0,
+        steps: int = 200,
+        batch: int = 16,
+        rate: float = 1e-3,
+        lambda_: float = 0.3,
         objective: Objective = "neighbours and position",
         frozen: bool = False,
         checkpoint: str | Path | None = None,
@@ -96,11 +96,12 @@ class PatchSVDD:
         Args:
             images: A tensor of them, a data set made with ``preprocess=``, or batches: tensors, or tuples that begin
                 with one.
-            steps: How many; the authors' 300 epochs are about 470 for each image, in batches of 64.
+            steps: How many. The defaults are minutes of work for a laptop; the authors take 300 epochs, which are
+                about 470 steps for each image, of 64 pairs, at a rate of 1e-4.
             batch: Pairs of patches for each of the four losses in a step.
             rate: Of Adam.
-            lambda_: How much the pull of neighbours weighs against the position task. The authors take 1e-3 for most
-                objects, more for textures; if it is too large the embeddings collapse.
+            lambda_: How much the pull of neighbours weighs against the position task. The authors take 1, and 1e-3
+                for bottles, from smaller initial weights; if it is too large the embeddings collapse.
             objective: "neighbours and position" is Patch SVDD; "neighbours" leaves the position task out; "centre"
                 pulls all patches to one point, as Deep SVDD does.
             frozen: Leave the position classifiers' last weights as they were drawn, as the authors' code does.

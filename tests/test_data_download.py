@@ -1,0 +1,212 @@
+"""The command `python data_download.py`, and that nothing else asks the network for anything."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from catalogue_server import ONCE, Served, serving, wait_for
+from test_catalogue import PHOTOS, zipped
+
+from xailab.datasets.catalogue import Entry, File, command, entries, state
+
+ROOT = Path(__file__).resolve().parents[1]
+ARCHIVE = zipped(PHOTOS)
+
+
+@pytest.fixture
+def web():
+    with serving() as (address, site):
+        site["/photos.zip"], site["/birds.zip"] = Served(ARCHIVE), Served(zipped({"birds/1": b"one"}))
+        catalogue = {
+            "photos": photos(f"{address}/photos.zip"),
+            "birds": Entry(
+                "birds",
+                "Birds",
+                ("07",),
+                "CC BY",
+                "https://birds.example",
+                (File("birds.zip", (f"{address}/birds.zip",), about=1_000),),
+                ("birds",),
+                terms="Birds are not for sale",
+                hint="Look out of the window.",
+            ),
+        }
+        yield site, catalogue
+
+
+def photos(url):
+    known = File("photos.zip", (url,), size=len(ARCHIVE))
+    return Entry("photos", "Photographs", ("02", "03"), "CC0", "https://photos.example", (known,), ("photos",))
+
+
+def run(web, root, *arguments):
+    return command.main([*map(str, arguments), "--root", str(root)], web[1], ONCE)
+
+
+def test_the_list_says_what_there_is_and_what_is_here(web, tmp_path, capsys):
+    assert run(web, tmp_path) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"^photos +02 03 +0\.4 MB +CC0 +127\.0\.0\.1 +not here$", table, re.MULTILINE)
+    assert re.search(r"^birds +07 +about 0\.0 MB +CC BY +127\.0\.0\.1 +not here$", table, re.MULTILINE)
+    assert f"The data lies in {tmp_path}" in table
+    assert run(web, tmp_path, "photos") == 0
+    assert run(web, tmp_path) == 0
+    assert re.search(r"^photos .* here and verified$", capsys.readouterr().out, re.MULTILINE)
+    web[0]["/photos.zip"].cuts = [200_000]
+    (tmp_path / "photos").rename(tmp_path / "gone")
+    assert run(web, tmp_path, "photos") == command.FAILED
+    assert run(web, tmp_path) == 0
+    assert re.search(r"^photos .* part \(0\.2 MB of 0\.4 MB\)$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_the_real_list_fits_and_names_all(tmp_path):
+    table = command.listing(list(entries().values()), tmp_path)
+    assert all(re.search(rf"^{name} .* not here$", table, re.MULTILINE) for name in entries())
+    assert max(map(len, table.splitlines())) <= 140
+
+
+def test_names_get_things_and_a_second_time_does_nothing(web, tmp_path, capsys):
+    assert run(web, tmp_path, "photos") == 0
+    assert capsys.readouterr().out == "photos: here and verified\n"
+    assert run(web, tmp_path, "photos") == 0
+    assert capsys.readouterr().out == "photos: here and verified already\n"
+
+
+def test_a_licence_must_be_accepted(web, tmp_path, capsys):
+    assert run(web, tmp_path, "birds") == command.WRONG_USE
+    said = capsys.readouterr().err
+    assert "Birds are not for sale" in said and "--accept-licence" in said and "window" not in said
+    assert not list(tmp_path.iterdir())
+    assert run(web, tmp_path, "birds", "--accept-licence") == 0
+
+
+def test_what_fails_does_not_stop_the_rest(web, tmp_path, capsys):
+    web[0]["/birds.zip"].statuses = [404]
+    assert run(web, tmp_path, "birds", "photos", "--accept-licence") == command.FAILED
+    said = capsys.readouterr()
+    assert "photos: here and verified" in said.out
+    assert "404" in said.err and "Look out of the window." in said.err and "Not here: birds" in said.err
+
+
+def test_lessons_and_all(web, tmp_path, capsys):
+    assert run(web, tmp_path, "--lesson", "3", "--dry-run") == 0
+    assert re.findall(r"^(\w+):", capsys.readouterr().out, re.MULTILINE) == ["photos"]
+    assert run(web, tmp_path, "--all", "--dry-run", "photos") == 0
+    assert re.findall(r"^(\w+):", capsys.readouterr().out, re.MULTILINE) == ["photos", "birds"]
+    assert run(web, tmp_path, "--lesson", "08") == command.WRONG_USE
+    assert "there is something for 02, 03, 07" in capsys.readouterr().err
+
+
+def test_what_is_in_the_whole_is_not_fetched_twice(tmp_path, capsys):
+    assert command.main(["--all", "--dry-run", "--root", str(tmp_path)]) == 0
+    named = re.findall(r"^([\w/.-]+): ", capsys.readouterr().out, re.MULTILINE)
+    assert "mvtec-ad" in named and not [name for name in named if name.startswith("mvtec-ad/")]
+    assert command.main(["--lesson", "08", "--dry-run", "--root", str(tmp_path)]) == 0
+    named = re.findall(r"^([\w/.-]+): ", capsys.readouterr().out, re.MULTILINE)
+    assert [name for name in named if "mvtec" in name] == ["mvtec-ad/hazelnut"], "a lesson does not need 5 GB"
+
+
+def test_a_dry_run_touches_nothing(web, tmp_path, capsys):
+    assert run(web, tmp_path / "data", "photos", "birds", "--dry-run") == 0
+    plan = capsys.readouterr().out
+    assert f"{web[1]['photos'].files[0].urls[0]}\n" in plan and "Birds are not for sale" in plan
+    assert not list(tmp_path.iterdir()) and not web[0]["/photos.zip"].asked
+    run(web, tmp_path, "photos")
+    assert run(web, tmp_path, "photos", "--dry-run") == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_unknown_names_are_answered_with_the_known(web, tmp_path, capsys):
+    assert run(web, tmp_path, "photos", "dogs") == command.WRONG_USE
+    assert capsys.readouterr().err == "there is no dogs; there are photos, birds\n"
+    assert not web[0]["/photos.zip"].asked
+
+
+def test_verify(web, tmp_path, capsys):
+    assert run(web, tmp_path, "--verify") == 0, "nothing is here: nothing is wrong"
+    assert run(web, tmp_path, "--verify", "photos") == command.FAILED
+    assert "not downloaded" in capsys.readouterr().out
+    run(web, tmp_path, "photos")
+    (tmp_path / "birds").mkdir()
+    assert run(web, tmp_path, "--verify") == 0
+    said = capsys.readouterr().out
+    assert "photos: verified" in said and "birds is here, but not from this program" in said
+    for photo in (tmp_path / "photos").iterdir():
+        photo.write_bytes(bytes(36_000))
+    assert run(web, tmp_path, "--verify") == command.FAILED
+    said = capsys.readouterr().out
+    assert "photos: not well" in said and said.count("changed") == 10
+    assert run(web, tmp_path) == 0
+    assert "damaged (10 of 10 files" in capsys.readouterr().out
+    assert run(web, tmp_path, "photos") == 0
+    assert run(web, tmp_path, "--verify", "photos") == 0
+
+
+INTERRUPTIBLE = """
+import sys
+from xailab.datasets.catalogue import Entry, File, command
+files = (File("photos.zip", (sys.argv[1],), size=int(sys.argv[3])),)
+entry = Entry("photos", "", ("02",), "", "", files, ("photos",))
+sys.exit(command.main(["photos", "--root", sys.argv[2]], {"photos": entry}))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, command.INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)])
+def test_interrupted_in_the_middle_it_goes_on_later(web, tmp_path, number, code):
+    served = web[0]["/photos.zip"]
+    served.cuts, served.stall = [200_000], 60.0
+    arguments = [web[1]["photos"].files[0].urls[0], str(tmp_path), str(len(ARCHIVE))]
+    command_line = [sys.executable, "-c", INTERRUPTIBLE, *arguments]
+    process = subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True)
+    part = tmp_path / "downloads" / "photos.zip.part"
+    try:
+        wait_for(lambda: process.poll() is not None or (part.exists() and part.stat().st_size > 100_000), 60)
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == code, said
+    if number == signal.SIGINT:
+        assert "the same command goes on from there" in said and "Traceback" not in said
+    there = part.read_bytes()
+    assert len(there) > 100_000 and ARCHIVE.startswith(there)
+    assert state(web[1]["photos"], tmp_path).text.startswith("part (")
+    assert run(web, tmp_path, "photos") == 0
+    assert served.asked[1]["Range"] == f"bytes={len(there)}-"
+    assert state(web[1]["photos"], tmp_path).here
+
+
+def test_the_script_runs_from_anywhere(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "data_download.py", "--help"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "Exit codes" in done.stdout, done.stderr
+
+
+OFFLINE = """
+import importlib, pkgutil, socket
+
+def refuse(*arguments, **options):
+    raise AssertionError(f"a connection is made: {arguments}")
+
+for name in ("connect", "connect_ex", "sendto", "bind"):
+    setattr(socket.socket, name, refuse)
+socket.getaddrinfo = socket.create_connection = refuse
+
+import xailab
+names = [each.name for each in pkgutil.walk_packages(xailab.__path__, "xailab.") if not each.name.endswith("__main__")]
+for name in names:
+    importlib.import_module(name)
+assert {"xailab.datasets.catalogue.fetching", "xailab.lessons.padim", "xailab.models.zoo"} <= set(names), names
+"""
+
+
+def test_importing_xailab_and_all_its_modules_asks_the_network_for_nothing(tmp_path):
+    done = subprocess.run([sys.executable, "-c", OFFLINE], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir()), "importing writes files"

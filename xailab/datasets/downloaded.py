@@ -1,0 +1,272 @@
+"""What ``python data_download.py`` brings, as data sets.
+
+    >>> from xailab.datasets import downloaded
+    >>> pets = downloaded.oxford_pets("test", preprocess=network.preprocess)
+    >>> image, label = pets[0]
+    >>> pets.photograph(0).mask
+
+Items are (image, label), as those of `scenes.Scenes`; ``photograph`` gives a picture as it is, with what is known of
+it. Nothing is downloaded here, and what is not on the disk says how to get it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from xailab.datasets import folders
+from xailab.images import Preprocess, load
+from xailab.localization import Box
+from xailab.storage import data_root
+
+PET, BACKGROUND = 1, 2  # values of the trimaps of Oxford-IIIT Pet; 3 is the border between them
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph with its truth.
+
+    Attributes:
+        image: RGB.
+        label: Its class.
+        mask: The object's pixels; None where they are not known.
+        border: Pixels of which nobody can say whether they belong to the object; None where there is no mask.
+        boxes: Around the objects; empty where none are known.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    label: int
+    mask: Bool[np.ndarray, "h w"] | None = None
+    border: Bool[np.ndarray, "h w"] | None = None
+    boxes: tuple[Box, ...] = ()
+
+
+class Photographs(Dataset):
+    """One split of a downloaded data set.
+
+    Items are (image, label): a Float[Tensor, "3 h w"] in [0, 1], or what ``preprocess`` makes of the picture, and the
+    class as an int.
+
+    Attributes:
+        classes: Their names.
+        labels: The class of each photograph, (n,).
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        labels: Sequence[int],
+        read: Callable[[int], Photograph],
+        preprocess: Preprocess | None = None,
+    ) -> None:
+        self.classes, self.labels = tuple(classes), np.asarray(labels, dtype=np.int64)
+        self._read, self.preprocess = read, preprocess
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[Float[Tensor, "3 h w"], int]:
+        photograph = self.photograph(i)
+        if self.preprocess is not None:
+            return self.preprocess(photograph.image)[0], photograph.label
+        return torch.from_numpy(photograph.image.copy()).permute(2, 0, 1).float() / 255, photograph.label
+
+    def photograph(self, i: int) -> Photograph:
+        """The i-th photograph with its truth."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"photograph {i} of a data set of {len(self)}: expected 0 to {len(self) - 1}")
+        return self._read(int(i))
+
+
+def stl10(split: str = "train", *, root: str | Path | None = None, preprocess: Preprocess | None = None) -> Photographs:
+    """STL-10 (Coates, Ng and Lee 2011): 5000 and 8000 photographs of 96 x 96 pixels, ten classes.
+
+    Args:
+        split: "train" or "test".
+        root: Where the data lies; None takes ``$XAILAB_DATA``, or ``data``.
+        preprocess: How a network wants its pictures.
+
+    Raises:
+        FileNotFoundError: if it is not here.
+        ValueError: if it is damaged.
+    """
+    from torchvision.datasets import STL10
+
+    class Labelled(STL10):
+        train_list = STL10.train_list[:2]  # without the 2.8 GB that have no labels, whose MD5 it would compute
+
+    data = _torchvision(Labelled, "stl10", _root(root, "stl10", STL10.base_folder), split=_split(split))
+    return Photographs(data.classes, data.labels.tolist(), _pairs(data), preprocess)
+
+
+def cifar10(
+    split: str = "train", *, root: str | Path | None = None, preprocess: Preprocess | None = None
+) -> Photographs:
+    """CIFAR-10 (Krizhevsky 2009): 50000 and 10000 photographs of 32 x 32 pixels, ten classes; arguments as `stl10`'s.
+
+    Torchvision compares the MD5 of each file with its own before it unpickles it.
+    """
+    from torchvision.datasets import CIFAR10
+
+    root = _root(root, "cifar10", CIFAR10.base_folder)
+    data = _torchvision(CIFAR10, "cifar10", root, train=_split(split) == "train")
+    return Photographs(data.classes, data.targets, _pairs(data), preprocess)
+
+
+def oxford_pets(
+    split: str = "train",
+    *,
+    breeds: bool = False,
+    root: str | Path | None = None,
+    preprocess: Preprocess | None = None,
+) -> Photographs:
+    """Oxford-IIIT Pet (Parkhi et al. 2012): 3680 and 3669 photographs of cats and dogs, with masks.
+
+    Args:
+        split: "train" (torchvision's "trainval") or "test".
+        breeds: Whether the classes are the 37 breeds, and not cat and dog.
+        root, preprocess: As `stl10`'s.
+    """
+    from torchvision.datasets import OxfordIIITPet
+
+    root = _root(root, "oxford-pets", "oxford-iiit-pet")
+    kinds = ["category" if breeds else "binary-category", "segmentation"]
+    part = "trainval" if _split(split) == "train" else "test"
+    data = _torchvision(OxfordIIITPet, "oxford-pets", root, split=part, target_types=kinds)
+
+    def read(i: int) -> Photograph:
+        image, (label, trimap) = data[i]
+        trimap = np.asarray(trimap)
+        inside = trimap == PET
+        return Photograph(np.asarray(image), label, inside, ~inside & (trimap != BACKGROUND))
+
+    classes, labels = (data.classes, data._labels) if breeds else (data.bin_classes, data._bin_labels)
+    return Photographs(classes, labels, read, preprocess)
+
+
+def cub_200(
+    split: str = "train",
+    *,
+    crop: bool = False,
+    root: str | Path | None = None,
+    preprocess: Preprocess | None = None,
+) -> Photographs:
+    """CUB-200-2011 (Wah et al. 2011): 5994 and 5794 photographs of birds of 200 kinds, with boxes.
+
+    Args:
+        split: "train" or "test".
+        crop: Whether to cut the bird out by its box, as ProtoPNet does.
+        root, preprocess: As `stl10`'s.
+    """
+    base = _root(root, "cub-200 --accept-licence", "CUB_200_2011") / "CUB_200_2011"
+    wanted = "1" if _split(split) == "train" else "0"
+    paths, kinds, split_of, boxes = (
+        _lines(base / f"{name}.txt") for name in ("images", "image_class_labels", "train_test_split", "bounding_boxes")
+    )
+    names = [key for key in paths if split_of[key] == wanted]
+    labels = [int(kinds[key]) - 1 for key in names]
+
+    def read(i: int) -> Photograph:
+        image = load(base / "images" / paths[names[i]])
+        left, top, width, height = (round(float(value)) for value in boxes[names[i]].split())
+        box = _box(left, top, left + width, top + height, image)
+        if crop:
+            image = image[box.top : box.bottom, box.left : box.right]
+            box = Box(0, 0, image.shape[1], image.shape[0])
+        return Photograph(image, labels[i], boxes=(box,))
+
+    classes = [name.partition(".")[2].replace("_", " ") for name in _lines(base / "classes.txt").values()]
+    return Photographs(classes, labels, read, preprocess)
+
+
+def brain_mri(
+    split: str = "train", *, root: str | Path | None = None, preprocess: Preprocess | None = None
+) -> Photographs:
+    """Slices of brains with and without a tumour, with boxes around the tumours; arguments as `stl10`'s.
+
+    Pictures of which the data set says nothing are left out. It is a teaching set without a known origin: nothing that
+    is measured on it says anything about patients.
+    """
+    base = _root(root, "brain-mri", "brain_mri") / "brain_mri"
+    base = next((path.parent for path in (base / "train", base / "brain-tumor" / "train") if path.is_dir()), base)
+    folder = base / ("train" if _split(split) == "train" else "valid")
+    notes = {path.stem: path.read_text(encoding="utf-8") for path in (folder / "labels").glob("*.txt")}
+    files = [path for path in sorted((folder / "images").glob("*")) if path.stem in notes]
+    if not files:
+        raise ValueError(f"{folder} holds no pictures with labels: is it damaged? python data_download.py --verify")
+    found = [[line.split() for line in notes[path.stem].splitlines() if line.strip()] for path in files]
+    labels = [int(any(line[0] == "1" for line in lines)) for lines in found]
+
+    def read(i: int) -> Photograph:
+        image = load(files[i])
+        height, width = image.shape[:2]
+        boxes = []
+        for x, y, w, h in ([float(value) for value in line[1:5]] for line in found[i] if line[0] == "1"):
+            corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
+            boxes.append(_box(*map(round, corners), image))
+        return Photograph(image, labels[i], boxes=tuple(boxes))
+
+    return Photographs(("no tumour", "tumour"), labels, read, preprocess)
+
+
+def mvtec_ad(
+    category: str, split: str = "train", *, root: str | Path | None = None, preprocess: Preprocess | None = None
+) -> folders.MVTecAD:
+    """A category of MVTec AD (Bergmann et al. 2019), by the reader of all such folders; arguments as `stl10`'s."""
+    root = _root(root, f"mvtec-ad/{category} --accept-licence", f"mvtec_ad/{category}")
+    return folders.MVTecAD(root / "mvtec_ad", category, split, preprocess=preprocess)
+
+
+def _root(root: str | Path | None, name: str, place: str) -> Path:
+    """The folder of the data, if this is in it."""
+    root = data_root() if root is None else Path(root).expanduser()
+    if not (root / place).is_dir():
+        raise FileNotFoundError(
+            f"{root / place} is not here: python data_download.py {name} gets it (XAILAB_DATA says where the data lies)"
+        )
+    return root
+
+
+def _split(split: str) -> str:
+    if split not in folders.SPLITS:
+        raise ValueError(f"split={split!r}: expected 'train' or 'test'")
+    return split
+
+
+def _torchvision(kind: type, name: str, root: Path, **options) -> Dataset:
+    """A data set of torchvision's."""
+    try:
+        return kind(root, **options)
+    except (RuntimeError, OSError) as error:
+        raise ValueError(
+            f"{name} in {root} is damaged ({error}): python data_download.py --verify {name} says more; after that, "
+            "the same without --verify brings it again"
+        ) from None
+
+
+def _pairs(data: Dataset) -> Callable[[int], Photograph]:
+    def read(i: int) -> Photograph:
+        image, label = data[i]
+        return Photograph(np.array(image.convert("RGB")), int(label))
+
+    return read
+
+
+def _box(left: int, top: int, right: int, bottom: int, image: np.ndarray) -> Box:
+    """A box, cut to its picture."""
+    height, width = image.shape[:2]
+    return Box(max(left, 0), max(top, 0), min(right, width), min(bottom, height))
+
+
+def _lines(path: Path) -> dict[str, str]:
+    """What follows each line's number."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is missing or damaged ({error}): python data_download.py cub-200") from None
+    return dict(line.split(" ", 1) for line in lines if line.strip())
