@@ -66,7 +66,9 @@ def test_options_are_checked_first(data, arguments, message, capsys):
 @pytest.mark.real
 def test_on_the_real_hazelnuts(real_data, tmp_path, capsys):
     """Random encoders: the search and the maps alone, on real pictures."""
-    code, shown = command(capsys, real_data / "mvtec_ad", "--steps", 0, "--strides", 16, 16, "--output", tmp_path / "out")
+    code, shown = command(
+        capsys, real_data / "mvtec_ad", "--steps", 0, "--strides", 16, 16, "--output", tmp_path / "out"
+    )
     assert code == 0, shown.err
     assert "published, not measured here" in shown.out and "0.975" in shown.out
     measured = json.loads((tmp_path / "out/results.json").read_text())["measured"]["hazelnut"]

@@ -25,6 +25,7 @@ LESSONS = {
     "05": "saliency",
     "06": "feature_maps",
     "08": "padim",
+    "09": "patch_svdd",
 }
 _checks: dict[str, Callable[[Any], str]] = {}
 
