@@ -633,8 +633,8 @@ print("published, not ours: pixel AUROC of Wide-ResNet50-2 (d = 550) on Rd-MVTec
 # %% [markdown]
 # Fabric suffers least: a texture looks the same everywhere, so there is nothing to align. On the circuit and the
 # gear a Gaussian has now seen chip, copper and background at one and the same place, and takes all of them for
-# normal; a picture's score says little more than a coin. Align your pictures first, or take a method that compares
-# with *any* place (Patch SVDD, Lesson 09).
+# normal; a picture's score says little more than a coin. Align your pictures first. (A method that compares with *any*
+# place should not mind; whether it does is put to the test in [Lesson 09, Patch SVDD](09_patch_svdd.ipynb).)
 #
 # ## As the training set grows
 #
@@ -991,3 +991,5 @@ with tempfile.TemporaryDirectory() as folder:
 #   prediction).
 # - T. F. Chan, G. H. Golub, R. J. LeVeque, *Updating Formulae and a Pairwise Algorithm for Computing Sample
 #   Variances*, 1979 (merging).
+#
+# Next: [09 · Patch SVDD](09_patch_svdd.ipynb)

@@ -284,8 +284,8 @@ class Trainer:
                 )
                 warnings.warn(
                     f"step {len(self.history)}: the embeddings of {size} x {size} patches draw together, their spread "
-                    f"fell from {first:.1e} to {last:.1e}; {advice}. Where all patches have one embedding, nothing is "
-                    "told apart and the AUROC is .500",
+                    f"fell from {first:.1e} to {last:.1e}; {advice}. Where all patches have one embedding nothing "
+                    "is told apart, and the AUROC is .500",
                     Collapse,
                     stacklevel=4,
                 )

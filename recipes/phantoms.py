@@ -1,0 +1,163 @@
+"""Train and ship a ProtoPNet for the rendered slices of heads.
+
+    python recipes/phantoms.py usual
+    python recipes/phantoms.py shortcut
+
+With --dry, nothing is shipped. The second learns from slices whose lesions come with a letter in the corner; what it
+reaches is measured with the letter and without. What is measured is the file as it is shipped, on slices that nothing
+was chosen by.
+"""
+
+import argparse
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+from tqdm import tqdm
+
+from xailab.datasets import phantoms
+from xailab.datasets.phantoms import CLASSES, KINDS, Batch
+from xailab.protopnet import (
+    Epoch,
+    ProtoPNet,
+    Settings,
+    SmallFeatures,
+    accuracy,
+    boxes,
+    load,
+    occlude,
+    on_mask,
+    save,
+    train,
+)
+from xailab.protopnet.shipped import WEIGHTS
+
+LESION = CLASSES.index("lesion")
+CHOICE, REPORT = 1, 0  # seeds of the held-out slices: to choose settings by, and to report on
+
+
+def mirrored(images: Tensor, generator: Generator) -> Tensor:
+    """Half of a batch mirrored, left for right."""
+    flip = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images)
+
+
+def slices(count: int, title: str, **options) -> Batch:
+    """Rendered slices."""
+    return phantoms.batch(tqdm(range(count), title, leave=False), **options)
+
+
+def untrained(args: argparse.Namespace) -> ProtoPNet:
+    """The network before its training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(args.seed)
+        features = SmallFeatures()
+    return ProtoPNet(features, args.prototypes, CLASSES, dimensions=args.dimensions, seed=args.seed)
+
+
+def measured(model: ProtoPNet, data: Batch) -> dict:
+    """Accuracy; where the lesion's prototypes look; and what is left of a prototype when its receptive field is."""
+    lesion = data.labels == LESION
+    with torch.inference_mode():
+        maps = torch.cat([model.look(some).maps for some in data.images[lesion].split(64)])
+    shares = on_mask(maps, data.masks[lesion])[:, model.prototype_classes == LESION].mean(0)
+    some = data.images[lesion][:32]
+    nearest = model.look(some).similarities.argmax(1).detach()
+    kept = occlude(model, some, nearest, boxes(model, some, nearest, "receptive field"))
+    return {
+        "accuracy": round(accuracy(model, data.images, data.labels), 4),
+        "on_lesion": [round(share, 3) for share in shares.tolist()],
+        "receptive_field_ratio": [round(float(ratio), 6) for ratio in (kept.ratio.min(), kept.ratio.max())],
+    }
+
+
+def ship(name: str, model: ProtoPNet, entry: dict, folder: Path = WEIGHTS) -> Path:
+    """Write the network, and what is known of it into the manifest."""
+    folder.mkdir(exist_ok=True)
+    path, manifest_path = folder / f"{name}.safetensors", folder / "manifest.json"
+    save(model, path)
+    manifest = json.loads(manifest_path.read_text(encoding="utf-8")) if manifest_path.exists() else {}
+    data = path.read_bytes()
+    manifest[name] = entry | {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    manifest_path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return path
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options that a training takes."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("kind", choices=KINDS)
+    options.add_argument("--size", type=int, default=96, help="of the slices, in pixels")
+    options.add_argument("--train", type=int, default=2000, help="slices to learn from")
+    options.add_argument("--test", type=int, default=400, help="slices to measure with")
+    options.add_argument("--prototypes", type=int, default=5, help="of each class")
+    options.add_argument("--dimensions", type=int, default=32)
+    options.add_argument("--batch", type=int, default=32)
+    options.add_argument("--features", type=int, default=9, help="epochs of the features")
+    options.add_argument("--warm", type=int, default=1, help="epochs of the warm-up")
+    options.add_argument("--joint", type=int, default=5, help="epochs of the joint training")
+    options.add_argument("--again", type=int, default=4, help="and of that after the first projection")
+    options.add_argument("--separation", type=float, default=0.12, help="weight of the loss (the paper: 0.08)")
+    options.add_argument("--anchor", type=float, default=0.2, help="weight of the loss (the paper: none)")
+    options.add_argument("--crowding", type=float, default=0.4, help="weight of the loss (the paper: none)")
+    options.add_argument("--seed", type=int, default=0)
+    return options
+
+
+def taught(args: argparse.Namespace) -> tuple[ProtoPNet, list[Epoch], str]:
+    """Render slices and train a network on them; the last is the SHA-256 of the slices."""
+    options = {"kind": args.kind, "size": args.size}
+    data = slices(args.train, "training slices", **options)
+    choice = slices(min(args.test, 200), "slices to choose by", split="test", seed=CHOICE, **options)
+    model = untrained(args)
+    names = ("batch", "features", "warm", "joint", "again", "separation", "anchor", "crowding", "seed")
+    history = train(
+        model,
+        data.images,
+        data.labels,
+        Settings(**{name: getattr(args, name) for name in names}),
+        held_out=(choice.images, choice.labels),
+        augment=mirrored,
+        on_epoch=lambda epoch: tqdm.write(f"{epoch.stage:10} " + " ".join(f"{value:.3f}" for value in epoch[1:])),
+    )
+    pixels = (data.images * 255).round().to(torch.uint8)
+    return model, history, hashlib.sha256(pixels.numpy().tobytes() + data.labels.numpy().tobytes()).hexdigest()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Render, train, measure on unseen slices, ship."""
+    options = parser()
+    options.add_argument("--dry", action="store_true", help="ship nothing")
+    args = options.parse_args(arguments)
+    recipe = f"python recipes/phantoms.py {args.kind} " + " ".join(
+        f"--{name} {value}" for name, value in vars(args).items() if name not in ("kind", "dry")
+    )
+    model, history, data_hash = taught(args)
+    with tempfile.TemporaryDirectory() as folder:
+        shipped = load(ship(args.kind, model, {}, Path(folder)))
+    shown = {"kind": args.kind, "size": args.size, "split": "test", "seed": REPORT}
+    results = measured(shipped, slices(args.test, "test slices", **shown))
+    results["patches"] = len(
+        {(int(i), *cell) for i, cell in zip(shipped.provenance.ids, shipped.provenance.cells.tolist(), strict=True)}
+    )
+    results["projections"] = [  # accuracy before, after, and with the last layer fitted to it
+        [round(each.held_out, 4) for each in history[i - 1 : i + 2]]
+        for i, epoch in enumerate(history)
+        if epoch.stage == "projection"
+    ]
+    if args.kind == "shortcut":
+        for mark in (True, False):
+            data = slices(args.test, f"slices, letter: {mark}", mark=mark, **shown)
+            name = "with" if mark else "without"
+            results[f"accuracy_{name}_letter"] = round(accuracy(shipped, data.images, data.labels), 4)
+    print(recipe, json.dumps(results, indent=1))
+    if not args.dry:
+        print(ship(args.kind, model, {"recipe": recipe, "size": args.size, "data": data_hash, "results": results}))
+
+
+if __name__ == "__main__":
+    main()

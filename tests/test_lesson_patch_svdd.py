@@ -1,0 +1,378 @@
+"""Lesson 09: its drawings, its explorer when it is moved, what it says of its pictures, and its checks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from xailab.lessons import patch_svdd as lesson
+from xailab.lessons import verdict
+from xailab.patch_svdd import PatchSVDD, Step, close_pairs, position_pairs
+
+SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "09_patch_svdd.py"
+ABLATION = ("untrained", "centre", "neighbours", "neighbours and position")
+
+
+@pytest.fixture(scope="module")
+def searched():
+    """Noise to learn from; in the test pictures a bright square."""
+    generator = torch.Generator().manual_seed(0)
+    normal, test = (0.4 + 0.1 * torch.rand(n, 3, 64, 96, generator=generator) for n in (5, 3))
+    masks = np.zeros((3, 64, 96), bool)
+    masks[1:, 8:20, 60:72] = True
+    test[1:, :, 8:20, 60:72] = 0.9
+    detector = PatchSVDD(8, strides=(8, 16)).remember(normal, progress=False)
+    pictures = (lesson.as_pictures(each) for each in (normal, test))
+    kinds = ["good", "square", "square"]
+    return lesson.Searched(detector, *pictures, masks, kinds, detector.embed(test), detector.anomaly_maps(test))
+
+
+def test_pictures_keep_their_bytes():
+    values = torch.arange(256).view(1, 1, 16, 16).expand(1, 3, 16, 16) / 255
+    assert np.array_equal(lesson.as_pictures(values)[0, ..., 1].ravel(), np.arange(256))
+
+
+def test_one_circle_and_the_nearest_point_hold_the_same_share():
+    normal = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    circle, islands = lesson.draw_centre(normal, torch.tensor([[3.0, 0]])).axes
+    line = circle.collections[1].get_paths()[0].vertices
+    radii = np.hypot(*(line - normal.mean(0).numpy()).T)
+    assert np.ptp(radii) < 0.05
+    assert ((normal - normal.mean(0)).norm(dim=1).numpy() < radii.mean()).mean() == pytest.approx(0.95, abs=0.01)
+    assert len(islands.collections) == 2
+
+
+def test_pairs_are_framed_where_they_lie():
+    generator, picture = torch.Generator().manual_seed(1), np.full((48, 64, 3), 90, np.uint8)
+    apart, near = (draw(1, 1, (48, 64), 16, generator) for draw in (position_pairs, close_pairs))
+    above, below = lesson.draw_pairs([picture], [apart], [near], 16).axes
+    corners = [tuple(p.get_xy()) for p in below.patches]
+    assert corners == [(c[1] - 0.5, c[0] - 0.5) for c in (*near.main.tolist(), *near.neighbour.tolist())]
+    assert len(above.patches) == 4 and above.texts[0].arrow_patch is not None
+    assert np.ptp(below.get_xlim()) == np.ptp(below.get_ylim()) == 32
+
+
+def test_a_large_patch_has_its_quarters_sixteen_cells_apart():
+    _, grid = lesson.draw_hierarchy(np.zeros((128, 128, 3), np.uint8), (24, 40)).axes
+    assert [tuple(float(v[0]) for v in line.get_data()) for line in grid.lines[-4:]] == [
+        (20, 12), (36, 12), (20, 28), (36, 28)]  # fmt: skip
+    assert "16 apart" in [text.get_text() for text in grid.texts]
+
+
+def test_losses_are_averaged_when_there_are_many():
+    history = [Step(2.0 + (i % 2), 2.5, 1.0, 0.5, 10.0 ** -(i // 50), 0.1) for i in range(200)]
+    axes = lesson.draw_losses({"short": history[:30], "long": history}).axes
+    short, long = axes[:2]
+    assert len(short.lines[0].get_ydata()) == 30 and len(long.lines[0].get_ydata()) == 200 - lesson.WINDOW + 1
+    assert np.ptp(short.lines[0].get_ydata()) == 1 and np.ptp(long.lines[0].get_ydata()) < 1e-9
+    assert short.lines[2].get_ydata()[0] == pytest.approx(np.log(8))
+
+
+def test_colours_of_places_differ_in_both_directions():
+    places = np.stack(np.meshgrid([0.2, 0.5, 0.8], [0.2, 0.5, 0.8], indexing="ij"), -1)
+    colours = lesson.position_colours(places)
+    assert colours.shape == (3, 3, 3) and colours.min() >= 0 and colours.max() <= 1
+    assert (colours[0] > colours[2]).any(1).all() and (colours[:, 0, 2] > colours[:, 2, 2]).all()
+    gaps = np.abs(colours.reshape(9, 1, 3) - colours.reshape(1, 9, 3)).max(2) + np.eye(9)
+    assert gaps.min() > 0.08
+    picture = np.full((8, 8, 3), 200, np.uint8)
+    figure = lesson.draw_embeddings(
+        {"one": (picture, np.random.default_rng(0).normal(size=(9, 2)), places.reshape(9, 2))}
+    )
+    assert np.allclose(figure.axes[1].collections[0].get_facecolors()[:, :3], colours.reshape(9, 3))
+
+
+def test_a_place_is_the_patch_around_it(searched):
+    assert searched.place("fine", (16, 48)) == ((0, 4), (0, 32))
+    assert searched.place("coarse", (32, 32)) == ((0, 0), (0, 0))
+    assert searched.place("fine", (64, 96)) == ((4, 8), (32, 64))
+
+
+def test_matches_are_the_nearest_of_different_pictures(searched):
+    at = searched.place("fine", (16, 64))[0]
+    matches = searched.matches("fine", 1, at, 3)
+    found = searched.detector.nearest(torch.from_numpy(searched.pictures[1:2]).permute(0, 3, 1, 2) / 255)["fine"]
+    assert matches[0].distance == pytest.approx(float(found.distances[0, *at]), rel=0.05)
+    assert len({m.picture for m in matches}) == 3 and matches[0].distance < matches[1].distance < matches[2].distance
+    bank, query = searched.detector.banks["fine"], searched.embeddings.fine[1, :, *at]
+    for match in matches:
+        place = torch.tensor([match.picture, *match.corner])
+        row = (bank.places == place).all(1).nonzero().item()
+        assert float((bank.vectors[row] - query).norm()) == pytest.approx(match.distance)
+    mine = bank.places[:, 0] == matches[0].picture
+    assert float((bank.vectors[mine] - query).norm(dim=1).min()) == pytest.approx(matches[0].distance)
+
+
+def test_maps_matches_and_search_are_drawn(searched):
+    figure = lesson.draw_four_maps([("noise", searched, 1)])
+    assert [axis.get_title() for axis in figure.axes] == ["noise: square", "fine", "coarse", "sum", "product"]
+    assert figure.axes[4].images[0].get_clim() == pytest.approx((0, 1.25 * float(searched.maps.product[0].max())))
+    figure = lesson.draw_matches({"noise": searched}, [("noise", 1, (14, 66)), ("noise", 0, (32, 32))], count=2)
+    assert len(figure.axes) == 8 and np.array_equal(
+        figure.axes[1].images[0].get_array(), searched.pictures[1][0:32, 48:80]
+    )
+    title = lesson.draw_search(searched, 1, 14, 66, "coarse", "fine").axes[1].get_title()
+    assert title == "fine map"
+
+
+def test_explorer_follows_every_control(searched):
+    box = lesson.search_explorer({"one": searched, "other": searched})
+    seen = {box.picture.value}
+    changes = [("picture", 3), ("row", 16), ("column", 68), ("size", "coarse"), ("kind", "fine")]
+    for name, value in changes:
+        box.controls[name].value = value
+        assert box.message.value == ""
+        seen.add(box.picture.value)
+    assert len(seen) == len(changes) + 1
+    before = box.picture.value
+    box.controls["category"].value = "other"
+    assert box.message.value == "" and box.picture.value == before
+
+
+def test_lambda_is_drawn_in_order():
+    def row(objective, lambda_, value, spread):
+        auroc = {"product": value}
+        return {
+            "category": "a",
+            "objective": objective,
+            "lambda": lambda_,
+            "image": auroc,
+            "pixel": auroc,
+            "spread": spread,
+        }
+
+    rows = [
+        row("untrained", None, 0.8, None),
+        row(ABLATION[3], 1.0, 0.7, [0.1, 0.01]),
+        row(ABLATION[3], 0.1, 0.9, [1, 0.5]),
+    ]
+    above, below = lesson.draw_lambda(rows).axes
+    assert above.lines[0].get_xydata().tolist() == [[0.1, 0.9], [1.0, 0.7]]
+    assert above.lines[1].get_ydata()[0] == 0.8 and above.lines[1].get_linestyle() == "--"
+    assert below.lines[0].get_ydata() == pytest.approx([0.5, 0.1])
+
+
+def test_the_ablation_is_whole():
+    found = lesson.ablation()
+    assert "recipes/patch_svdd_ablation.py" in found["recipe"] and found["size"] == 128
+    for category in ("capsule", "fabric"):
+        own = [r for r in found["rows"] if r["category"] == category]
+        assert [r["objective"] for r in own] == [*ABLATION[:3], *ABLATION[3:] * 4]
+        assert [r["lambda"] for r in own] == [None] * 3 + [0.01, 0.1, 0.3, 1.0]
+        for r in own:
+            assert set(r["image"]) == set(r["pixel"]) == {"fine", "coarse", "sum", "product"}
+            assert all(0 <= v <= 1 for v in (*r["image"].values(), *r["pixel"].values()))
+
+
+def test_what_the_lesson_says_of_hand_examples(said):
+    assert said["one_centre"] < 0.1 and said["any_normal"] > 0.99
+    assert said["position_loss"](0 * said["right"]) == pytest.approx(np.log(8)) and said["pull"] == 1
+    losses = [said["position_loss"](scale * (said["right"] - said["main"])) for scale in (1, 0.1, 0.01)]
+    assert losses[0] < 0.6 and losses[0] < losses[1] < losses[2] and losses[2] > 2
+    assert said["right_answers"]["as they are"] > 0.8 and said["right_answers"]["shaken"] < 0.25
+    by_patch, at_once = said["in_all"][256]
+    assert 19 < by_patch / at_once < 21
+
+
+def test_what_the_lesson_says_of_trainings(said):
+    start, end = said["start"], said["end"]
+    assert (end[2:4] < start[2:4] / 2).all() and np.abs(end[:2] - np.log(8)).max() < 0.2
+    assert said["kept"]["PyTorch's own"] < 1e-3 and said["kept"]["He et al."] > 0.05
+    for category, detector in said["detectors"].items():
+        first, last = (np.mean(detector.history[part], 0) for part in (slice(0, 20), slice(-20, None)))
+        if category == "capsule":
+            assert (
+                last[0] < 0.5
+                and 1.8 < last[1] < 2.1
+                and (last[4:] > first[4:]).all()
+                and (last[2:4] < last[4:] / 3).all()
+            )
+        else:
+            assert np.abs(last[:2] - np.log(8)).max() < 0.02 and (last[4:] < first[4:] / 50).all()
+    assert said["apart"]["capsule"][0] < 8 and said["apart"]["fabric"][0] > 0.9 * said["apart"]["fabric"][1]
+
+
+def test_what_the_lesson_says_of_matches(said):
+    (bad_capsule, good_capsule), (bad_fabric, good_fabric) = said["ratio"].values()
+    assert bad_capsule > 1.8 * good_capsule and bad_fabric > 3 * good_fabric and good_capsule > 50 * good_fabric
+    s, number = said["searched"]["capsule"], said["chosen"][1][1]
+    cell, corner = s.place("fine", (64, 64))
+    for match in s.matches("fine", number, cell):
+        assert np.abs(np.subtract(match.corner, corner)).max() <= 12
+    assert s.kinds[said["middle"]["capsule"]] == "leak"
+
+
+def test_what_the_lesson_says_of_padim(said):
+    table, both = said["table"], ("capsule", "fabric")
+    product, fine, padim = ([table[name][c] for c in both] for name in ("product", "fine", "PaDiM"))
+    assert padim[0][0] == 1 and product[0][0] < 0.8 and 0.9 < product[0][1] < padim[0][1] < product[0][1] + 0.05
+    assert all(p[1] >= 0.9 for p in product)
+    ahead = [(name, c, i) for name in list(table)[:-1] for c in both for i in range(3)
+             if round(table[name][c][i], 2) > round(table["PaDiM"][c][i], 2)]  # fmt: skip
+    assert ahead == [("fine", "fabric", 2)]
+    assert np.abs(np.subtract(fine[1], padim[1])).max() < 0.05
+    assert all(
+        f[1] > max(table[name][c][1] for name in ("coarse", "sum", "product")) - 0.002
+        for c, f in zip(both, fine, strict=True)
+    )
+    ours, theirs = said["theirs"].values()
+    assert ours[0] < theirs[0] and ours[1] < theirs[1]
+
+
+def test_what_the_lesson_says_of_costs(said):
+    ours, theirs = said["encode"] + said["search"], said["backbone"] + said["substitute"]
+    assert 25 * theirs < ours < 35 * theirs and said["training"] > 2000 * ours
+    kept = said["kept_bytes"]
+    assert 0.5 < kept["PaDiM"] / kept["Patch SVDD"] < 1
+    whole, fewer = said["table"]["product"]["capsule"], said["fewer"]
+    assert 0.02 < whole[1] - fewer[1] < 0.06 and whole[2] - fewer[2] > whole[1] - fewer[1]
+
+
+def test_what_the_lesson_says_of_turned_capsules(said):
+    for name, row in (("Patch SVDD", "product"), ("PaDiM", "PaDiM")):
+        before, after = said["table"][row]["capsule"], said["moved"][name]
+        assert after[0] < before[0] - 0.2 and after[1] < before[1] - 0.01
+    assert abs(said["moved"]["Patch SVDD"][0] - 0.5) < 0.1
+
+
+def test_what_the_lesson_says_of_the_ablation():
+    rows = {(r["category"], r["objective"], r["lambda"]): r for r in lesson.ablation()["rows"]}
+    untrained = {c: rows[c, "untrained", None] for c in ("capsule", "fabric")}
+    assert [round(r["pixel"]["product"], 2) for r in untrained.values()] == [0.95, 0.94]
+    for (category, objective, lambda_), r in rows.items():
+        if objective == "untrained":
+            continue
+        gain, left = r["pixel"]["product"] - untrained[category]["pixel"]["product"], r["spread"][1] / r["spread"][0]
+        ranked = r["image"]["product"] - untrained[category]["image"]["product"]
+        if category == "fabric":
+            if lambda_ in (0.01, 0.1, 0.3):
+                assert min(r["position"]) > 1.8 and gain < -0.05
+            else:
+                assert ranked > 0.05 and abs(gain) < 0.02
+        elif lambda_ in (0.01, 0.1, 0.3):
+            assert left > 1 and 0 < gain < 0.011 and ranked < 0.01 and r["position"][0] < 0.5
+        else:
+            assert left < 1 / 60 and gain < -0.015 and ranked < 0
+            assert r["position"] is None or abs(r["position"][0] - np.log(8)) < 0.02
+    pull, edge = rows["capsule", "neighbours", None], rows["capsule", "neighbours and position", 1.0]
+    assert abs(pull["pixel"]["product"] - edge["pixel"]["product"]) < 0.005
+
+
+def test_what_the_lesson_says_of_troubles(said):
+    assert "lambda_=100 pulls harder" in str(said["collapsed"][0].message)
+    assert said["spreads"][-5:].mean() < said["spreads"][:5].mean() / 50
+    assert np.mean(said["means"]) == pytest.approx(0.8, abs=0.015) and np.mean(said["bests"]) > 0.86
+    by_patch, at_once = said["in_all"][256]
+    assert said["search_256"][300] * 1e9 > by_patch and said["search_256"][30] * 1e9 > at_once
+
+
+def neighbours(below=True, above=lambda size, patch: torch.tensor(size) - patch, turn=lambda d: d, sign=1):
+    def my_neighbours(main, directions, away, size, patch):
+        corners = main + sign * turn(directions) * away
+        corners = corners.clamp(min=0) if below else corners
+        return corners if above is None else torch.minimum(corners, above(size, patch))
+
+    return my_neighbours
+
+
+def head(*options):
+    return lambda small, weight, gap: F.conv2d(small, weight, **dict.fromkeys(options, gap))
+
+
+def nearest_by(choose):
+    return lambda queries, bank: choose(torch.cdist(queries, bank), queries, bank)
+
+
+def folded(end=lambda total, covering, patch, count: total / covering, put=lambda here, s: here + s):
+    def my_pixels(scores, patch, stride):
+        rows, columns = scores.shape
+        total = torch.zeros((rows - 1) * stride + patch, (columns - 1) * stride + patch)
+        covering = torch.zeros_like(total)
+        for i in range(rows):
+            for j in range(columns):
+                here = slice(i * stride, i * stride + patch), slice(j * stride, j * stride + patch)
+                total[here] = put(total[here], scores[i, j])
+                covering[here] += 1
+        return end(total, covering, patch, scores.numel())
+
+    return my_pixels
+
+
+def four_products(small, weight, gap):
+    h, w = small.shape[2] - gap, small.shape[3] - gap
+    parts = ((i, j, small[:, :, i * gap : i * gap + h, j * gap : j * gap + w]) for i in (0, 1) for j in (0, 1))
+    return sum(torch.einsum("nchw, oc -> nohw", part, weight[:, :, i, j]) for i, j, part in parts)
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "part"),
+    [
+        ("09.1", neighbours(), None),
+        ("09.1", neighbours(below=False, above=None), "some neighbours leave"),
+        ("09.1", neighbours(above=lambda size, patch: torch.tensor(size)), "size - patch at most"),
+        ("09.1", neighbours(above=lambda size, patch: torch.tensor(size) - patch - 1), "stops one pixel before"),
+        ("09.1", neighbours(above=lambda size, patch: torch.tensor(size[::-1]) - patch), "sides are swapped"),
+        ("09.1", neighbours(turn=lambda d: d.flip(1)), "directions and away are all"),
+        ("09.1", neighbours(sign=-1), "other side"),
+        ("09.1", lambda m, d, a, s, p: neighbours()(m, d, 1, s, p), "one pixel away"),
+        ("09.1", lambda m, d, a, s, p: neighbours()(m, 1, a, s, p), "direction is left out"),
+        ("09.1", neighbours(below=False), "no more than the upper end"),
+        ("09.1", neighbours(above=None), "size - patch at most"),
+        ("09.1", lambda m, d, a, s, p: neighbours()(m, d, a, s, p) + 1, "patches of 16"),
+        ("09.1", lambda m, d, a, s, p: neighbours()(m, d, a, s, p)[0], "expected shape"),
+        ("09.1", lambda *arguments: ..., "not written yet"),
+        ("09.2", head("dilation"), None),
+        ("09.2", four_products, None),
+        ("09.2", head(), "not side by side"),
+        ("09.2", lambda s, w, gap: F.conv2d(s, w)[:, :, : s.shape[2] - gap, : s.shape[3] - gap], "is not the head"),
+        ("09.2", head("stride"), "stride leaves out"),
+        ("09.2", head("dilation", "padding"), "padding invents"),
+        ("09.2", lambda s, w, gap: F.conv2d(s, w.flip(2, 3), dilation=gap), "flipped"),
+        ("09.2", lambda s, w, gap: F.conv2d(s, w.mT, dilation=gap), "rows and columns of the weights"),
+        ("09.2", lambda s, w, gap: F.conv2d(s, w, dilation=gap).squeeze(0), "batch of one"),
+        ("09.2", lambda s, w, gap: F.conv2d(s, w, dilation=gap) + 1, "quarters 3 cells apart"),
+        ("09.3", nearest_by(lambda every, q, b: every.amin(1)), None),
+        ("09.3", lambda q, b: (q - b[(b.square().sum(1) / 2 - q @ b.T).argmin(1)]).norm(dim=1), None),
+        ("09.3", nearest_by(lambda every, q, b: every.amin(1) ** 2), "take the root"),
+        ("09.3", nearest_by(lambda every, q, b: every.amax(1)), "largest distance"),
+        ("09.3", nearest_by(lambda every, q, b: every.mean(1)), "mean distance"),
+        ("09.3", nearest_by(lambda every, q, b: (q - b.mean(0)).norm(dim=1)), "one centre"),
+        ("09.3", nearest_by(lambda every, q, b: every.argmin(1)), "are the numbers"),
+        ("09.3", nearest_by(lambda every, q, b: every.amin(0)), "take it for each query"),
+        ("09.3", nearest_by(lambda every, q, b: (q - b[(q @ b.T).argmax(1)]).norm(dim=1)), "largest inner product"),
+        ("09.3", nearest_by(lambda every, q, b: (1 - F.cosine_similarity(q[:, None], b, dim=2)).amin(1)), "cosine"),
+        ("09.3", lambda q, b: torch.cdist(q, b, p=1).amin(1), "absolute differences"),
+        (
+            "09.3",
+            lambda q, b: (q - b[(b.square().sum(1) / 2 + q @ b.T).argmin(1)]).norm(dim=1),
+            "the inner product's sign",
+        ),
+        (
+            "09.3",
+            nearest_by(lambda every, q, b: (every**2 - q.square().sum(1, keepdim=True)).amin(1).clamp(min=0).sqrt()),
+            "|q|^2 is missing",
+        ),
+        ("09.3", nearest_by(lambda every, q, b: every.amin(1) + 1), "with 6 queries"),
+        ("09.4", folded(), None),
+        ("09.4", folded(lambda total, covering, patch, count: total), "are summed"),
+        ("09.4", folded(lambda total, covering, patch, count: total, torch.maximum), "highest"),
+        ("09.4", folded(lambda total, covering, patch, count: total, lambda here, s: s), "overwrites"),
+        ("09.4", folded(lambda total, covering, patch, count: total / covering.max()), "largest number of patches"),
+        ("09.4", folded(lambda total, covering, patch, count: total / patch**2), "patch's area"),
+        ("09.4", folded(lambda total, covering, patch, count: total / count), "number of all patches"),
+        (
+            "09.4",
+            lambda s, p, d: F.interpolate(s[None, None], [(k - 1) * d + p for k in s.shape], mode="bilinear")[0, 0],
+            "enlarging is something else",
+        ),
+        ("09.4", lambda s, p, d: F.interpolate(s[None, None], [(k - 1) * d + p for k in s.shape])[0, 0], "one patch"),
+        ("09.4", lambda s, p, d: s, "and so for the columns"),
+        ("09.4", folded(lambda total, covering, patch, count: total / covering + 1), "patches of 4, 2 pixels"),
+    ],
+)
+def test_checks(number, answer, part):
+    found = verdict(number, answer)
+    assert found.passed == (part is None), found.message
+    assert part is None or part in found.message, found.message

@@ -1,0 +1,244 @@
+"""Is what a box shows what the prototype saw? Boxes put to the test, and attacks from outside of them.
+
+A latent cell sees its receptive field and nothing else. The box that an analysis draws is another thing: the extent
+of the brightest pixels of an upsampled map. Two experiments tell them apart: keep only the box (or delete only the box)
+and compare the similarity; and change the image outside the box, a little, until the prototype is gone (Sacha et al.,
+"Interpretability Benchmark for Evaluating Spatial Misalignment of Prototypical Parts Explanations", arXiv 2308.08162).
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from xailab.hooks import check_differentiable, evaluating
+from xailab.protopnet import geometry
+from xailab.protopnet.network import Output, ProtoPNet, check_images
+
+Kind = Literal["activation", "cell", "receptive field", "gradient", "random"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+SHARE = 0.05  # of the pixels that lie in the boxes "activation" and "gradient"
+ATTACKED = 0.10  # share of the pixels whose overlap says whether a map moved (PLC)
+
+
+class Occlusion(NamedTuple):
+    """How similar a prototype is to images of which only a part is left.
+
+    Attributes:
+        before: Similarity to the whole image, which is that of the nearest cell.
+        at_cell: Similarity of the same cell afterwards.
+        anywhere: Similarity of the cell that is the nearest afterwards.
+    """
+
+    before: Float[Tensor, "n"]
+    at_cell: Float[Tensor, "n"]
+    anywhere: Float[Tensor, "n"]
+
+    @property
+    def ratio(self) -> Float[Tensor, "n"]:
+        """``at_cell`` as a share of ``before``."""
+        return self.at_cell / self.before
+
+
+class Attack(NamedTuple):
+    """What an attack from outside the boxes achieved, one number an image.
+
+    Attributes:
+        images: The attacked ones.
+        before, after: Similarity of the prototype to its nearest cell.
+        pac: Prototype activation change, 100 (1 - after / before).
+        prc: Prototype ranking change: how many more prototypes of other classes score above it.
+        plc: Prototype location change, 100 (1 - IoU) of the brightest tenth of its upsampled map.
+    """
+
+    images: Float[Tensor, "n c H W"]
+    before: Float[Tensor, "n"]
+    after: Float[Tensor, "n"]
+    pac: Float[Tensor, "n"]
+    prc: Int[Tensor, "n"]
+    plc: Float[Tensor, "n"]
+
+
+def boxes(
+    model: ProtoPNet, images: Float[Tensor, "n c H W"], prototypes: Int[Tensor, "n"], kind: Kind, *, seed: int = 0
+) -> Int[Tensor, "n 4"]:
+    """One kind of box for a prototype in each image, as (left, top, right, bottom), ends exclusive.
+
+    Args:
+        model: It runs in eval mode and is left as it was.
+        images: Pixel values from 0 to 1.
+        prototypes: Which prototype in which image.
+        kind: "activation" (around the brightest 5 % of the upsampled map, what the authors draw), "cell" (where
+            upsampling puts the most similar cell), "receptive field" (what that cell can see), "gradient" (around the
+            5 % of the pixels to which the similarity is most sensitive), "random" (as large as "activation",
+            anywhere).
+        seed: Of the random boxes.
+
+    Raises:
+        ValueError: if there is no such kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r}: expected one of {', '.join(map(repr, KINDS))}")
+    check_images(model, images)
+    size = tuple(images.shape[2:])
+    if kind == "gradient":
+        sensitive = gradient(model, images, prototypes)
+        return geometry.hot_boxes(sensitive[:, None], 100 * (1 - SHARE))[:, 0]
+    output = _look(model, images)
+    cells, maps = _of(output.cells, prototypes), _of(output.maps, prototypes)
+    if kind == "receptive field":
+        return geometry.receptive_field(model, size).boxes(cells, size)
+    if kind == "cell":
+        return _squares(cells, tuple(maps.shape[1:]), size)
+    hot = geometry.hot_boxes(geometry.upsampled(maps[:, None], size), 100 * (1 - SHARE))[:, 0]
+    return hot if kind == "activation" else _elsewhere(hot, size, seed)
+
+
+def gradient(
+    model: ProtoPNet, images: Float[Tensor, "n c H W"], prototypes: Int[Tensor, "n"]
+) -> Float[Tensor, "n H W"]:
+    """How sensitive a prototype's similarity to its nearest cell is to each pixel: the channels' largest |ds/dI|."""
+    check_differentiable(model)
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+        leaf = images.detach().clone().requires_grad_()
+        scores = _of(model.look(leaf).similarities, prototypes)
+        return torch.autograd.grad(scores.sum(), leaf)[0].abs().amax(1)
+
+
+@torch.no_grad()
+def occlude(
+    model: ProtoPNet,
+    images: Float[Tensor, "n c H W"],
+    prototypes: Int[Tensor, "n"],
+    boxes: Int[Tensor, "n 4"],
+    *,
+    delete: bool = False,
+    fill: float | None = None,
+) -> Occlusion:
+    """Keep only a box of each image, or delete only the box, and compare the prototype's similarity.
+
+    Args:
+        model: It runs in eval mode and is left as it was.
+        images: Pixel values from 0 to 1.
+        prototypes: Which prototype in which image.
+        boxes: (left, top, right, bottom), ends exclusive; keeping the receptive field keeps the similarity at the cell.
+        delete: Delete the box instead of all else.
+        fill: Pixel value of what is deleted; the image's mean if None.
+    """
+    check_images(model, images)
+    before, after = _look(model, images), _look(model, masked(images, boxes, delete=delete, fill=fill))
+    cells = _of(before.cells, prototypes)
+    maps = _of(after.maps, prototypes)
+    at_cell = maps[torch.arange(len(maps)), cells[:, 0], cells[:, 1]]
+    return Occlusion(_of(before.similarities, prototypes), at_cell, _of(after.similarities, prototypes))
+
+
+def masked(
+    images: Float[Tensor, "n c H W"], boxes: Int[Tensor, "n 4"], *, delete: bool = False, fill: float | None = None
+) -> Float[Tensor, "n c H W"]:
+    """Images of which only a box is kept, or only a box deleted; arguments as for ``occlude``."""
+    keep = geometry.inside(boxes, tuple(images.shape[2:])) ^ delete
+    empty = images.mean((1, 2, 3), keepdim=True) if fill is None else torch.as_tensor(fill, dtype=images.dtype)
+    return torch.where(keep[:, None], images, empty)
+
+
+def attack(
+    model: ProtoPNet,
+    images: Float[Tensor, "n c H W"],
+    prototypes: Int[Tensor, "n"],
+    boxes: Int[Tensor, "n 4"],
+    *,
+    budget: float = 8 / 255,
+    steps: int = 40,
+    rate: float = 2 / 255,
+    seed: int = 0,
+) -> Attack:
+    """Make a prototype vanish by changing the image outside its box only (projected gradient descent).
+
+    Args:
+        model: It runs in eval mode and is left as it was.
+        images: Pixel values from 0 to 1.
+        prototypes: Which prototype in which image.
+        boxes: What must stay as it is.
+        budget: Largest change of a pixel.
+        steps: Of descent, each by the sign of the similarity's gradient.
+        rate: Change of a pixel in one step.
+        seed: Of the first, random change.
+
+    Raises:
+        ValueError: if budget or rate are not above 0, or the images are not what the network takes.
+    """
+    if not budget > 0 or not rate > 0 or steps < 0:
+        raise ValueError(f"budget={budget}, rate={rate}, steps={steps}: expected above 0, above 0, and from 0")
+    check_images(model, images)
+    check_differentiable(model)
+    free = ~geometry.inside(boxes, tuple(images.shape[2:]))[:, None]
+    start = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)).to(images) * 2 - 1
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+        base = images.detach().clone()
+        change = start * budget * free
+        for _ in range(steps):
+            leaf = (base + change).clamp(0, 1).requires_grad_()
+            # the logarithm is flat far away, so the distance is raised instead: the same order, a better slope
+            nearest = _of(model.distances(model.embed(leaf)).flatten(2), prototypes).amin(1)
+            slope = torch.autograd.grad(nearest.sum(), leaf)[0]
+            change = ((change + rate * slope.sign()) * free).clamp(-budget, budget)
+        attacked = (base + change).clamp(0, 1)
+    return _measured(model, images, attacked, prototypes)
+
+
+def _measured(model: ProtoPNet, images: Tensor, attacked: Tensor, prototypes: Tensor) -> Attack:
+    first, second = _look(model, images), _look(model, attacked)
+    before, after = (_of(output.similarities, prototypes) for output in (first, second))
+    foreign = model.prototype_classes != model.prototype_classes[prototypes][:, None]
+    above = [((o.similarities > s[:, None]) & foreign).sum(1) for o, s in ((first, before), (second, after))]
+    size = tuple(images.shape[2:])
+    bright = [_brightest(geometry.upsampled(_of(o.maps, prototypes)[:, None], size)[:, 0]) for o in (first, second)]
+    overlap = (bright[0] & bright[1]).sum((1, 2)) / (bright[0] | bright[1]).sum((1, 2))
+    return Attack(attacked, before, after, 100 * (1 - after / before), above[1] - above[0], 100 * (1 - overlap))
+
+
+def on_mask(maps: Float[Tensor, "n p h w"], masks: Bool[Tensor, "n H W"], share: float = SHARE) -> Float[Tensor, "n p"]:
+    """Which share of a map's brightest pixels lies in a mask.
+
+    Args:
+        maps: At the cells' resolution; they are enlarged bicubically, as they are drawn.
+        masks: At the images' resolution.
+        share: Of the pixels that count as the brightest.
+    """
+    size = tuple(masks.shape[1:])
+    count = round(share * size[0] * size[1])
+    bright = geometry.upsampled(maps, size).flatten(2).topk(count, dim=2).indices
+    return masks.flatten(1)[:, None].expand(-1, maps.shape[1], -1).gather(2, bright).float().mean(2)
+
+
+def _brightest(large: Float[Tensor, "n H W"]) -> Bool[Tensor, "n H W"]:
+    flat = large.flatten(1)
+    bright = flat.topk(round(ATTACKED * flat.shape[1]), dim=1).indices
+    return torch.zeros_like(flat, dtype=torch.bool).scatter(1, bright, True).view_as(large)
+
+
+def _look(model: ProtoPNet, images: Tensor) -> Output:
+    with torch.no_grad(), evaluating(model):
+        return model.look(images)
+
+
+def _of(values: Tensor, prototypes: Int[Tensor, "n"]) -> Tensor:
+    """Of values (n, p, ...), those of one prototype an image."""
+    return values[torch.arange(len(values), device=values.device), prototypes]
+
+
+def _squares(cells: Int[Tensor, "n 2"], grid: tuple[int, int], size: tuple[int, int]) -> Int[Tensor, "n 4"]:
+    """The pixels that upsampling gives to a cell."""
+    steps = torch.tensor([side / count for side, count in zip(size, grid, strict=True)])
+    first, last = (((cells.cpu() + more) * steps).round().long() for more in (0, 1))
+    return torch.stack([first[:, 1], first[:, 0], last[:, 1], last[:, 0]], 1).to(cells.device)
+
+
+def _elsewhere(boxes: Int[Tensor, "n 4"], size: tuple[int, int], seed: int) -> Int[Tensor, "n 4"]:
+    """Boxes of the same sizes, anywhere in the image."""
+    extent = (boxes[:, 2:] - boxes[:, :2]).cpu()
+    room = torch.tensor([size[1], size[0]]) - extent + 1
+    first = (torch.rand(len(boxes), 2, generator=torch.Generator().manual_seed(seed)) * room).long()
+    return torch.cat([first, first + extent], 1).to(boxes.device)

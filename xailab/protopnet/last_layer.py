@@ -1,0 +1,114 @@
+r"""The last layer alone: a convex problem on similarities that are computed once (Section 2.2, stage 3).
+
+    mean cross-entropy(W g, y)  +  l1 sum |W_other|  +  ridge / 2 sum W^2
+
+with g the similarities of frozen prototypes and W_other the connections to other classes. The last term is ours: where
+the classes can be separated, the weights would grow for ever without it. It is minimised by proximal gradient steps
+with momentum (Beck, Teboulle, "A Fast Iterative Shrinkage-Thresholding Algorithm", SIAM 2009) that starts anew where
+it would climb (O'Donoghue, Candes, arXiv 1204.3982), in double precision.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from xailab.hooks import evaluating
+from xailab.protopnet.network import ProtoPNet
+from xailab.protopnet.projection import nearest
+
+L1, RIDGE = 1e-4, 1e-3
+
+
+class Fit(NamedTuple):
+    """How a fit of the last layer ended.
+
+    Attributes:
+        loss: The objective at the end.
+        steps: Taken.
+        change: Largest change of a weight in the last step, as a share of the largest weight.
+    """
+
+    loss: float
+    steps: int
+    change: float
+
+
+def fit_last_layer(
+    model: ProtoPNet,
+    images: Float[Tensor, "n c H W"],
+    labels: Int[Tensor, "n"],
+    *,
+    l1: float = L1,
+    ridge: float = RIDGE,
+    steps: int = 5000,
+    batch: int = 64,
+) -> Fit:
+    """Minimise over the last layer alone; features, prototypes and statistics are not touched.
+
+    Args:
+        model: The network; its similarities are computed in eval mode.
+        images, labels: Training images, pixel values from 0 to 1.
+        l1: Weight of the connections to other classes.
+        ridge: Weight of all squared connections, above 0.
+        steps: At most.
+        batch: Images a forward pass.
+
+    Raises:
+        ValueError: if a weight is out of its range, or images or labels are not what the network takes.
+    """
+    if not l1 >= 0 or not ridge > 0:
+        raise ValueError(f"l1={l1}, ridge={ridge}: expected from 0, and above 0")
+    with evaluating(model), torch.no_grad():
+        similarities = model.similar(nearest(model, images, labels, batch=batch).distances)
+    weight, fit = minimise(similarities.double(), labels.to(similarities.device), model.own, l1, ridge, steps)
+    with torch.no_grad():
+        model.last_layer.weight.copy_(weight)
+    return fit
+
+
+def objective(
+    weight: Float[Tensor, "classes p"],
+    similarities: Float[Tensor, "n p"],
+    labels: Int[Tensor, "n"],
+    own: Bool[Tensor, "classes p"],
+    l1: float,
+    ridge: float,
+) -> Float[Tensor, ""]:
+    """What is minimised."""
+    smooth = F.cross_entropy(similarities @ weight.mT, labels) + ridge / 2 * weight.square().sum()
+    return smooth + l1 * weight[~own].abs().sum()
+
+
+@torch.no_grad()
+def minimise(
+    similarities: Float[Tensor, "n p"],
+    labels: Int[Tensor, "n"],
+    own: Bool[Tensor, "classes p"],
+    l1: float = L1,
+    ridge: float = RIDGE,
+    steps: int = 5000,
+    tolerance: float = 1e-7,
+) -> tuple[Float[Tensor, "classes p"], Fit]:
+    """The weights with the smallest objective, which are unique."""
+    truth = F.one_hot(labels, len(own)).to(similarities)
+    # the softmax has curvature 1/2 at most
+    bound = 0.5 * float(torch.linalg.matrix_norm(similarities, 2)) ** 2 / len(similarities) + ridge
+    shrink = (l1 / bound) * (~own).to(similarities)
+    weight = ahead = torch.zeros_like(shrink)
+    momentum, change, step = 1.0, torch.inf, 0
+    while step < steps and change > tolerance:
+        step += 1
+        error = (similarities @ ahead.mT).softmax(1) - truth
+        moved = ahead - (error.mT @ similarities / len(similarities) + ridge * ahead) / bound
+        new = moved.sign() * (moved.abs() - shrink).clamp(min=0)
+        if float(((ahead - new) * (new - weight)).sum()) > 0:
+            momentum = 1.0
+        following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+        ahead = new + (momentum - 1) / following * (new - weight)
+        change = float((new - weight).abs().max() / new.abs().max().clamp(min=1e-12))
+        weight, momentum = new, following
+    loss = float(objective(weight, similarities, labels, own, l1, ridge))
+    return weight, Fit(loss, step, change)

@@ -1,0 +1,289 @@
+"""The network: features, add-on layers, prototypes, and a linear layer on how much each prototype finds itself.
+
+Chen et al., "This Looks Like That: Deep Learning for Interpretable Image Recognition", NeurIPS 2019, arXiv 1806.10574.
+With z a latent cell and p a prototype, of C numbers each, and d = |z - p|^2:
+
+    similarity  g(d) = log((d + 1) / (d + 1e-4))         (Section 2.1; at most log(1e4) = 9.2103)
+    score       g_j  = max over the cells of g(d)
+    logits      W g, without a bias
+
+The cosine kind has g = cos(z, p) instead, with d = 2 - 2 cos, the squared distance of both at length one.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from xailab.protopnet.provenance import Provenance
+
+Similarity = Literal["log", "cosine"]
+AddOn = Literal["regular", "bottleneck"]
+
+EPSILON = 1e-4
+OWN, OTHER = 1.0, -0.5  # first weights of the last layer
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+class Output(NamedTuple):
+    """What the network makes of images.
+
+    Attributes:
+        logits: Score of each class.
+        similarities: Of each prototype to its nearest cell.
+        cells: Where that is, (row, column).
+        distances: Squared, of each prototype to each cell.
+        maps: Similarity of each prototype to each cell.
+    """
+
+    logits: Float[Tensor, "n classes"]
+    similarities: Float[Tensor, "n p"]
+    cells: Int[Tensor, "n p 2"]
+    distances: Float[Tensor, "n p h w"]
+    maps: Float[Tensor, "n p h w"]
+
+
+class SmallFeatures(nn.Sequential):
+    """Convolutions of 3 x 3, batch norm and ReLU behind each, every second one with a stride of 2.
+
+    Five of them see 27 x 27 pixels, six 43 x 43, and have one cell for 8 x 8 pixels.
+
+    Args:
+        channels: Of the images.
+        widths: Channels behind each convolution.
+    """
+
+    def __init__(self, channels: int = 1, widths: Sequence[int] = (16, 16, 32, 32, 64)) -> None:
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        inputs = channels
+        for i, width in enumerate(widths):
+            stride = 2 if i in (0, 2, 4) else 1
+            layers[f"conv{i + 1}"] = nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False)
+            layers[f"bn{i + 1}"] = nn.BatchNorm2d(width)
+            layers[f"relu{i + 1}"] = nn.ReLU()
+            inputs = width
+        super().__init__(layers)
+        self.channels, self.widths = channels, tuple(widths)
+
+
+class ProtoPNet(nn.Module):
+    """A classifier that says which training patches an image looks like, and where.
+
+    It takes pixel values from 0 to 1 and normalises them itself, so that nothing can be normalised twice.
+
+    Args:
+        features: From images to cells, without pooling and classifier; ``features_of`` takes them from torchvision's
+            ResNets and VGGs.
+        prototypes_per_class: How many prototypes each class has.
+        classes: Their names, or how many there are.
+        dimensions: C, numbers in a latent cell (the paper: 128).
+        add_on: "regular" (two 1 x 1 convolutions), or "bottleneck" (as many pairs as it takes to halve the channels
+            down to ``dimensions``).
+        similarity: "log" or "cosine".
+        mean, std: Of each channel's pixel values; one value means grey images.
+        seed: Of the first weights of add-on layers and prototypes.
+
+    Attributes:
+        prototypes: (p, C).
+        prototype_classes: The class that each prototype belongs to.
+        provenance: The training patches that the prototypes are, once they are projected; else None.
+
+    Raises:
+        ValueError: if an argument is out of its range, or the features are of no use.
+    """
+
+    def __init__(
+        self,
+        features: nn.Module,
+        prototypes_per_class: int = 10,
+        classes: Sequence[str] | int = 2,
+        *,
+        dimensions: int = 128,
+        add_on: AddOn = "regular",
+        similarity: Similarity = "log",
+        mean: Sequence[float] = (0.5,),
+        std: Sequence[float] = (0.25,),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+        _check(names, prototypes_per_class, dimensions, add_on, similarity, mean, std)
+        self.classes, self.add_on_kind, self.similarity = names, add_on, similarity
+        self.features = features
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.add_on = _add_on(_outputs(features), dimensions, add_on)
+            count = len(names) * prototypes_per_class
+            self.prototypes = nn.Parameter(torch.rand(count, dimensions))
+            self.last_layer = nn.Linear(count, len(names), bias=False)
+        owners = torch.arange(count) // prototypes_per_class
+        self.register_buffer("prototype_classes", owners)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
+        with torch.no_grad():
+            self.last_layer.weight.copy_(torch.where(self.own, OWN, OTHER))
+        self.provenance: Provenance | None = None
+
+    @property
+    def channels(self) -> int:
+        """Of the images: 1 or 3."""
+        return len(self.mean)
+
+    @property
+    def own(self) -> Bool[Tensor, "classes p"]:
+        """Which connections of the last layer join a prototype with its own class."""
+        return self.prototype_classes == torch.arange(len(self.classes), device=self.prototypes.device)[:, None]
+
+    def embed(self, images: Float[Tensor, "n c H W"]) -> Float[Tensor, "n C h w"]:
+        """The latent cells of images with pixel values from 0 to 1."""
+        return self.add_on(self.features((images - self.mean) / self.std))
+
+    def distances(self, latent: Float[Tensor, "n C h w"]) -> Float[Tensor, "n p h w"]:
+        """Squared distance of every prototype to every cell.
+
+        Differences are taken before they are squared: |z|^2 - 2 z p + |p|^2 would be off by 1e-5 in single precision,
+        which turns a similarity of 9.21 into 9.11.
+        """
+        cells, prototypes = latent.flatten(2).mT.contiguous(), self.prototypes
+        if self.similarity == "cosine":
+            cells, prototypes = nn.functional.normalize(cells, dim=2), nn.functional.normalize(prototypes, dim=1)
+        exact = torch.cdist(cells, prototypes[None], compute_mode="donot_use_mm_for_euclid_dist").square()
+        return exact.mT.unflatten(2, latent.shape[2:])
+
+    def similar(self, distances: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """From squared distance to similarity."""
+        if self.similarity == "cosine":
+            return 1 - distances / 2
+        return torch.log((distances + 1) / (distances + EPSILON))
+
+    def look(self, images: Float[Tensor, "n c H W"]) -> Output:
+        """The logits, with all that led to them."""
+        return self.compare(self.embed(images))
+
+    def compare(self, latent: Float[Tensor, "n C h w"]) -> Output:
+        """As ``look``, from the latent cells on."""
+        distances = self.distances(latent)
+        nearest, cell = distances.flatten(2).min(2)
+        similarities = self.similar(nearest)
+        cells = torch.stack([cell // latent.shape[3], cell % latent.shape[3]], 2)
+        return Output(self.last_layer(similarities), similarities, cells, distances, self.similar(distances))
+
+    def forward(self, images: Float[Tensor, "n c H W"]) -> Float[Tensor, "n classes"]:
+        """Score each class."""
+        return self.last_layer(self.similar(self.distances(self.embed(images)).flatten(2).amin(2)))
+
+    def embedding(self) -> nn.Module:
+        """All that decides similarities, which is all but the last layer, as one module that shares its tensors."""
+        part = nn.Module()
+        part.features, part.add_on, part.prototypes = self.features, self.add_on, self.prototypes
+        for name in ("mean", "std", "prototype_classes"):
+            part.register_buffer(name, getattr(self, name))
+        return part
+
+
+def features_of(network: nn.Module, channels: int = 3) -> nn.Sequential:
+    """The features of one of torchvision's ResNets or VGGs (or of ours with the same parts), for ``ProtoPNet``.
+
+    Args:
+        network: It is not copied: what trains the features trains the network.
+        channels: 1 for grey images; the first convolution then gets one channel, whose weights are the sums over the
+            colours, so that a grey image gives what it gave as three equal channels.
+
+    Raises:
+        ValueError: if the network is of another family.
+    """
+    if hasattr(network, "layer4"):
+        names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+        features = nn.Sequential(OrderedDict((name, getattr(network, name)) for name in names))
+    elif isinstance(getattr(network, "features", None), nn.Sequential):
+        features = nn.Sequential(OrderedDict(network.features.named_children()))
+    else:
+        raise ValueError(
+            f"{type(network).__name__} is no ResNet and no VGG: give ProtoPNet a module that turns images into cells"
+        )
+    if channels == 1:
+        name, first = next((name, layer) for name, layer in features.named_children() if isinstance(layer, nn.Conv2d))
+        setattr(features, name, _grey(first))
+    elif channels != 3:
+        raise ValueError(f"channels={channels}: expected 1 or 3")
+    return features
+
+
+def check_images(model: ProtoPNet, images: Tensor) -> None:
+    """Raise ValueError if images cannot be what the network takes: pixel values from 0 to 1, of its channels."""
+    if images.ndim != 4 or images.shape[1] != model.channels or not images.is_floating_point() or not len(images):
+        kind = "grey" if model.channels == 1 else "colour"
+        raise ValueError(
+            f"expected {kind} images as floats (n, {model.channels}, h, w), got {images.dtype} {tuple(images.shape)}"
+        )
+    low, high = float(images.amin()), float(images.amax())
+    if not (low >= -1e-6 and high <= 1 + 1e-6):
+        raise ValueError(
+            f"pixel values go from {low:.2f} to {high:.2f}, expected 0 to 1: the network normalises images itself, so "
+            "leave out any normalisation before it"
+        )
+
+
+def check_labels(model: ProtoPNet, images: Tensor, labels: Tensor) -> None:
+    """Raise ValueError if labels do not belong to these images, or name classes that the network does not have."""
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"expected a label for each of {len(images)} images, got shape {tuple(labels.shape)}")
+    if not 0 <= int(labels.min()) <= int(labels.max()) < len(model.classes):
+        raise ValueError(
+            f"labels go from {int(labels.min())} to {int(labels.max())}: the network has {len(model.classes)} classes"
+        )
+
+
+def _check(names, prototypes_per_class, dimensions, add_on, similarity, mean, std) -> None:
+    if len(names) < 2 or prototypes_per_class < 1 or dimensions < 1:
+        raise ValueError(
+            f"{len(names)} classes, {prototypes_per_class} prototypes each, {dimensions} dimensions: expected at least "
+            "2, 1 and 1"
+        )
+    for what, value, valid in (("add_on", add_on, AddOn), ("similarity", similarity, Similarity)):
+        if value not in get_args(valid):
+            raise ValueError(f"{what}={value!r}: expected one of {', '.join(map(repr, get_args(valid)))}")
+    if len(mean) not in (1, 3) or len(mean) != len(std) or not all(s > 0 for s in std):
+        raise ValueError(f"mean={tuple(mean)}, std={tuple(std)}: expected 1 value each (grey) or 3, std above 0")
+
+
+def _outputs(features: nn.Module) -> int:
+    """How many channels features put out: those of their last convolution."""
+    convolutions = [layer for layer in features.modules() if isinstance(layer, nn.Conv2d)]
+    blocks = [layer for layer in features.modules() if hasattr(layer, "downsample")]
+    if not convolutions:
+        raise ValueError("the features have no convolution: expected a network without its pooling and classifier")
+    last = list(blocks[-1].children()) if blocks else convolutions
+    return [layer for layer in last if isinstance(layer, nn.Conv2d)][-1].out_channels
+
+
+def _add_on(inputs: int, dimensions: int, kind: AddOn) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    outputs = inputs
+    while kind == "bottleneck" and outputs > dimensions:
+        outputs = max(dimensions, inputs // 2)
+        layers += [nn.Conv2d(inputs, outputs, 1), nn.ReLU(), nn.Conv2d(outputs, outputs, 1), nn.ReLU()]
+        inputs = outputs
+    if layers and outputs == dimensions:
+        layers[-1] = nn.Sigmoid()
+    else:
+        layers += [nn.Conv2d(inputs, dimensions, 1), nn.ReLU(), nn.Conv2d(dimensions, dimensions, 1), nn.Sigmoid()]
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)
+
+
+def _grey(convolution: nn.Conv2d) -> nn.Conv2d:
+    """A convolution on grey pictures that does what one on three equal channels did."""
+    c = convolution
+    grey = nn.Conv2d(1, c.out_channels, c.kernel_size, c.stride, c.padding, c.dilation, bias=c.bias is not None)
+    with torch.no_grad():
+        grey.weight.copy_(c.weight.sum(1, keepdim=True))
+        if c.bias is not None:
+            grey.bias.copy_(c.bias)
+    return grey.to(c.weight)

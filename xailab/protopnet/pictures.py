@@ -1,0 +1,151 @@
+"""A local analysis as files, under the names that the authors' programs give them.
+
+    img/epoch-<e>/prototype-img<j>.png                          prototype j: the crop of its box
+    img/epoch-<e>/prototype-img-original<j>.png                 the training image that it is from
+    img/epoch-<e>/prototype-img-original_with_self_act<j>.png   the same under its own activation
+    img/epoch-<e>/prototype-self-act<j>.npy                     that activation, as numbers
+    img/epoch-<e>/bb<e>.npy                                     rows [training index, y1, y2, x1, x2, label]
+    <i>/original_img.png                                        image i that was explained
+    <i>/top-<k>_activated_prototype.txt                         similarity, connections, and which prototype
+    <i>/top-<k>_activated_prototype.png                         prototype-img of the k-th most similar prototype
+    <i>/top-<k>_activated_prototype_in_original_pimg.png        its image with the box
+    <i>/top-<k>_activated_prototype_self_act.png                its image under its own activation
+    <i>/most_highly_activated_patch_by_top-<k>_prototype.png    the crop of the box in image i
+    <i>/most_highly_activated_patch_in_original_img_by_top-<k>_prototype.png
+    <i>/prototype_activation_map_by_top-<k>_prototype.png       image i under the activation
+
+Ends of boxes are exclusive. Activations are laid over as 0.5 of the picture and 0.3 of the colour map "jet".
+"""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from xailab import storage
+from xailab.images import heatmap, normalise
+from xailab.protopnet.analysis import LocalAnalysis
+
+Picture = UInt8[np.ndarray, "h w 3"]
+YELLOW, LINE = (255, 255, 0), 1
+
+
+def picture(image: Float[Tensor, "c h w"]) -> Picture:
+    """An image with pixel values from 0 to 1 as a picture; grey gets three equal channels."""
+    pixels = (image.detach().clamp(0, 1) * 255).round().to("cpu", torch.uint8).expand(3, -1, -1)
+    return pixels.permute(1, 2, 0).contiguous().numpy()
+
+
+def activated(image: Float[Tensor, "c h w"], large: Float[Tensor, "h w"]) -> Picture:
+    """An image under a map of its size, as the authors lay it over."""
+    colour = heatmap(normalise(large.detach().cpu()), "jet")
+    return np.clip(0.5 * picture(image) + 0.3 * colour + 0.5, 0, 255).astype(np.uint8)
+
+
+def boxed(image: Picture, box: Int[Tensor, "4"], colour: tuple[int, int, int] = YELLOW) -> Picture:
+    """A picture with a box drawn just inside its ends."""
+    left, top, right, bottom = box.tolist()
+    return cv2.rectangle(image.copy(), (left, top), (right - 1, bottom - 1), colour, LINE)
+
+
+def cropped(image: Picture, box: Int[Tensor, "4"]) -> UInt8[np.ndarray, "_h _w 3"]:
+    """What lies in a box."""
+    left, top, right, bottom = box.tolist()
+    return image[top:bottom, left:right]
+
+
+def write(analysis: LocalAnalysis, folder: str | Path, *, epoch: int = 0) -> Path:
+    """Write an analysis; each file whole or not at all.
+
+    Args:
+        analysis: What ``local_analysis`` returned.
+        folder: It is made if it is not there, what lies in the one that holds it stays.
+        epoch: For the names of files.
+
+    Raises:
+        FileNotFoundError: if the folder that is to hold the folder does not exist.
+    """
+    folder = Path(folder)
+    storage.check_folder(folder)
+    prototypes = folder / "img" / f"epoch-{epoch}"
+    _write_prototypes(analysis, prototypes, epoch)
+    for i in range(len(analysis)):
+        _write_image(analysis, i, folder / str(i))
+    return folder
+
+
+def bounding_boxes(analysis: LocalAnalysis) -> np.ndarray:
+    """Rows [training index, y1, y2, x1, x2, label], one a prototype."""
+    origin = analysis.origin.provenance
+    boxes = analysis.origin.boxes.cpu()[:, [1, 3, 0, 2]]
+    return torch.cat([origin.ids[:, None], boxes, origin.labels[:, None]], 1).numpy()
+
+
+def text(analysis: LocalAnalysis, i: int, rank: int) -> str:
+    """What ``top-k_activated_prototype.txt`` says of the prototype of a rank (from 0) in image i."""
+    j, similarity = int(analysis.prototypes[i, rank]), float(analysis.similarities[i, rank])
+    weights = analysis.weights[:, j].tolist()
+    lines = [
+        f"similarity: {similarity:.3f}",
+        f"last layer connection with predicted class: {weights[int(analysis.predicted[i])]:.3f}",
+        f"proto index:{j}",
+        *(f"proto connection to class {k}:{weight:.4f}" for k, weight in enumerate(weights)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _write_prototypes(analysis: LocalAnalysis, folder: Path, epoch: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    origin = analysis.origin
+    for j, image in enumerate(origin.provenance.images):
+        plain = picture(image)
+        _png(folder / f"prototype-img{j}.png", cropped(plain, origin.boxes[j]))
+        _png(folder / f"prototype-img-original{j}.png", plain)
+        _png(folder / f"prototype-img-original_with_self_act{j}.png", activated(image, origin.large[j]))
+        _npy(folder / f"prototype-self-act{j}.npy", origin.provenance.maps[j].numpy())
+    _npy(folder / f"bb{epoch}.npy", bounding_boxes(analysis))
+
+
+def _write_image(analysis: LocalAnalysis, i: int, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    plain, origin = picture(analysis.images[i]), analysis.origin
+    _png(folder / "original_img.png", plain)
+    for rank, j in enumerate(analysis.prototypes[i].tolist()):
+        name, source = f"top-{rank + 1}", origin.provenance.images[j]
+        _whole(folder / f"{name}_activated_prototype.txt", text(analysis, i, rank).encode())
+        pictures = {
+            f"{name}_activated_prototype": cropped(picture(source), origin.boxes[j]),
+            f"{name}_activated_prototype_in_original_pimg": boxed(picture(source), origin.boxes[j]),
+            f"{name}_activated_prototype_self_act": activated(source, origin.large[j]),
+            f"most_highly_activated_patch_by_{name}_prototype": cropped(plain, analysis.boxes[i, rank]),
+            f"most_highly_activated_patch_in_original_img_by_{name}_prototype": boxed(plain, analysis.boxes[i, rank]),
+            f"prototype_activation_map_by_{name}_prototype": activated(analysis.images[i], analysis.large[i, rank]),
+        }
+        for stem, drawn in pictures.items():
+            _png(folder / f"{stem}.png", drawn)
+
+
+def _png(path: Path, image: UInt8[np.ndarray, "_h _w 3"]) -> None:
+    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    _whole(path, data.tobytes())
+
+
+def _npy(path: Path, values: np.ndarray) -> None:
+    from io import BytesIO
+
+    data = BytesIO()
+    np.save(data, values, allow_pickle=False)
+    _whole(path, data.getvalue())
+
+
+def _whole(path: Path, data: bytes) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

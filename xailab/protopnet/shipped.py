@@ -1,0 +1,29 @@
+"""Trained networks that come with the course, for the rendered slices."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+from xailab.protopnet.files import load
+from xailab.protopnet.network import ProtoPNet
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+@cache
+def manifest() -> dict[str, dict]:
+    """What is known of each network: the recipe that made it, and its results."""
+    return json.loads((WEIGHTS / "manifest.json").read_text(encoding="utf-8"))
+
+
+def shipped(name: str = "usual") -> ProtoPNet:
+    """Load a trained network: "usual", or "shortcut", which learned from slices with a letter in the corner.
+
+    Raises:
+        ValueError: if there is none of that name, or the file is damaged.
+    """
+    if name not in manifest():
+        raise ValueError(
+            f"no trained network {name!r}: there are {', '.join(manifest())}; recipes/phantoms.py makes others"
+        )
+    return load(WEIGHTS / f"{name}.safetensors")
