@@ -1,5 +1,7 @@
 """Patch SVDD's scoring: all patches in one pass beside patch by patch, and ways to find the nearest normal patch.
 
+Last, what it costs in accuracy to search through fewer patches, or not exactly.
+
     python benchmarks/patch_svdd.py
 
 README.md in this folder says what the columns mean.
@@ -15,9 +17,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from xailab.datasets import inspection
-from xailab.patch_svdd import PatchSVDD
+from xailab.detection import evaluate
+from xailab.images import Preprocess
+from xailab.patch_svdd import PatchSVDD, shipped
 from xailab.patch_svdd.network import COARSE, FINE, STRIDES, Embeddings, Encoder, starts
 from xailab.patch_svdd.scoring import nearest
+from xailab.patch_svdd.shipped import manifest
 
 CATEGORY = "capsule"
 AT_ONCE = 256  # patches in a batch, patch by patch
@@ -116,12 +121,40 @@ def search_rows(bank: Tensor, queries: Tensor, names: Sequence[str], repeats: in
     return lines
 
 
+OPTIONS = {  # of what is remembered
+    "all, exact": {},
+    "a tenth at random": {"keep": 0.1},
+    "a tenth, greedy": {"keep": 0.1, "subset": "greedy"},
+    "all, faiss's inverted file": {"search": "faiss"},
+}
+
+
+def accuracy_rows(categories: Sequence[str], count: int) -> list[list[str]]:
+    """Pixel AUROC of the product map with the shipped encoders, for each way to remember."""
+    lines = []
+    for category in categories:
+        size = manifest()[category]["size"]
+        preprocess = Preprocess(resize=size, mean=(0.0,) * 3, std=(1.0,) * 3)
+        normal, test = (inspection.Inspection(category, s, n=count, preprocess=preprocess) for s in ("train", "test"))
+        for name, options in tqdm(OPTIONS.items(), category, leave=False):
+            try:
+                detector = shipped(category).remember(normal, **options, progress=False)
+            except ImportError as error:
+                lines.append([category, name, f"left out: {error}", ""])
+                continue
+            found = evaluate(detector.map("product"), test)
+            lines.append([category, name, str(len(detector.banks["fine"].vectors)), f"{found.pixel_auroc:.3f}"])
+    return lines
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=256, help="of the pictures, in pixels")
     parser.add_argument("--images", type=int, default=3, help="that are embedded both ways")
     parser.add_argument("--normal", type=int, default=50, help="pictures in the bank")
     parser.add_argument("--searches", nargs="+", choices=SEARCHES, default=list(SEARCHES), metavar="NAME")
+    parser.add_argument("--categories", nargs="*", choices=manifest(), default=list(manifest()), metavar="NAME")
+    parser.add_argument("--pictures", type=int, default=60, help="normal ones and test ones, for the accuracy")
     parser.add_argument("--repeats", type=int, default=3, help="the quickest counts")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     options = parser.parse_args(arguments)
@@ -146,6 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\n{len(queries)} patches of one picture, {len(bank)} normal patches of {options.normal}\n")
     head = ["search", "us a patch", "to ours", "peak", "apart"]
     print(table(head, search_rows(bank, queries, options.searches, options.repeats)))
+
+    head = ["encoders", "remembered", "fine patches", "pixel AUROC"]
+    print("\n" + table(head, accuracy_rows(options.categories, options.pictures)))
 
 
 if __name__ == "__main__":

@@ -99,7 +99,9 @@ def test_patch_svdd_beside_patch_by_patch_and_other_searches(capsys):
     pytest.importorskip("faiss")
     benchmark = runpy.run_path(str(BENCHMARKS / "patch_svdd.py"), run_name="benchmark")
     threads = torch.get_num_threads()
-    benchmark["main"](["--size", "96", "--images", "1", "--normal", "4", "--repeats", "1", "--threads", "1"])
+    benchmark["main"](
+        ["--size", "96", "--images", "1", "--normal", "4", "--repeats", "1", "--threads", "1", "--categories"]
+    )
     torch.set_num_threads(threads)
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()]
     found = {cells[0]: cells for cells in lines if len(cells) == 5}

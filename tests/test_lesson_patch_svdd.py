@@ -70,6 +70,20 @@ def test_losses_are_averaged_when_there_are_many():
     assert short.lines[2].get_ydata()[0] == pytest.approx(np.log(8))
 
 
+def test_a_training_is_drawn_while_it_runs():
+    live = lesson.LiveLosses(every=2)
+    images, seen = torch.rand(1, 3, 66, 66, generator=torch.Generator().manual_seed(0)), []
+
+    def watch(number, measured):
+        live(number, measured)
+        seen.append(live.picture.value)
+
+    detector = PatchSVDD(8).fit(images, steps=5, batch=2, progress=False, on_step=watch)
+    assert live.history == detector.history and seen[0] == b""
+    assert seen[1] == seen[2] and seen[3] == seen[4] and seen[1] != seen[3]
+    assert bytes(seen[1]).startswith(b"\x89PNG")
+
+
 def test_colours_of_places_differ_in_both_directions():
     places = np.stack(np.meshgrid([0.2, 0.5, 0.8], [0.2, 0.5, 0.8], indexing="ij"), -1)
     colours = lesson.position_colours(places)

@@ -314,7 +314,14 @@ print("the position losses are still those of guessing, 2.08 within 0.2:", bool(
 # %% [markdown]
 # They are not: the pull works from the first step on, the position task has not begun to be learnt. With
 # $\lambda = 1$, as here, it may never be. A real training takes minutes. The course brings its results:
-# encoders for some products, trained by `recipes/patch_svdd.py` on two processor cores.
+# encoders for some products, trained by `recipes/patch_svdd.py` on two processor cores. To train your own and watch
+# it learn, or collapse, put this into a cell of its own:
+#
+# ```python
+# live = lesson.LiveLosses()
+# display(live.picture)
+# PatchSVDD().fit(normal_images["capsule"], on_step=live)
+# ```
 
 # %%
 from xailab.patch_svdd import shipped

@@ -176,6 +176,28 @@ def draw_losses(runs: Mapping[str, Sequence[Step]]) -> Figure:
     return figure
 
 
+class LiveLosses:
+    """The losses of a training while it runs: ``display(live.picture)``, then ``fit(images, on_step=live)``.
+
+    Args:
+        every: Steps from one drawing to the next.
+
+    Attributes:
+        picture: An image widget.
+        history: What the steps measured.
+    """
+
+    def __init__(self, every: int = 10):
+        self.every, self.history = every, []
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", object_fit="contain"))
+
+    def __call__(self, number: int, measured: Step) -> None:
+        """Take in one step; ``number`` counts from 1."""
+        self.history.append(measured)
+        if number % self.every == 0:
+            self.picture.value = figures.png(draw_losses({f"{number} steps": self.history}))
+
+
 def position_colours(places: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 3"]:
     """A colour for each place (row, column; shares of the way): blue to orange across, light to dark down."""
     down, across = places[..., :1], places[..., 1:]
