@@ -37,7 +37,7 @@ from xailab.protopnet import (
 from xailab.protopnet.shipped import WEIGHTS
 
 LESION = CLASSES.index("lesion")
-CHOICE, REPORT = 1, 0  # seeds of the held-out slices: to choose settings by, and to report on
+CHOICE, REPORT = 1, 7  # seeds of the held-out slices: to choose settings by, and to report on
 
 
 def mirrored(images: Tensor, generator: Generator) -> Tensor:
