@@ -66,7 +66,8 @@ def test_the_list_says_what_there_is_and_what_is_here(web, tmp_path, capsys):
 def test_the_real_list_fits_and_names_all(tmp_path):
     table = command.listing(list(entries().values()), tmp_path)
     assert all(re.search(rf"^{name} .* not here$", table, re.MULTILINE) for name in entries())
-    assert max(map(len, table.splitlines())) <= 140
+    rows = table.split("\n\n")[0].splitlines()  # below them stands a path, of any length
+    assert max(map(len, rows)) <= 140
 
 
 def test_names_get_things_and_a_second_time_does_nothing(web, tmp_path, capsys):
@@ -147,7 +148,8 @@ def test_verify(web, tmp_path, capsys):
 
 
 INTERRUPTIBLE = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have had it ignored
 from xailab.datasets.catalogue import Entry, File, command
 files = (File("photos.zip", (sys.argv[1],), size=int(sys.argv[3])),)
 entry = Entry("photos", "", ("02",), "", "", files, ("photos",))
