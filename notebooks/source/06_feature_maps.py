@@ -861,4 +861,4 @@ check("06.4", my_filter)
 # - A. Morcos, D. Barrett, N. Rabinowitz, M. Botvinick, *On the importance of single directions for generalization*,
 #   ICLR 2018, arXiv 1803.06959 (the selectivity index).
 #
-# Next: [08 · PaDiM](08_padim.ipynb). (07 · ProtoPNet is in preparation.)
+# Next: [07 · ProtoPNet](07_protopnet.ipynb)

@@ -14,8 +14,7 @@
 # - read AUROC and PRO, and see through scores that were stretched over a test set,
 # - say when PaDiM is the wrong tool.
 #
-# **You need** mean, variance and matrix products. The earlier lessons are not required; 07 ProtoPNet is in
-# preparation.
+# **You need** mean, variance and matrix products. The earlier lessons are not required.
 
 # %% [markdown]
 # ## The idea

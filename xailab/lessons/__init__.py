@@ -24,6 +24,7 @@ LESSONS = {
     "04": "guided_backprop",
     "05": "saliency",
     "06": "feature_maps",
+    "07": "protopnet",
     "08": "padim",
     "09": "patch_svdd",
 }

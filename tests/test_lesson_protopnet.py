@@ -1,0 +1,341 @@
+"""Lesson 07: its drawings, its explorer when it is moved, what it says of its pictures, and its checks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from protopnet_networks import data, network
+
+from xailab.lessons import protopnet as lesson
+from xailab.lessons import verdict
+from xailab.protopnet import KINDS, Epoch, Field, boxes, global_analysis, local_analysis, masked, occlude
+
+SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "07_protopnet.py"
+IMAGES, LABELS = data(6, seed=9)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network(projected=True).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def analysis(model):
+    return local_analysis(model, IMAGES, top=len(model.prototypes), target=1)
+
+
+def words_of(axes):
+    return " ".join(text.get_text() for text in axes.texts)
+
+
+def framed(axes):
+    """Ends of the rectangles on a panel, (left, top, right, bottom)."""
+    corners = [(p.get_x() + 0.5, p.get_y() + 0.5, p.get_width(), p.get_height()) for p in axes.patches]
+    return [(x, y, x + w, y + h) for x, y, w, h in corners]
+
+
+def test_this_and_that_are_crops_of_what_the_cells_see(analysis):
+    whole, this, _, that, source = lesson.draw_looks_like(analysis, [2], [3]).axes
+    rank = analysis.prototypes[2].tolist().index(3)
+    left, top, right, bottom = analysis.receptive_boxes[2, rank].tolist()
+    shown = np.asarray(whole.images[0].get_array())
+    assert np.array_equal(this.images[0].get_array(), shown[top:bottom, left:right])
+    assert framed(whole) == [(left, top, right, bottom)]
+    left, top, right, bottom = analysis.origin.receptive_boxes[3].tolist()
+    assert np.array_equal(that.images[0].get_array(), np.asarray(source.images[0].get_array())[top:bottom, left:right])
+
+
+def test_words_follow_the_similarity(analysis, monkeypatch):
+    drawn = []
+    for least in (-1.0, 100.0):
+        monkeypatch.setattr(lesson, "LITTLE", least)
+        drawn.append(words_of(lesson.draw_looks_like(analysis, [0], [1]).axes[2]))
+    assert drawn == ["looks\nlike", "looks\na little\nlike"]
+
+
+def test_a_prototype_that_is_not_listed_is_refused(model):
+    short = local_analysis(model, IMAGES, top=1)
+    absent = next(j for j in range(len(model.prototypes)) if j != int(short.prototypes[0, 0]))
+    with pytest.raises(ValueError, match=f"make the analysis with top={len(model.prototypes)}"):
+        lesson.draw_looks_like(short, [0], [absent])
+
+
+def test_a_sentence_adds_up(analysis):
+    figure = lesson.draw_sentence(analysis, 1, count=2)
+    rows = np.array(figure.axes).reshape(3, 6)
+    given = analysis.contributions[1]
+    order = given.abs().argsort(descending=True)[:2]
+    bars = [float(axes.patches[0].get_width()) for axes in rows[:, 5]]
+    assert bars[:2] == pytest.approx(given[order].tolist()) and bars[2] == pytest.approx(
+        float(analysis.output.logits[1, 1]), abs=1e-4
+    )
+    rest = float(given.sum() - given[order].sum())
+    assert f"the other {len(given) - 2} prototypes together give {rest:+.2f}" in words_of(rows[2, 0])
+    assert f"= {float(given[order[0]]):+.2f}" in words_of(rows[0, 5])
+    assert f"{float(analysis.output.logits[1, 0]):+.2f}" in figure.get_suptitle()
+
+
+def test_origins_stand_in_the_rows_of_their_classes(analysis, model):
+    figure = lesson.draw_origins(analysis.origin, model.classes, model.last_layer.weight)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert [int(title.split(":")[0]) for title in titles if title] == list(range(len(model.prototypes)))
+    weight = float(model.last_layer.weight[1, -1])
+    assert titles[-1].endswith(f"weight {weight:+.2f}")
+    assert framed(figure.axes[0]) == [tuple(analysis.origin.receptive_boxes[0].tolist())]
+
+
+def test_stages_are_drawn_in_order():
+    history = [Epoch(name, *[0.0] * 6, 0.8 + i / 10, 0.85) for i, name in enumerate(("warm-up", "joint"))]
+    left, right = lesson.draw_stages(history, [[0.9, 0.8, 0.95], [0.95, 0.94, 0.95]]).axes
+    assert left.lines[0].get_ydata() == pytest.approx([0.8, 0.9])
+    assert [label.get_text() for label in left.get_xticklabels()] == ["warm-up", "joint"]
+    assert [list(line.get_ydata()) for line in right.lines] == [[0.9, 0.8, 0.95], [0.95, 0.94, 0.95]]
+
+
+def test_shares_that_cells_see_are_counted_in_pixels():
+    field = Field(27, 8, -13)
+    found = lesson.seen_shares(field, 12, 96)
+    for cell in ((0, 0), (5, 3), (11, 11)):
+        first = [c * 8 - 13 for c in cell]
+        pixels = [sum(0 <= x < 96 for x in range(b, b + 27)) for b in first]
+        assert found[cell] == pytest.approx(pixels[0] * pixels[1] / 96**2)
+
+
+def test_geometry_frames_the_cell_and_where_upsampling_puts_it():
+    field = Field(27, 8, -13)
+    left = lesson.draw_geometry({"small": (torch.rand(1, 96, 96), field, 12, (6, 4))}).axes[0]
+    sees, upsampled = framed(left)
+    assert sees == (19, 35, 46, 62) and upsampled == (32, 48, 40, 56)
+    dot = np.ravel(left.lines[0].get_data())
+    assert dot + 0.5 == pytest.approx([(sees[0] + sees[2]) / 2, (sees[1] + sees[3]) / 2])
+    assert (upsampled[0] + upsampled[2]) / 2 - dot[0] - 0.5 == field.shift == 3.5
+
+
+def test_nearest_patches_are_framed_in_their_images(model):
+    found = global_analysis(model, IMAGES, LABELS, k=2)
+    panels = lesson.draw_nearest(found, IMAGES, [4, 0], model.classes).axes
+    assert len(panels) == 4 and framed(panels[1]) == [tuple(found.receptive_boxes[4, 1].tolist())]
+    own = lesson.picture(IMAGES[found.ids[0, 0]])
+    assert np.array_equal(panels[2].images[0].get_array(), own)
+    assert panels[2].get_title().startswith(model.classes[int(found.labels[0, 0])])
+
+
+def test_kinds_of_box_are_drawn_kept_and_deleted(model):
+    rows = np.array(lesson.draw_kinds(model, IMAGES[1], 3).axes).reshape(3, len(KINDS))
+    assert [axes.get_title() for axes in rows[0]] == list(KINDS)
+    box = boxes(model, IMAGES[1:2], torch.tensor([3]), "receptive field")
+    assert framed(rows[0, 2]) == [tuple(box[0].tolist())]
+    assert np.array_equal(rows[1, 2].images[0].get_array(), lesson.picture(masked(IMAGES[1:2], box)[0]))
+    before, after = rows[1, 2].get_title().split(" → ")
+    assert before == after
+
+
+def test_the_doubt_is_drawn_in_percent():
+    table = {"activation": (0.08, 0.7, 0.5, 36.0), "receptive field": (0.08, 1.0, 0.3, -0.2)}
+    panels = lesson.draw_doubt(table).axes
+    widths = [[bar.get_width() for bar in axes.patches] for axes in panels]
+    assert widths[1] == pytest.approx([70, 100]) and widths[3] == pytest.approx([36, -0.2])
+    assert [text.get_text() for text in panels[3].texts] == ["36", "0"]
+
+
+def test_explorer_follows_every_control(model, analysis):
+    box = lesson.box_explorer(model, analysis)
+    seen = {box.picture.value}
+    for name, value in (("image", 3), ("rank", 4), ("kind", "receptive field"), ("kind", "random")):
+        box.controls[name].value = value
+        assert box.message.value == ""
+        seen.add(box.picture.value)
+    assert len(seen) == 5
+    j = int(analysis.prototypes[2, 3])
+    assert lesson.draw_box(model, analysis, 2, 3).axes[0].get_title().startswith(f"prototype {j} ")
+
+
+def test_what_the_lesson_says_of_hand_examples(said):
+    assert [round(float(v), 2) for v in said["scores"]] == [9.21, 1.98]
+    others = torch.tensor([1.0, 2.0, 0.5, 1.16, 1.36])
+    assert float(((others + 1) / (others + 1e-4)).log().max()) < 1.2
+    gaps = ((said["loose"][1] - said["cells"]) ** 2).sum(1)
+    assert int(said["labels"][gaps.argmin()]) == 0 and said["chosen"].tolist() == [2, 3]
+
+
+def test_what_the_lesson_says_of_training(said):
+    assert all(e.held_out > 0.85 for e in said["history"])
+    (before, after, fitted), (_, last, _) = said["projections"]
+    assert 0.08 < before - after < 0.1 and fitted > before and said["projections"][1][0] - last == pytest.approx(0.005)
+    assert 0.95 < said["right"] < 0.99
+
+
+def test_what_the_lesson_says_of_prototypes(said):
+    healthy, ill = said["typical"]
+    assert (said["on_lesion"][5:] > 0.7).all() and (said["on_lesion"][:5] < 0.3).all()
+    assert (healthy[5:] < 0.2).all() and (ill[5:] > 3 * healthy[5:]).all()
+    assert abs(float(healthy[3] - ill[3])) < 0.3 and float(said["constant"].min()) > 3
+    weight = said["network"].last_layer.weight
+    assert (weight[0, :2] < 0).all() and weight[0, 3] > 0.5
+    assert float(said["own_distance"].max()) < 1e-6
+
+
+def test_what_the_lesson_says_of_explanations(said):
+    first, explained = said["first"], said["explained"]
+    order = first.contributions[9].abs().argsort(descending=True)[:3].tolist()
+    assert order == [9, 8, 3] and first.contributions[9, 3] < 0
+    assert np.mean(np.array(said["top"]) == 3) > 0.5 and all(j >= 5 for j in said["strongest"])
+    assert said["wrong"] == [4] and said["test_set"].labels[4] == 1
+    assert 0 < float(explained.output.logits[4, 0] - explained.output.logits[4, 1]) < 0.2
+    assert float(explained.output.similarities[4, 5:].max()) < lesson.LITTLE
+    for i, j in enumerate((9, 7)):
+        assert float(said["opening"].output.similarities[i, j]) > lesson.LITTLE
+
+
+def test_what_the_lesson_says_of_the_seeds_network(said):
+    assert tuple(said["seed_maps"].shape) == (1, 40, 9, 9)
+    assert said["fields"]["seed"] == Field(435, 32, -217) and said["fields"]["small"] == Field(27, 8, -13)
+    assert said["fields"]["seed"].shift == 15.5 and said["fields"]["small"].shift == 3.5
+    assert round(100 * said["shares"].min()) == 57 and (said["shares"] == 1).sum() == 16
+
+
+def test_what_the_lesson_says_of_the_letter(said):
+    assert said["letter"] == [0] * 5 + [5] * 5
+    assert said["called"] == {"with letter": 1, "without": 0}
+    corner = said["common"].receptive_boxes[1]
+    assert (corner[:, 2:] < 40).all() and not said["common"].labels[1].any()
+
+
+def test_what_the_lesson_says_of_pruning(said):
+    own = said["nearest_six"].own.sum(1)
+    assert (own[:5] < 3).all() and (own[5:] == 6).all()
+    assert said["pruned"].dropped.tolist() == [4] and said["fitted_right"] >= said["right"]
+
+
+def test_what_the_lesson_says_of_one_box(said):
+    one, which = said["test_set"].images[50:51], torch.tensor([9])
+    ratios = {
+        k: float(occlude(said["network"], one, which, boxes(said["network"], one, which, k)).ratio) for k in KINDS
+    }
+    assert ratios["activation"] == pytest.approx(0.25, abs=0.03) and max(ratios["cell"], ratios["random"]) < 0.3
+    assert ratios["receptive field"] == pytest.approx(1, abs=1e-5) and ratios["gradient"] > 0.99
+    drawn, seen = (boxes(said["network"], one, which, k)[0] for k in ("activation", "receptive field"))
+    assert (drawn[:2] > seen[:2]).all()
+
+
+def test_what_the_lesson_says_of_the_doubt(said):
+    table = said["table"]
+    area, kept, deleted, pac = (dict(zip(table, column, strict=True)) for column in zip(*table.values(), strict=True))
+    assert abs(area["activation"] - area["receptive field"]) < 0.005 and kept["activation"] == pytest.approx(
+        0.7, abs=0.03
+    )
+    assert kept["receptive field"] == pytest.approx(1, abs=1e-5) and abs(pac["receptive field"]) < 0.5
+    assert deleted["receptive field"] == pytest.approx(1 / 3, abs=0.03)
+    assert (said["drawn"]["gradient"] == said["drawn"]["receptive field"]).float().mean() > 0.9
+    assert 33 < pac["activation"] < 50 and pac["cell"] > 80 and kept["cell"] < kept["random"]
+    assert 9 < area["random"] / area["cell"] < 13
+    won = (said["moved_ratio"] - kept["activation"]) / (1 - kept["activation"])
+    assert won == pytest.approx(1 / 3, abs=0.06)
+
+
+def squared(latent, prototypes):
+    return (latent[:, None] - prototypes[None, :, :, None, None]).square().sum(2)
+
+
+def scored(over=lambda g: g.flatten(2).amax(2), similar=lambda d: ((d + 1) / (d + 1e-4)).log(), distance=squared):
+    return lambda latent, prototypes, weight: over(similar(distance(latent, prototypes))) @ weight.T
+
+
+def projecting(hide=lambda d, own: d.masked_fill(~own, torch.inf), choose=torch.argmin):
+    def my_projection(latent, labels, prototypes, owners):
+        cells = latent.permute(0, 2, 3, 1).flatten(0, 2)
+        own = labels.repeat_interleave(latent.shape[2] * latent.shape[3]) == owners[:, None]
+        return cells[choose(hide(torch.cdist(prototypes, cells), own), 1)]
+
+    return my_projection
+
+
+def class_means(latent, labels, prototypes, owners):
+    return torch.stack([latent[labels == o].mean((0, 2, 3)) for o in owners])
+
+
+def image_means(latent, labels, prototypes, owners):
+    means = latent.mean((2, 3))
+    return means[torch.cdist(prototypes, means).masked_fill(labels != owners[:, None], torch.inf).argmin(1)]
+
+
+def clustered(
+    hide=lambda d, own: d.masked_fill(~own, torch.inf),
+    end=lambda d: d.amin(1).mean(),
+    cells=lambda d: d.flatten(2).amin(2),
+):
+    return lambda distances, labels, owners: end(hide(cells(distances), owners == labels[:, None]))
+
+
+def field(early=False, less=1, size_in_steps=True, padding=lambda q, step: -q * step, turn=False):
+    def my_field(layers):
+        size, step, start = 1, 1, 0
+        for kernel, stride, q in reversed(layers) if turn else layers:
+            step = step * stride if early else step
+            size += (kernel - less) * (step if size_in_steps else 1)
+            start += padding(q, step)
+            step = step if early else step * stride
+        return size, step, start
+
+    return my_field
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "part"),
+    [
+        ("07.1", scored(), None),
+        ("07.1", lambda z, p, w: scored()(z, p, torch.eye(len(p))), "last layer, `weight`, is missing"),
+        ("07.1", scored(distance=lambda z, p: squared(z, p).sqrt()), "not squared"),
+        ("07.1", scored(lambda g: g.mean((2, 3))), "mean over the cells"),
+        ("07.1", scored(lambda g: g.sum((2, 3))), "summed over the cells"),
+        ("07.1", scored(lambda g: g.flatten(2).amin(2)), "*least* like"),
+        ("07.1", scored(lambda g: g.flatten(2).amin(2), lambda d: d), "into similarities first"),
+        ("07.1", scored(similar=lambda d: (d + 1) / (d + 1e-4)), "logarithm is missing"),
+        ("07.1", scored(lambda g: g.flatten(2).amin(2), lambda d: ((d + 1e-4) / (d + 1)).log()), "on its head"),
+        ("07.1", scored(distance=lambda z, p: squared(z, p) / p.shape[1]), "they are summed"),
+        ("07.1", lambda z, p, w: scored()(z, p, w)[0], "expected shape"),
+        ("07.1", lambda z, p, w: scored()(z, p, w) + 1, "with 6 prototypes"),
+        ("07.1", lambda *arguments: ..., "not written yet"),
+        ("07.2", projecting(), None),
+        ("07.2", lambda z, y, p, o: p, "nothing moved"),
+        ("07.2", projecting(lambda d, own: d), "another class"),
+        ("07.2", projecting(lambda d, own: d.masked_fill(own, torch.inf)), "*other* class"),
+        ("07.2", projecting(lambda d, own: d * own), "hide them with infinity"),
+        ("07.2", projecting(lambda d, own: d.masked_fill(~own, -torch.inf), torch.argmax), "farthest"),
+        ("07.2", class_means, "must become one that exists"),
+        ("07.2", image_means, "means over images"),
+        ("07.2", lambda z, y, p, o: projecting()(z, y, p, o) + 1, "with 6 images"),
+        ("07.2", lambda z, y, p, o: projecting()(z, y, p, o)[0], "one patch for each"),
+        ("07.3", clustered(), None),
+        ("07.3", clustered(lambda d, own: d * own), "0 for every network"),
+        ("07.3", clustered(lambda d, own: d), "prototypes of all classes"),
+        ("07.3", clustered(lambda d, own: d.masked_fill(own, torch.inf)), "separation"),
+        ("07.3", clustered(end=lambda d: d.amin(1)), "take their mean"),
+        ("07.3", clustered(end=lambda d: d.amin(1).sum()), "are summed"),
+        ("07.3", clustered(end=lambda d: d.amin()), "whole batch"),
+        (
+            "07.3",
+            lambda d, y, o: torch.stack([d[i, o == k].flatten(1).amin(1).mean() for i, k in enumerate(y)]).mean(),
+            "one near prototype is enough",
+        ),
+        ("07.3", clustered(cells=lambda d: d.mean((2, 3))), "one near cell is enough"),
+        ("07.3", lambda d, y, o: d.mean((2, 3))[o == y[:, None]].mean(), "all own-class distances"),
+        ("07.3", lambda *a: clustered()(*a) + 1, "with 6 images"),
+        ("07.4", field(), None),
+        ("07.4", field(early=True), "too early"),
+        ("07.4", field(less=0), "adds k - 1 steps"),
+        ("07.4", field(size_in_steps=False), "left out of the size"),
+        ("07.4", field(size_in_steps=False, padding=lambda q, step: -q), "size and start"),
+        ("07.4", field(padding=lambda q, step: -q), "paddings count in steps"),
+        ("07.4", field(padding=lambda q, step: q * step), "subtract it"),
+        ("07.4", field(padding=lambda q, step: 0), "padding is left out"),
+        ("07.4", field(turn=True), "begin with the first"),
+        ("07.4", lambda layers: field()(layers)[:2], "three numbers"),
+        ("07.4", lambda layers: (1, 1, 0), "for the layers"),
+    ],
+)
+def test_checks(number, answer, part):
+    found = verdict(number, answer)
+    assert found.passed == (part is None), found.message
+    assert part is None or part in found.message, found.message
