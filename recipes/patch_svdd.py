@@ -7,12 +7,11 @@ pictures of the training remembered.
 """
 
 import argparse
-import hashlib
-import json
 import tempfile
 from pathlib import Path
 
 from tqdm import tqdm
+from training import record
 
 from xailab.datasets.inspection import CATEGORIES, Inspection
 from xailab.detection import evaluate
@@ -35,12 +34,9 @@ def measured(detector: PatchSVDD, test: Inspection) -> dict[str, list[float]]:
 
 def ship(category: str, detector: PatchSVDD, entry: dict, folder: Path = WEIGHTS) -> Path:
     """Write the encoders in half precision, and what is known of them into the manifest."""
-    path, manifest_path = folder / f"{category}.safetensors", folder / "manifest.json"
+    path = folder / f"{category}.safetensors"
     detector.save(path, banks=False, half=True)
-    manifest = json.loads(manifest_path.read_text(encoding="utf-8")) if manifest_path.exists() else {}
-    data = path.read_bytes()
-    manifest[category] = entry | {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    manifest_path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    record(path, entry)
     return path
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 from tqdm import tqdm
+from training import record
 
 from xailab.datasets import phantoms
 from xailab.datasets.phantoms import CLASSES, KINDS, Batch
@@ -78,12 +79,9 @@ def measured(model: ProtoPNet, data: Batch) -> dict:
 def ship(name: str, model: ProtoPNet, entry: dict, folder: Path = WEIGHTS) -> Path:
     """Write the network, and what is known of it into the manifest."""
     folder.mkdir(exist_ok=True)
-    path, manifest_path = folder / f"{name}.safetensors", folder / "manifest.json"
+    path = folder / f"{name}.safetensors"
     save(model, path)
-    manifest = json.loads(manifest_path.read_text(encoding="utf-8")) if manifest_path.exists() else {}
-    data = path.read_bytes()
-    manifest[name] = entry | {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    manifest_path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    record(path, entry)
     return path
 
 

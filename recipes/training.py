@@ -143,13 +143,13 @@ def ship(name: str, network: nn.Module, entry: dict, preprocess: Preprocess) -> 
     data = save({key: value.contiguous() for key, value in state.items()})
     path = zoo.WEIGHTS / f"{name}.safetensors"
     path.write_bytes(data)
-    manifest_path = zoo.WEIGHTS / "manifest.json"
-    manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-    manifest[name] = entry | {
-        "classes": list(scenes.CLASSES),
-        "preprocess": asdict(preprocess),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "bytes": len(data),
-    }
-    manifest_path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    record(path, entry | {"classes": list(scenes.CLASSES), "preprocess": asdict(preprocess)})
     return path
+
+
+def record(path: Path, entry: dict) -> None:
+    """Write what is known of a shipped file, with its SHA-256 and size, into the manifest beside it."""
+    data, manifest_path = path.read_bytes(), path.with_name("manifest.json")
+    manifest = json.loads(manifest_path.read_text(encoding="utf-8")) if manifest_path.exists() else {}
+    manifest[path.stem] = entry | {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    manifest_path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -20,8 +20,9 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from xailab import figures
-from xailab.lessons import Wrong, exercise
+from xailab.lessons import exercise
 from xailab.lessons.explorer import explorer
+from xailab.lessons.judging import judge
 from xailab.localization import Box
 from xailab.patch_svdd import Embeddings, Maps, Pairs, PatchSVDD, Step, nearest, rectangles
 from xailab.patch_svdd.network import COARSE, FINE, starts
@@ -396,25 +397,6 @@ def search_explorer(searched: Mapping[str, Searched]) -> widgets.VBox:
     )
 
 
-def _judge(value, expected: Tensor, mistakes: Mapping[str, Tensor], form: str, otherwise: str) -> None:
-    """Raise Wrong with the words of the mistake that gives this very answer; ``form`` says what shape is expected."""
-    found = (value if isinstance(value, Tensor) else torch.tensor(np.array(value))).detach().double()
-
-    def same(a: Tensor) -> bool:
-        return a.shape == found.shape and torch.allclose(found, a.double(), atol=1e-4, rtol=1e-4)
-
-    if same(expected):
-        return
-    for words, mistaken in mistakes.items():
-        if same(mistaken):
-            raise Wrong(words)
-    if found.shape != expected.shape:
-        raise Wrong(f"expected shape {tuple(expected.shape)}, got {tuple(found.shape)}: {form}.")
-    i = int((found - expected).abs().flatten().nan_to_num(torch.inf).argmax())
-    first, yours = float(expected.flatten()[i]), float(found.flatten()[i])
-    raise Wrong(f"{otherwise} Where it differs most, the value should be {first:.4g}, yours is {yours:.4g}.")
-
-
 STEPS = torch.tensor([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)])
 
 
@@ -455,7 +437,7 @@ def _(my_neighbours) -> str:
         }
         found = my_neighbours(main.clone(), steps.clone(), away.clone(), size, patch)
         otherwise = f"with pictures of {size[0]} × {size[1]} and patches of {patch}, this is another place."
-        _judge(found, expected, mistakes, "a (row, column) for each patch", otherwise)
+        judge(found, expected, mistakes, "a (row, column) for each patch", otherwise)
     return "all inside, and in the direction asked for unless the edge was in the way."
 
 
@@ -484,7 +466,7 @@ def _(my_dense_head) -> str:
         }
         found = my_dense_head(small.clone(), weight.clone(), gap)
         form = "one for each place where all four quarters are inside; a batch of one keeps its first axis"
-        _judge(found, expected, mistakes, form, f"this is not the head of quarters {gap} cells apart.")
+        judge(found, expected, mistakes, form, f"this is not the head of quarters {gap} cells apart.")
     return "every large patch of a picture at once, and for a gap of 1 the ordinary convolution."
 
 
@@ -522,7 +504,7 @@ def _(my_nearest) -> str:
         }
         found = my_nearest(queries.float(), bank.float())
         otherwise = f"with {n} queries and {m} normal patches of {d} numbers, this is no distance to the nearest."
-        _judge(found, expected, mistakes, "one distance for each query", otherwise)
+        judge(found, expected, mistakes, "one distance for each query", otherwise)
     return "the nearest of each, for a single query, too."
 
 
@@ -566,7 +548,5 @@ def _(my_pixels) -> str:
         }
         found = my_pixels(scores.clone(), patch, stride)
         form = "(rows - 1) * stride + patch pixels high, and so for the columns"
-        _judge(
-            found, expected, mistakes, form, f"with patches of {patch}, {stride} pixels apart, this is not the mean."
-        )
+        judge(found, expected, mistakes, form, f"with patches of {patch}, {stride} pixels apart, this is not the mean.")
     return "every pixel has the mean of its patches, at the edges, too."

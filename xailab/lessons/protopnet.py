@@ -14,8 +14,9 @@ from torch import Tensor
 
 from xailab import figures
 from xailab.images import overlay
-from xailab.lessons import Wrong, exercise
+from xailab.lessons import exercise
 from xailab.lessons.explorer import explorer
+from xailab.lessons.judging import judge
 from xailab.protopnet import (
     KINDS,
     Epoch,
@@ -385,25 +386,6 @@ def box_explorer(model: ProtoPNet, analysis: LocalAnalysis) -> widgets.VBox:
     )
 
 
-def _judge(value, expected: Tensor, mistakes: Mapping[str, Tensor], form: str, otherwise: str) -> None:
-    """Raise Wrong with the words of the mistake that gives this very answer; ``form`` says what shape is expected."""
-    found = (value if isinstance(value, Tensor) else torch.tensor(np.array(value))).detach().double()
-
-    def same(a: Tensor) -> bool:
-        return a.shape == found.shape and torch.allclose(found, a.double(), atol=1e-4, rtol=1e-4)
-
-    if same(expected):
-        return
-    for words, mistaken in mistakes.items():
-        if same(mistaken):
-            raise Wrong(words)
-    if found.shape != expected.shape:
-        raise Wrong(f"expected shape {tuple(expected.shape)}, got {tuple(found.shape)}: {form}.")
-    i = int((found - expected).abs().flatten().nan_to_num(torch.inf).argmax())
-    first, yours = float(expected.flatten()[i]), float(found.flatten()[i])
-    raise Wrong(f"{otherwise} Where it differs most, the value should be {first:.4g}, yours is {yours:.4g}.")
-
-
 def _squared(latent: Float[Tensor, "n C h w"], prototypes: Float[Tensor, "p C"]) -> Float[Tensor, "n p h w"]:
     return (latent[:, None] - prototypes[None, :, :, None, None]).square().sum(2)
 
@@ -444,7 +426,7 @@ def _(my_logits) -> str:
                 _similar(d / c).amax(2) @ weight.T
             ),
         }
-        _judge(
+        judge(
             my_logits(latent.float(), prototypes.float(), weight.float()),
             expected,
             mistakes,
@@ -487,7 +469,7 @@ def _(my_projection) -> str:
                 torch.cdist(prototypes, means).masked_fill(labels != owners[:, None], torch.inf).argmin(1)
             ],
         }
-        _judge(
+        judge(
             my_projection(latent.clone(), labels.clone(), prototypes.clone(), owners.clone()),
             expected,
             mistakes,
@@ -525,7 +507,7 @@ def _(my_cluster) -> str:
                 distances.flatten(2).mean(2)[own].mean()
             ),
         }
-        _judge(
+        judge(
             my_cluster(distances.clone(), labels.clone(), owners.clone()),
             expected,
             mistakes,
@@ -577,7 +559,7 @@ def _(my_field) -> str:
             "the padding is left out: it moves the first cell's window to the left.": torch.tensor([size, stride, 0]),
             "the layers go from the image to the cells: begin with the first.": torch.tensor(backwards),
         }
-        _judge(
+        judge(
             my_field(list(layers)),
             expected,
             mistakes,
