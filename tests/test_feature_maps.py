@@ -149,6 +149,9 @@ def test_fields_that_are_not_known_are_refused():
         receptive_field(zoo.load("resnet18-random"), "fc")
     with pytest.raises(ValueError, match="is not known"):  # squeeze and excitation looks at all of the picture
         receptive_field(zoo.load("efficientnet_b0-random"), "features.8")
+    for layer in (nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.AdaptiveAvgPool2d(4)):
+        with pytest.raises(ValueError, match="'1' is not known"):
+            receptive_field(nn.Sequential(nn.Conv2d(3, 4, 3), layer), "1", 32)
     with pytest.raises(ValueError, match="was not called"):
         receptive_field(zoo.load("googlenet-random"), "aux1")
     with pytest.raises(ValueError, match="not square"):

@@ -8,7 +8,6 @@ import torchvision
 from protopnet_networks import SIZE, data, network
 from torch import nn
 
-from xailab import feature_maps
 from xailab.protopnet import Field, ProtoPNet, SmallFeatures, features_of, hot_boxes, receptive_field, upsampled
 from xailab.protopnet.geometry import inside
 
@@ -153,11 +152,6 @@ def support(model, size, cell):
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
 
 
-def last(model):
-    """The name of the features' last layer."""
-    return [name for name, _ in model.features.named_children()][-1]
-
-
 def built(name):
     if name == "small":
         return network()
@@ -179,7 +173,7 @@ def built(name):
 def test_the_receptive_field_is_the_gradients_support(name, size, expected):
     model = built(name)
     field = receptive_field(model, (size, size))
-    assert field == expected == feature_maps.receptive_field(model.features, last(model), size, model.channels)
+    assert field == expected
     for cell in ([0, 0], [2, 3]):
         assert field.boxes(torch.tensor(cell), (size, size)).tolist() == support(model, size, cell)
 
@@ -198,7 +192,7 @@ def test_upsampling_is_off_by_half_a_stride():
 def test_layers_that_see_everything_are_refused():
     for layer in (nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.AdaptiveAvgPool2d(4)):
         model = ProtoPNet(nn.Sequential(nn.Conv2d(1, 4, 3), layer))
-        with pytest.raises(ValueError, match=f"a {type(layer).__name__} may see all of the image"):
+        with pytest.raises(ValueError, match="may see all of the image"):
             receptive_field(model, (SIZE, SIZE))
     with pytest.raises(ValueError, match="not square"):
         receptive_field(ProtoPNet(nn.Conv2d(1, 4, (3, 5))), (SIZE, SIZE))

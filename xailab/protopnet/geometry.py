@@ -1,14 +1,6 @@
-"""Where a latent cell lies in the image: what it can see, and where an upsampled map puts it.
-
-A window of k pixels, s apart, d dilated and p padded turns a cell's (size r, stride j, first pixel b) into
-
-    (r + d (k - 1) j,  j s,  b - p j)
-
-(Araujo, Norris, Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019.)
-"""
+"""Where a latent cell lies in the image: what it can see, and where an upsampled map puts it."""
 
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,24 +9,11 @@ from torch import Tensor, nn
 
 from xailab.hooks import evaluating
 from xailab.protopnet.network import ProtoPNet
-
-POINTWISE = (nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Identity, nn.Dropout)
-WINDOWS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
-SHORTCUTS = ("downsample", "shortcut")  # of residual blocks: they see less than the way beside them
+from xailab.receptive_field import ReceptiveField, Windows
 
 
-class Field(NamedTuple):
-    """What the cells of a grid see, in pixels along one side (rows; columns are alike).
-
-    Attributes:
-        size: Side of the square that a cell sees.
-        stride: Distance between the squares of neighbouring cells.
-        start: First pixel of the first cell's square; negative where padding lies outside the image.
-    """
-
-    size: int
-    stride: int
-    start: int
+class Field(ReceptiveField):
+    """What the cells of a grid see, in pixels along one side: size, stride and start, and what follows from them."""
 
     @property
     def centre(self) -> float:
@@ -61,34 +40,25 @@ class Field(NamedTuple):
 
 
 def receptive_field(model: ProtoPNet, size: tuple[int, int]) -> Field:
-    """Compute from its layers what a latent cell of the network sees.
+    """Compute what a latent cell of the network sees.
 
     Args:
-        model: Its features may be a chain of convolutions and poolings with square windows, with residual blocks.
+        model: Its features are convolutions and poolings with square windows.
         size: (height, width) of an image that it takes.
 
     Raises:
-        ValueError: if a layer sees all of the image at once (a group norm, an instance norm, squeeze-and-excitation, a
-            global average), or is unknown.
+        ValueError: if a layer sees all of the image at once (a group norm, squeeze-and-excitation, attention), or a
+            window is not square.
     """
-    field = [Field(1, 1, 0)]
-
-    def enter(module, inputs, output) -> None:
-        field.append(_through(module, field[-1]))
-
-    handles = []
-    for part in (model.features, model.add_on):
-        for name, module in part.named_modules():
-            leaf = not list(module.children())
-            if leaf and not set(SHORTCUTS) & set(name.split(".")):
-                handles.append(module.register_forward_hook(enter))
-    try:
-        with torch.no_grad(), evaluating(model):
-            model.embed(torch.zeros(1, model.channels, *size, device=model.prototypes.device))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return field[-1]
+    image = torch.zeros(1, model.channels, *size, device=model.prototypes.device)
+    with torch.no_grad(), evaluating(model), Windows(image) as windows:
+        field = windows.fields.get(model.embed(image))
+    if field is None:
+        raise ValueError(
+            "a layer of the features (a group norm, squeeze-and-excitation, attention) may see all of the image at "
+            "once, so that a cell has no receptive field; networks of convolutions, batch norms and poolings have one"
+        )
+    return Field(*field)
 
 
 def upsampled(maps: Float[Tensor, "n p h w"], size: tuple[int, int]) -> Float[Tensor, "n p H W"]:
@@ -133,30 +103,6 @@ def _weights(few: int, many: int) -> Float[Tensor, "many few"]:
     """How much each of few cells counts for each of many pixels in a bicubic interpolation."""
     unit = torch.eye(few)[None, :, :, None]
     return nn.functional.interpolate(unit, (many, 1), mode="bicubic", align_corners=False)[0, :, :, 0].mT.contiguous()
-
-
-def _through(module: nn.Module, field: Field) -> Field:
-    if isinstance(module, POINTWISE):
-        return field
-    if not isinstance(module, WINDOWS):
-        raise ValueError(
-            f"a {type(module).__name__} may see all of the image at once, so that a cell has no receptive field; "
-            "networks of convolutions, batch norms and poolings have one"
-        )
-    kernel = _side(module.kernel_size)
-    stride = _side(kernel if module.stride is None else module.stride)
-    dilation = _side(getattr(module, "dilation", 1))
-    reach = dilation * (kernel - 1)
-    padding = {"same": reach // 2, "valid": 0}.get(module.padding) if isinstance(module.padding, str) else None
-    padding = _side(module.padding) if padding is None else padding
-    return Field(field.size + reach * field.stride, field.stride * stride, field.start - padding * field.stride)
-
-
-def _side(value) -> int:
-    sides = set(value) if isinstance(value, tuple) else {value}
-    if len(sides) != 1:
-        raise ValueError(f"the window {tuple(value)} is not square: its receptive field is no square either")
-    return int(sides.pop())
 
 
 def _clipped(first: Tensor, last: Tensor, size: tuple[int, int]) -> Int[Tensor, "*n 4"]:

@@ -18,12 +18,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from xailab.hooks import evaluating
 from xailab.protopnet.provenance import Provenance
 
 Similarity = Literal["log", "cosine"]
 AddOn = Literal["regular", "bottleneck"]
 
 EPSILON = 1e-4
+SMALL = 64  # side of an image that only asks for shapes
 OWN, OTHER = 1.0, -0.5  # first weights of the last layer
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
@@ -251,13 +253,12 @@ def _check(names, prototypes_per_class, dimensions, add_on, similarity, mean, st
 
 
 def _outputs(features: nn.Module) -> int:
-    """How many channels features put out: those of their last convolution."""
-    convolutions = [layer for layer in features.modules() if isinstance(layer, nn.Conv2d)]
-    blocks = [layer for layer in features.modules() if hasattr(layer, "downsample")]
-    if not convolutions:
+    """How many channels features put out, seen on a small black image."""
+    first = next((layer for layer in features.modules() if isinstance(layer, nn.Conv2d)), None)
+    if first is None:
         raise ValueError("the features have no convolution: expected a network without its pooling and classifier")
-    last = list(blocks[-1].children()) if blocks else convolutions
-    return [layer for layer in last if isinstance(layer, nn.Conv2d)][-1].out_channels
+    with torch.no_grad(), evaluating(features):
+        return features(first.weight.new_zeros(1, first.in_channels, SMALL, SMALL)).shape[1]
 
 
 def _add_on(inputs: int, dimensions: int, kind: AddOn) -> nn.Sequential:
