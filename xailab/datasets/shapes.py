@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from ..scenes.pen import rotation, tube
+from .scenes.pen import rotation, tube
 
 Plane = Float[np.ndarray, "h w"]
 Path = Float[np.ndarray, "_ 2"]

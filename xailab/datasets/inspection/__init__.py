@@ -22,10 +22,10 @@ from torch.utils.data import Dataset
 from xailab.images import Preprocess
 
 from ..folders import GOOD, SPLITS, Sample
+from ..shapes import ramp
 from . import biscuit, capsule, circuit, fabric, gear, gravel, wood
 from .flaws import Flaw
 from .light import grain, lay
-from .shapes import ramp
 
 TEXTURES = ("fabric", "gravel", "wood")
 OBJECTS = ("biscuit", "capsule", "circuit", "gear")

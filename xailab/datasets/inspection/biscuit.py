@@ -6,9 +6,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from .flaws import Flaw
-from .light import Picture, between, grey, lamp, lay, painted, relief, rgb, shade
-from .shapes import (
+from ..shapes import (
     Plane,
     axes,
     box,
@@ -26,6 +24,8 @@ from .shapes import (
     walk,
     written,
 )
+from .flaws import Flaw
+from .light import Picture, between, grey, lamp, lay, painted, relief, rgb, shade
 
 DEFECTS = ("broken", "crack", "burnt", "hair")
 

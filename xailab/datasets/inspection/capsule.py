@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
+from ..shapes import Plane, cover, fill, fractal, lettering, moved, moved_point, placed, ramp, sliver, spot, walk
 from .flaws import Flaw
 from .light import Picture, between, grey, lamp, lay, mottled, rgb, shade
-from .shapes import Plane, cover, fill, fractal, lettering, moved, moved_point, placed, ramp, sliver, spot, walk
 
 DEFECTS = ("crack", "imprint", "squeeze", "poke", "leak")
 

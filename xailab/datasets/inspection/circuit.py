@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 
 from ..scenes.pen import rotation
+from ..shapes import box, cover, fill, noise, placed, sliver, spot, walk
 from .board import PARTS, PINS, PITCH, ROW, TABLE, board
 from .flaws import Flaw
 from .light import Picture, grey, lamp, lay, painted, rgb
 from .parts import SOLDER, part
-from .shapes import box, cover, fill, noise, placed, sliver, spot, walk
 
 DEFECTS = ("missing", "turned", "bridge", "cut", "burnt")
 

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
+from ..shapes import fill, noise, placed, spot, thread, walk
 from .flaws import Flaw
 from .light import Picture, grey, lamp, lay, painted, rgb, shade
-from .shapes import fill, noise, placed, spot, thread, walk
 
 DEFECTS = ("hole", "stain", "thread", "missing")
 

@@ -5,9 +5,9 @@ import math
 import cv2
 import numpy as np
 
+from ..shapes import Plane, box, cover, disc, fill, fractal, moved_point, noise, placed, ramp, sliver, spot, walk
 from .flaws import Flaw
 from .light import Picture, between, grey, lamp, lay, mottled, painted, relief, rgb, shade
-from .shapes import Plane, box, cover, disc, fill, fractal, moved_point, noise, placed, ramp, sliver, spot, walk
 
 DEFECTS = ("tooth", "rust", "scratch", "dent")
 

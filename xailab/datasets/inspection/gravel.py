@@ -5,9 +5,9 @@ from functools import cache
 import cv2
 import numpy as np
 
+from ..shapes import Plane, fill, fractal, moved, noise, sliver, slopes, spot, thread, walk
 from .flaws import Flaw
 from .light import Picture, between, grey, lamp, lay, painted, relief, rgb, shade
-from .shapes import Plane, fill, fractal, moved, noise, sliver, slopes, spot, thread, walk
 
 DEFECTS = ("wood", "wire", "clay", "oil")
 

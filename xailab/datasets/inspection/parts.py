@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
+from ..shapes import Plane, box, cover, disc, written
 from .light import lay, painted, rgb
-from .shapes import Plane, box, cover, disc, written
 
 SIZES = {
     "chip": (0.4, 0.34),

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
+from ..shapes import Plane, axes, cover, disc, fill, moved, noise, placed, ramp, sliver, spot, walk
 from .flaws import Flaw
 from .light import Picture, between, lamp, lay, rgb
-from .shapes import Plane, axes, cover, disc, fill, moved, noise, placed, ramp, sliver, spot, walk
 
 DEFECTS = ("scratch", "hole", "stain", "crack")
 

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from ..inspection.shapes import Plane, axes, noise, written
+from ..shapes import Plane, axes, noise, written
 from .anatomy import frame, head
 from .lesions import grown
 

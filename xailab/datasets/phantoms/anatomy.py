@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from ..inspection.shapes import SHIFT, Path, Plane, fill, moved, noise, placed, ramp
 from ..scenes.pen import curve, ellipse, tube
+from ..shapes import SHIFT, Path, Plane, fill, moved, noise, placed, ramp
 
 Paths = Float[np.ndarray, "_ _ 2"]
 

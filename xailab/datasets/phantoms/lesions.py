@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..inspection.shapes import Plane, noise, ramp
+from ..shapes import Plane, noise, ramp
 from .anatomy import FLUID, Frame, Head
 
 KINDS, SHARES = ("ring", "solid", "diffuse"), (0.4, 0.35, 0.25)
