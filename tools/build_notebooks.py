@@ -39,6 +39,7 @@ METADATA = {
     "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"},
 }
 WIDGET = "An explorer: run this cell to use it."  # notebooks/conftest.py knows this sentence too
+NO_DATA = {"XAILAB_DATA": os.devnull, "TORCH_HOME": os.devnull}  # what was downloaded here is not for everybody's eyes
 SECONDS, GIB, MEGABYTES = 60, 2.0, 2.5  # what one notebook may take
 
 
@@ -101,7 +102,7 @@ def execute(notebook: NotebookNode, folder: Path, *, pictures: bool = True) -> f
         on_cell_executed=cell_done,
     )
     try:
-        client.execute()
+        client.execute(env=os.environ | NO_DATA)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise Failed(re.sub(r"\x1b\[[0-9;]*m", "", str(error))) from error
     notebook.metadata = nbformat.from_dict(METADATA)  # the kernel has added its version
