@@ -1,14 +1,12 @@
 """What was downloaded, as data sets: small copies in the layouts of the real ones."""
 
-import hashlib
-import pickle
 import re
 
-import cv2
 import numpy as np
 import pytest
+import small_copies
 import torch
-import torchvision
+from small_copies import write
 from torch.utils.data import DataLoader
 
 from xailab.datasets import catalogue, downloaded
@@ -23,30 +21,12 @@ def pictures(n, side):
     return RNG.integers(0, 256, (n, side, side, 3), dtype=np.uint8)
 
 
-def write(path, image):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 else image)
-
-
-def md5(data):
-    return hashlib.md5(data).hexdigest()
-
-
 @pytest.fixture
 def stl10(tmp_path, monkeypatch):
     train, test = pictures(3, 96), pictures(2, 96)
-    folder = tmp_path / "stl10_binary"
-    folder.mkdir()
-    files = {"class_names.txt": b"airplane\nbird\n"}
-    for split, images, labels in (("train", train, [2, 1, 2]), ("test", test, [1, 2])):
-        files[f"{split}_X.bin"] = images.transpose(0, 3, 2, 1).tobytes()  # columns first, as the source has it
-        files[f"{split}_y.bin"] = bytes(labels)
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    for split in ("train", "test"):
-        listed = [[name, md5(files[name])] for name in (f"{split}_X.bin", f"{split}_y.bin")]
-        unlabelled = [["unlabeled_X.bin", "0" * 32]] if split == "train" else []
-        monkeypatch.setattr(torchvision.datasets.STL10, f"{split}_list", listed + unlabelled)
+    small_copies.stl10(
+        tmp_path, monkeypatch, {"train": (train, [2, 1, 2]), "test": (test, [1, 2])}, ["airplane", "bird"]
+    )
     return train, test
 
 
@@ -76,21 +56,13 @@ def test_damage_is_found_before_it_is_shown(tmp_path, stl10):
 
 def test_cifar10(tmp_path, monkeypatch):
     images, labels = pictures(4, 32), [3, 0, 1, 2]
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    batch = pickle.dumps({"data": images.transpose(0, 3, 1, 2).reshape(4, -1), "labels": labels})
-    meta = pickle.dumps({"label_names": ["a", "b", "c", "d"]})
-    for name, data in (("data_batch_1", batch), ("test_batch", batch), ("batches.meta", meta)):
-        (folder / name).write_bytes(data)
-    kind = torchvision.datasets.CIFAR10
-    monkeypatch.setattr(kind, "train_list", [["data_batch_1", md5(batch)]])
-    monkeypatch.setattr(kind, "test_list", [["test_batch", md5(batch)]])
-    monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": md5(meta)})
+    small_copies.cifar10(tmp_path, monkeypatch, images, labels, ["a", "b", "c", "d"])
     for split in ("train", "test"):
         data = downloaded.cifar10(split, root=tmp_path)
         assert data.classes == ("a", "b", "c", "d") and data.labels.tolist() == labels
         assert np.array_equal(data.photograph(2).image, images[2]) and data[2][1] == 1
-    (folder / "test_batch").write_bytes(batch[:-1])
+    batch = tmp_path / "cifar-10-batches-py" / "test_batch"
+    batch.write_bytes(batch.read_bytes()[:-1])
     with pytest.raises(ValueError, match="damaged"):  # and nothing is unpickled
         downloaded.cifar10(root=tmp_path)
 

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from networks import GapNet, assert_unchanged, snapshot
 from torch import nn
 
-from xailab.feature_maps import ReceptiveField, chain, feature_maps, filters, receptive_field
+from xailab.feature_maps import chain, feature_maps, filters
 from xailab.models import zoo
+from xailab.receptive_field import ReceptiveField, receptive_field
 
 
 @pytest.fixture(scope="module")

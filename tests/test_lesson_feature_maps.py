@@ -12,10 +12,11 @@ from torch import nn
 
 from xailab import images
 from xailab.datasets import scenes
-from xailab.feature_maps import chain, feature_maps, receptive_field
+from xailab.feature_maps import chain, feature_maps
 from xailab.lessons import feature_maps as lesson
 from xailab.lessons import verdict
 from xailab.models import zoo
+from xailab.receptive_field import receptive_field
 
 ALL = (nn.Conv2d, nn.ReLU, nn.MaxPool2d)
 WAYS = {"i": (nn.Conv2d,), "ii": (nn.Conv2d, nn.ReLU), "iii": (nn.Conv2d, nn.MaxPool2d), "all": ALL}

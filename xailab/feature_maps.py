@@ -1,4 +1,4 @@
-"""What does each layer see? Feature maps, filters, receptive fields.
+"""What does each layer see? Feature maps and filters.
 
 ``feature_maps`` looks into a network while it runs as a whole. ``chain`` takes some kinds of its layers out and applies
 them one after another, which shows what each kind does: convolutions alone, with their ReLUs, with the pooling.
@@ -12,7 +12,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from xailab.hooks import evaluating, find_layer, recording
-from xailab.receptive_field import ReceptiveField, receptive_field  # noqa: F401
 
 Kinds = type[nn.Module] | Sequence[type[nn.Module]]
 

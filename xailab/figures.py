@@ -123,7 +123,7 @@ def grid(
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     tall = panel * images[0].shape[0] / images[0].shape[1]
-    height = rows * (tall + (0.3 if titles else 0.06)) + (0.4 if title else 0.0)
+    height = rows * (tall + (0.25 if titles else 0.04)) + (0.2 if title else 0.0)
     figure, axes = new(rows, columns, width=columns * panel, height=height, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()

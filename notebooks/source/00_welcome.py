@@ -181,6 +181,36 @@ def my_mirror(picture):
 check("00.1", my_mirror)
 
 # %% [markdown]
+# ## On real data
+#
+# Whoever has the internet, and room on the disk, can bring what the papers used: networks taught with ImageNet's
+# million photographs, and their data sets. `python data_download.py`, in the folder of the course, lists it all and
+# brings what you name. Every lesson ends with a section like this one. It runs on what is there; where nothing is,
+# one line says how to get it, and nothing is lost.
+#
+# What does such a network say to four of scikit-image's photographs? **Predict:** of which is it least sure?
+
+# %%
+import torch
+
+from xailab import figures
+from xailab.lessons import real
+from xailab.models import zoo
+
+if name := real.weights("resnet50", "resnet18", "squeezenet1_0"):
+    network = zoo.load(name)
+    batch = network.preprocess(real.photographs())
+    with torch.no_grad():
+        probabilities, guesses = network(batch).softmax(1).topk(3)
+    titles = [f"{network.classes[c[0]]}: {p[0]:.2f}" for p, c in zip(probabilities, guesses, strict=True)]
+    figures.show(
+        figures.strip(network.preprocess.undo(batch), titles, title=f"what {name} names first, and its probability"),
+        "Photographs of a cat, a cup, a motorcycle and a rocket, each with the network's first guess and its probability.",
+    )
+    for thing, p, c in zip(("cat", "cup", "motorcycle", "rocket"), probabilities, guesses, strict=True):
+        print(f"{thing:12s}" + ", ".join(f"{network.classes[k]} {q:.2f}" for k, q in zip(c, p, strict=True)))
+
+# %% [markdown]
 # ## Summary
 #
 # - All pictures here are rendered and carry exact masks; the networks are small and shipped with the recipe that made

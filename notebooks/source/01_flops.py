@@ -667,6 +667,57 @@ def make_separable(conv):
 check("01.4", make_separable)
 
 # %% [markdown]
+# ## On real data
+#
+# What does a MAC buy on ImageNet? The counts are ours, and take no weights. The accuracies are published, by
+# torchvision, which publishes counts as well. Networks whose weights you have brought are filled, and say what they
+# see in the photograph of a cat. **Predict:** is the dearest of them the best?
+
+# %%
+import torch
+from torchvision import models
+
+from xailab import figures
+from xailab.flops import count
+from xailab.lessons import real
+from xailab.models import zoo
+
+NETWORKS = ("efficientnet_b5", "wide_resnet50_2", "vgg16", "resnet50", "resnet18", "squeezenet1_0")
+if real.weights(*NETWORKS):
+    figure, axes = figures.new(width=7.6, height=4.2)
+    for name in NETWORKS:
+        published = models.get_model_weights(name)["IMAGENET1K_V1"]
+        side = published.transforms().crop_size[0]
+        with torch.device("meta"):  # its shapes alone
+            macs = count(models.get_model(name, weights=None), (1, 3, side, side)).macs / 1e9
+        accuracy = published.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+        said = "not here"
+        if zoo.weights_file(name):
+            network = zoo.load(name)
+            with torch.no_grad():
+                p, c = network(network.preprocess(real.photographs()[0])).softmax(1)[0].max(0)
+            said = f"{network.classes[c]}, {p:.2f}"
+        axes.scatter(
+            macs, accuracy, 60, edgecolors=figures.BLUE, facecolors="none" if said == "not here" else figures.BLUE
+        )
+        axes.annotate(name, (macs, accuracy), (6, -4), textcoords="offset points", fontsize=11)
+        print(
+            f"{name:16s} at {side} px: {macs:6.2f} billion MACs (torchvision: {published.meta['_ops']:6.2f}); the cat: {said}"
+        )
+    axes.set(xscale="log", xlim=(0.6, 40), ylim=(55, 87), xlabel="billion MACs for a picture (counted here)")
+    axes.set_xticks([1, 2, 5, 10, 20], labels=[1, 2, 5, 10, 20])
+    axes.minorticks_off()
+    axes.set(title="Accuracy on ImageNet against cost", ylabel="top-1 accuracy in % (published)")
+    figures.show(
+        figure,
+        "Published top-1 accuracy of six networks against billions of MACs on a log axis; VGG16 costs most and is not best.",
+    )
+
+# %% [markdown]
+# It is VGG16, and it is not. Cost buys accuracy within a family; between families, design does. (VGG16's channels are
+# wide where its maps are large; EfficientNet's shape was searched for with this very picture in mind.)
+
+# %% [markdown]
 # ## Summary
 #
 # - A standard convolution costs $D_K^2 M N D_G^2$ MACs, a separable one $1/N + 1/D_K^2$ of that: never less than a

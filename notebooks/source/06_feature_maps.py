@@ -102,8 +102,9 @@ figures.show(
 
 # %%
 from xailab.datasets import scenes
-from xailab.feature_maps import chain, feature_maps, filters, receptive_field
+from xailab.feature_maps import chain, feature_maps, filters
 from xailab.models import zoo
+from xailab.receptive_field import receptive_field
 
 network = zoo.load("scenes_vgg")
 scene = scenes.scene(4, split="test", size=96)
@@ -686,25 +687,6 @@ pictures |= {"edges": edges, "photograph": photo, "coffee": lesson.photograph("c
 lesson.layer_explorer(network, pictures)
 
 # %% [markdown]
-# ## The real VGG16
-#
-# Everything in this lesson works on torchvision's VGG16 as well: eight times as wide, trained on photographs. Where
-# its ImageNet weights are on your disk, this cell draws its 64 first filters, the three ways at 112 pixels (a good
-# quarter of a minute on two cores) and a layer; elsewhere it says so.
-
-# %% tags=["exempt"]
-try:
-    real = zoo.load("vgg16")
-except FileNotFoundError:
-    print("VGG16's ImageNet weights are not on this disk: nothing to draw here.")
-else:
-    figures.show(figures.grid(filters(real), columns=16, panel=0.7), "VGG16's 64 filters of 3 × 3 colour pixels.")
-    small = replace(real.preprocess, resize=112, crop=112)(photo)
-    rows = {way: thirteen(small, kinds, real) for way, kinds in ways.items()}
-    figures.show(lesson.chain_strips(photo, rows, shown), "VGG16 taken apart: four rows of maps of the photograph.")
-    figures.show(lesson.draw_layer(real, photo, "conv3_3", 0), "Channels of VGG16's conv3_3 on the photograph.")
-
-# %% [markdown]
 # ## Exercises
 #
 # Write into the cell, run it, read what `check` says.
@@ -836,6 +818,82 @@ def my_filter(image, filters, map):
 
 
 check("06.4", my_filter)
+
+# %% [markdown]
+# ## On real data
+#
+# Now a network that saw a million photographs. What does its first layer ask for, and what becomes of a cat on the
+# way up? First all filters of the first layer; then the first 36 channels of five layers, behind their ReLUs, with one
+# scale for each sheet (a few seconds). The titles say how much of the picture's 224 pixels one cell sees. Where can you
+# still find the cat's eyes, and what are the channels like where you cannot?
+
+# %%
+import numpy as np
+import torch
+from torch import nn
+
+from xailab import figures
+from xailab.feature_maps import chain, feature_maps, filters
+from xailab.lessons import feature_maps as lesson
+from xailab.lessons import real
+from xailab.models import zoo
+from xailab.receptive_field import receptive_field
+
+if name := real.weights("vgg16", "squeezenet1_0"):
+    network = zoo.load(name)
+    tiles = filters(network)
+    title = f"{name}: {len(tiles)} filters of {tiles.shape[1]} × {tiles.shape[2]} pixels; grey is 0, one scale for all"
+    figures.show(
+        figures.grid(tiles, columns=16, title=title, panel=0.7),
+        "The filters of the first layer as small coloured tiles on grey, in rows of sixteen.",
+    )
+
+    cat = network.preprocess(real.photographs()[0])
+    maps = feature_maps(network.features, cat, nn.ReLU)
+    wide = [(k, layer) for k, layer in enumerate(maps, 1) if maps[layer].shape[1] >= 36]
+    figure, axes = figures.new(2, 3, width=12.5, height=8.4)
+    figures.picture(axes[0, 0], network.preprocess.undo(cat)[0], "what the network sees")
+    for axis, i in zip(axes.flat[1:], np.linspace(0, len(wide) - 1, 5).astype(int), strict=True):
+        k, layer = wide[i]
+        shown, side = maps[layer][0, :36], maps[layer].shape[-1]
+        size = receptive_field(network.features, layer).size
+        title = f"ReLU {k} of {len(maps)}: {side} × {side} cells,\neach sees {size} pixels"
+        lesson.contact_sheet(axis, shown.clamp(max=float(shown.quantile(0.995))), title, columns=6)
+        figures.colour_bar(figure, axis, "activation, strongest 0.5 % clipped")
+    figures.show(figure, "A photograph of a cat, and five sheets of 36 maps each, from the first layer to the last.")
+
+# %% [markdown]
+# VGG16 itself is what the three ways of taking apart were made for. Without its ReLUs or its poolings, does it still
+# know the cat? (At 112 pixels, which takes half a minute; the last line is VGG16's own answer.) Below the strips is
+# `conv3_3` at the full 224 pixels.
+
+# %%
+from dataclasses import replace
+
+if name := real.weights("vgg16"):
+    network = zoo.load(name)
+    photo = real.photographs()[0]
+    small = replace(network.preprocess, resize=112, crop=112)
+    ways = {
+        "(i) convolutions alone": (nn.Conv2d,),
+        "(ii) with ReLU": (nn.Conv2d, nn.ReLU),
+        "(iii) with max pooling": (nn.Conv2d, nn.MaxPool2d),
+        "all": (nn.Conv2d, nn.ReLU, nn.MaxPool2d),
+    }
+    rows = {}
+    for way, kinds in ways.items():
+        outputs = chain(network.features, small(photo), kinds)
+        layers = [layer for layer in network.features if isinstance(layer, kinds)]
+        last = nn.ReLU if nn.ReLU in kinds else nn.Conv2d  # a convolution's map is drawn behind its ReLU
+        rows[way] = [x[0].mean(0) for layer, x in zip(layers, outputs, strict=True) if isinstance(layer, last)]
+        with torch.no_grad():
+            scores = network.classifier(network.avgpool(outputs[-1]).flatten(1))[0]
+        print(f"{way:24s} {network.classes[scores.argmax()]}")
+    figures.show(
+        lesson.chain_strips(small.frame(photo), rows, (1, 2, 4, 7, 10, 13)),
+        "The photograph of the cat, and four rows of grey maps after 1, 2, 4, 7, 10 and 13 convolutions.",
+    )
+    figures.show(lesson.draw_layer(network, photo, "conv3_3"), "The cat, one channel of conv3_3, and all 256 channels.")
 
 # %% [markdown]
 # ## Summary

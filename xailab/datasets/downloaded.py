@@ -12,6 +12,7 @@ it. Nothing is downloaded here, and what is not on the disk says how to get it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 import torch
@@ -70,17 +71,18 @@ class Photographs(Dataset):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, i: int) -> tuple[Float[Tensor, "3 h w"], int]:
+    def __getitem__(self, i: SupportsIndex) -> tuple[Float[Tensor, "3 h w"], int]:
         photograph = self.photograph(i)
         if self.preprocess is not None:
             return self.preprocess(photograph.image)[0], photograph.label
         return torch.from_numpy(photograph.image.copy()).permute(2, 0, 1).float() / 255, photograph.label
 
-    def photograph(self, i: int) -> Photograph:
+    def photograph(self, i: SupportsIndex) -> Photograph:
         """The i-th photograph with its truth."""
+        i = int(i)
         if not 0 <= i < len(self):
             raise IndexError(f"photograph {i} of a data set of {len(self)}: expected 0 to {len(self) - 1}")
-        return self._read(int(i))
+        return self._read(i)
 
 
 def stl10(split: str = "train", *, root: str | Path | None = None, preprocess: Preprocess | None = None) -> Photographs:

@@ -16,7 +16,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 import torch
@@ -180,7 +180,7 @@ class MVTecAD(Dataset):
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, i: int) -> Sample:
+    def __getitem__(self, i: SupportsIndex) -> Sample:
         image = load(self.pictures[i])
         mask = np.zeros(image.shape[:2] if self.has_masks else (0, 0), dtype=bool)
         if self.masks[i] is not None:

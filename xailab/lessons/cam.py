@@ -27,9 +27,9 @@ def draw_cam(
         threshold: Of the boxes, as a share of the map's maximum.
         opacity: Of the overlay at the map's maximum.
     """
-    if network.preprocess.crop is not None:
-        picture = network.preprocess.frame(picture)  # the map covers what the network saw, not what was cut off
     batch = network.preprocess(picture)
+    if network.preprocess.crop is not None:  # the map covers what the network saw, not what was cut off
+        picture = network.preprocess.frame(picture)
     with torch.no_grad():
         probability = network(batch).softmax(1)[0, label].item()
     map = class_activation_map(network, batch, label)[0]

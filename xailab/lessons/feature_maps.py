@@ -15,10 +15,11 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from xailab import figures, images
-from xailab.feature_maps import feature_maps, receptive_field
+from xailab.feature_maps import feature_maps
 from xailab.hooks import evaluating, recording
 from xailab.lessons import Wrong, exercise
 from xailab.lessons.explorer import explorer
+from xailab.receptive_field import receptive_field
 
 PAPER, INK = 238, 28  # grey values of the test picture
 

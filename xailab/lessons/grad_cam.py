@@ -39,9 +39,9 @@ def draw_grad_cam(
         counterfactual: Show what speaks against the class.
         opacity: Of the overlay where the map is strongest.
     """
-    if network.preprocess.crop is not None:
-        picture = network.preprocess.frame(picture)
     batch = network.preprocess(picture)
+    if network.preprocess.crop is not None:  # the map covers what the network saw, not what was cut off
+        picture = network.preprocess.frame(picture)
     with torch.no_grad():
         scores = network(batch)
     with warnings.catch_warnings():

@@ -120,7 +120,7 @@ def draw_sentence(analysis: LocalAnalysis, image: int, count: int = 3) -> Figure
         similarity, weight = (float(v[j]) for v in (analysis.output.similarities[image], weights))
         words = f"prototype {j}\n{similarity:.2f} × {weight:+.2f} = {float(given[j]):+.2f}"
         _bar(row[5], float(given[j]), reach, words)
-        source = f"training slice {int(analysis.origin.provenance.ids[j])}"
+        source = f"training image {int(analysis.origin.provenance.ids[j])}"
         row[4].text(0.03, 0.03, source, transform=row[4].transAxes, color="white", fontsize=9, va="bottom")
     for axis in axes[count, :5]:
         axis.set_axis_off()
@@ -129,7 +129,7 @@ def draw_sentence(analysis: LocalAnalysis, image: int, count: int = 3) -> Figure
     last = axes[count, 0].text(0, 0.5, words, transform=axes[count, 0].transAxes, va="center", fontsize=12)
     last.set_in_layout(False)
     _bar(axes[count, 5], logit, reach, f"{logit:+.2f}", figures.BLACK)
-    heads = ("this slice", "this part of it", "", "this patch", "of the training", "similarity × weight = points")
+    heads = ("this image", "this part of it", "", "this patch", "of the training", "similarity × weight = points")
     for axis, head in zip(axes[0], heads, strict=True):
         axis.set_title(head)
     other = [k for k in range(len(analysis.classes)) if k != int(analysis.target[image])]
@@ -163,7 +163,7 @@ def draw_origins(origin: Origin, classes: Sequence[str], weights: Float[Tensor, 
         classes: Their names.
         weights: Of the last layer; the title says what one unit of similarity gives to the prototype's own class.
     """
-    owners = origin.provenance.labels
+    owners, weights = origin.provenance.labels, weights.detach()
     most = int(owners.bincount().max())
     figure, axes = figures.new(len(classes), most, width=1.9 * most + 0.4, height=2.35 * len(classes), squeeze=False)
     _tight(figure)

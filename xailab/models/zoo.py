@@ -100,8 +100,7 @@ def _torchvision(name: str, weights: str | Path | None, seed: int) -> nn.Module:
             f"no network {name!r}: shipped are {', '.join(manifest())}; besides, every classification network of "
             "torchvision.models can be named (resnet18, vgg16, ...), with -random behind it for random weights"
         )
-    published = models.get_model_weights(base)
-    published = published["IMAGENET1K_V1"] if "IMAGENET1K_V1" in published.__members__ else published.DEFAULT
+    published = _published(models.get_model_weights(base))
     options = AUXILIARIES if base in WITH_AUXILIARIES else {}
     if name.endswith(RANDOM):
         with torch.random.fork_rng(devices=[]):
@@ -119,20 +118,33 @@ def _torchvision(name: str, weights: str | Path | None, seed: int) -> nn.Module:
     return network
 
 
+def weights_file(name: str) -> Path | None:
+    """Where the ImageNet weights of one of torchvision's networks lie on this disk; None if they do not."""
+    from torchvision import models
+
+    folder, url = data_root() / "weights", _published(models.get_model_weights(name)).url
+    ours = [folder / f"{name}{end}.safetensors" for end in ("", "_imagenet")]
+    theirs = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    return next((path for path in (*ours, theirs) if path.is_file()), None)
+
+
+def _published(all_of_them: type[Enum]) -> Enum:
+    """The papers' weights, of those that torchvision has."""
+    return all_of_them["IMAGENET1K_V1"] if "IMAGENET1K_V1" in all_of_them.__members__ else all_of_them.DEFAULT
+
+
 def _find(name: str, published: Enum) -> Path:
     """Find ImageNet weights on this disk, or say how to get them."""
-    folder = data_root() / "weights"
-    ours = [folder / f"{name}{end}.safetensors" for end in ("", "_imagenet")]
-    theirs = Path(torch.hub.get_dir()) / "checkpoints" / published.url.rsplit("/", 1)[-1]
-    for path in (*ours, theirs):
-        if path.is_file():
-            return path
-    raise FileNotFoundError(
-        f"the ImageNet weights of {name} are not on this disk. With a network connection, get them once by\n"
-        f"    python data_download.py weights/{name}\nor, for networks that it does not list, by\n"
-        f"    python -c \"import torchvision; torchvision.models.get_model('{name}', weights='{published.name}')\"\n"
-        f"or put them at {ours[0]}. For random weights, ask for {name + RANDOM!r}."
-    )
+    path, ours = weights_file(name), data_root() / "weights" / f"{name}.safetensors"
+    if path is None:
+        get = f"torchvision.models.get_model('{name}', weights='{published.name}')"
+        raise FileNotFoundError(
+            f"the ImageNet weights of {name} are not on this disk. With a network connection, get them once by\n"
+            f"    python data_download.py weights/{name}\nor, for networks that it does not list, by\n"
+            f'    python -c "import torchvision; {get}"\n'
+            f"or put them at {ours}. For random weights, ask for {name + RANDOM!r}."
+        )
+    return path
 
 
 def _fill(network: nn.Module, path: Path, name: str) -> None:

@@ -12,7 +12,7 @@ Downloading happens when `get` is called and at no other time.
 from .entries import Entry, entries
 from .extracting import Bounds, UnsafeArchive, extract
 from .fetching import DownloadError, Fetched, File, Patience, WrongFile, fetch
-from .keeping import LicenceError, State, get, state, verify
+from .keeping import LicenceError, State, get, megabytes, state, verify
 
 __all__ = [
     "Bounds",
@@ -29,6 +29,7 @@ __all__ = [
     "extract",
     "fetch",
     "get",
+    "megabytes",
     "state",
     "verify",
 ]

@@ -12,13 +12,13 @@ from functools import cache
 from .fetching import File
 
 MIB = 1 << 20
-WEIGHTS = {  # torchvision's names, and the lessons
-    "squeezenet1_0": ("02", "03", "04", "05", "06", "08"),
-    "resnet18": ("02", "03", "08"),
-    "resnet50": ("02", "03"),
-    "wide_resnet50_2": ("08",),
-    "vgg16": ("03", "04", "05", "06"),
-    "efficientnet_b5": ("08",),
+WEIGHTS = {  # torchvision's names, and the lessons whose sections "On real data" take them
+    "squeezenet1_0": ("00", "01", "02", "03", "04", "05", "06", "07", "08"),
+    "resnet18": ("00", "01", "02", "03", "07", "08"),
+    "resnet50": ("00", "01", "02", "03"),
+    "wide_resnet50_2": ("01", "08"),
+    "vgg16": ("01", "03", "04", "05", "06"),
+    "efficientnet_b5": ("01", "08"),
 }
 SHARE = "https://www.mydrive.ch/shares"  # MVTec's; its addresses change, and the former ones are kept as mirrors
 OLD_SHARE = f"{SHARE}/38536/3830184030e49fe74747669442f0f282/download"
@@ -169,7 +169,7 @@ def _datasets() -> list[Entry]:
         Entry(
             "stl10",
             "STL-10: 96 x 96 photographs of ten classes",
-            ("02", "03", "04", "05"),
+            ("02",),
             "none stated; from ImageNet",
             "https://cs.stanford.edu/~acoates/stl10/",
             (stl10,),
@@ -178,7 +178,7 @@ def _datasets() -> list[Entry]:
         Entry(
             "oxford-pets",
             "Oxford-IIIT Pet: cats and dogs with their outlines",
-            ("02", "03", "05", "07"),
+            ("02", "03", "05"),
             "CC BY-SA 4.0",
             "https://www.robots.ox.ac.uk/~vgg/data/pets/",
             pets,
@@ -188,7 +188,7 @@ def _datasets() -> list[Entry]:
         Entry(
             "cifar10",
             "CIFAR-10: 32 x 32 photographs of ten classes",
-            ("01", "05"),
+            ("05",),
             "none stated",
             "https://www.cs.toronto.edu/~kriz/cifar.html",
             (cifar10,),

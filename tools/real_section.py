@@ -1,0 +1,58 @@
+"""Run a lesson's section "On real data" alone, and save its pictures.
+
+XAILAB_DATA=data python tools/real_section.py 05 docs/05     makes docs/05_0.png, docs/05_1.png, ...
+"""
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jupytext
+from matplotlib.figure import Figure
+from PIL import Image
+
+SOURCES = sorted((Path(__file__).resolve().parents[1] / "notebooks" / "source").glob("*.py"))
+HEADING, BEHIND = "## On real data", "## Summary"
+
+
+def code(source: Path) -> list[str]:
+    """The section's code cells."""
+    cells = jupytext.read(source, fmt="py:percent").cells
+    headings = [cell.source.splitlines()[0] if cell.cell_type == "markdown" else "" for cell in cells]
+    first, last = headings.index(HEADING), headings.index(BEHIND)
+    assert not any(heading.startswith("## ") for heading in headings[first + 1 : last]), f"{source}: not the last"
+    return [cell.source for cell in cells[first:last] if cell.cell_type == "code"]
+
+
+def run(source: Path, show: Callable[[Figure, str], None]) -> list[str]:
+    """Run the section as after a fresh start; what each cell prints."""
+    from xailab import figures
+
+    said, values, usual = [], {}, figures.show
+    figures.show = show
+    try:
+        for cell in code(source):
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(compile(cell, source.name, "exec"), values)
+            said.append(out.getvalue())
+    finally:
+        figures.show = usual
+    return said
+
+
+def main(number: str, output: str) -> None:
+    from xailab import figures
+
+    pictures = []
+    source = next(path for path in SOURCES if path.name.startswith(number))
+    print(*run(source, lambda figure, alt: pictures.append((figures.png(figure), alt))), sep="\n")
+    for i, (data, alt) in enumerate(pictures):
+        path = Path(f"{output}_{i}.jpg")
+        Image.open(io.BytesIO(data)).convert("RGB").save(path, quality=88)
+        print(f"{path}: {alt}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

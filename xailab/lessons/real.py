@@ -1,0 +1,73 @@
+"""The lessons' sections "On real data": is what they need on this disk? And photographs that are on every disk."""
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from xailab.datasets import catalogue, downloaded
+from xailab.datasets.folders import mask_frame
+from xailab.images import Preprocess
+from xailab.models import zoo
+from xailab.storage import data_root
+
+WEIGHTS = "weights/"  # before the names of networks in the catalogue
+
+
+def here(*names: str) -> bool:
+    """Whether downloads are on this disk; if not, one line says how to get them.
+
+    Args:
+        names: As `python data_download.py` lists them, "oxford-pets" or "weights/resnet18".
+    """
+    missing = [name for name in names if not _here(name)]
+    if missing:
+        entries = [catalogue.entries()[name] for name in missing]
+        terms = " --accept-licence" if any(entry.terms for entry in entries) else ""
+        size = catalogue.megabytes(sum(entry.size or 0 for entry in entries))
+        print(f"Not run. Bring what it needs, about {size}: python data_download.py {' '.join(missing)}{terms}")
+    return not missing
+
+
+def weights(*names: str) -> str | None:
+    """The first of some networks that has its ImageNet weights on this disk; if none has, a line as `here`'s, and None.
+
+    Args:
+        names: Of the zoo; the last is the one to download.
+    """
+    found = next((name for name in names if _here(WEIGHTS + name)), None)
+    if found is None:
+        here(WEIGHTS + names[-1])
+    return found
+
+
+def photographs() -> list[UInt8[np.ndarray, "h w 3"]]:
+    """Four of scikit-image's photographs, of things that ImageNet has names for: a cat, a cup, a moped, a rocket."""
+    from skimage import data
+
+    return [data.chelsea(), data.coffee(), data.stereo_motorcycle()[0], data.rocket()]
+
+
+def pets(
+    preprocess: Preprocess, count: int = 100
+) -> tuple[Float[Tensor, "n 3 h w"], UInt8[np.ndarray, "n h w 3"], Bool[np.ndarray, "n h w"]]:
+    """Cats and dogs of Oxford-IIIT Pet, spread over its test set, as a network that crops sees them.
+
+    Args:
+        preprocess: The network's.
+        count: At most so many; those of which no pixel is in sight are left out.
+
+    Returns:
+        The batch, the pictures, and their masks.
+    """
+    data = downloaded.oxford_pets("test")
+    chosen = [data.photograph(i) for i in np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)]
+    masks = np.stack([mask_frame(photograph.mask, preprocess) for photograph in chosen])
+    seen = masks.any((1, 2))
+    batch = preprocess([photograph.image for photograph, it in zip(chosen, seen, strict=True) if it])
+    return batch, preprocess.undo(batch), masks[seen]
+
+
+def _here(name: str) -> bool:
+    if name.startswith(WEIGHTS):
+        return zoo.weights_file(name.removeprefix(WEIGHTS)) is not None
+    return all((data_root() / place).exists() for place in catalogue.entries()[name].places)
