@@ -113,6 +113,7 @@ COPIES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::xailab.grad_cam.NoPositiveEvidence")  # a random network may have none
 @pytest.mark.parametrize("name", COPIES)
 def test_on_small_copies_of_the_data_sets(name, tmp_path, monkeypatch):
     """Every cell of the section runs; what it shows is of random networks, or of ones that have hardly learnt."""

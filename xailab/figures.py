@@ -135,7 +135,9 @@ def grid(
     return figure
 
 
-def strip(images: Sequence[np.ndarray], titles: Sequence[str], *, title: str | None = None, panel=2.4) -> Figure:
+def strip(
+    images: Sequence[np.ndarray] | np.ndarray, titles: Sequence[str], *, title: str | None = None, panel: float = 2.4
+) -> Figure:
     """Draw a few pictures side by side, each with its title: the strip of a paper's Figure 1."""
     return grid(images, titles, columns=len(images), title=title, panel=panel)
 
