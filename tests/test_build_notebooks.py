@@ -104,6 +104,18 @@ def test_nothing_of_the_run_is_left(built):
     assert notebook.cells[7].outputs[0].data == {"text/plain": builder.WIDGET}
 
 
+def test_what_was_downloaded_here_is_not_seen(tmp_path, monkeypatch):
+    """The saved outputs are those of a reader who has nothing, whatever lies on the disk that they were made on."""
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/squeezenet1_0.safetensors").touch()
+    monkeypatch.setenv("XAILAB_DATA", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cell = "from xailab.lessons import real\nprint(real.weights('squeezenet1_0'))"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    builder.execute(notebook, tmp_path)
+    assert notebook.cells[0].outputs[0].text.endswith("data_download.py weights/squeezenet1_0\nNone\n")
+
+
 def test_the_same_source_gives_the_same_file(built):
     one, two = ((built / name).read_text() for name in ("first/01_demo.ipynb", "01_demo.ipynb"))
     differing = [pair for pair in zip(one.splitlines(), two.splitlines(), strict=True) if pair[0] != pair[1]]

@@ -468,10 +468,9 @@ check("02.3", my_half)
 # %% [markdown]
 # ## On real data
 #
-# Does all this hold for a network that learnt from a million photographs? The sections with this name, in every
-# lesson, need what their first line names (once; `python data_download.py` lists it all), can be run alone after a
-# fresh start, and show nothing where it is missing. Four photographs come with scikit-image; the last panels are two
-# of them side by side, and the evidence for each half's class.
+# Does all this hold for a network that learnt from a million photographs? Its weights have to be brought once (5 MB;
+# Lesson 00 says how), the photographs come with scikit-image. The last panels are two of them side by side, with the
+# evidence for the class of either half.
 
 # %%
 import numpy as np

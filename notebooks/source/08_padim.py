@@ -976,10 +976,10 @@ with tempfile.TemporaryDirectory() as folder:
 # python -m xailab.padim data/mvtec_ad --backbone resnet18 --output results
 # ```
 #
-# Here is one product, with a network taught on ImageNet: fitted on four in five of the normal photographs; a threshold for one
-# false alarm in ten from the rest; and the test photographs measured (a few seconds for a hundred). Shown is one of each kind
-# of defect. **Predict:** rendered products were easy or hard for a network that knew only drawings. Photographs, for one that
-# knows only photographs?
+# Here is one product, with a network taught on ImageNet: fitted on four in five of the normal photographs, a
+# threshold for one false alarm in ten from the rest, and the test photographs measured (a few seconds for a hundred).
+# Shown is one of each kind of defect. **Predict:** with a network that knew only drawings, rendered products were
+# easy or hard. How hard are photographs for one that knows only photographs?
 
 # %%
 import dataclasses
@@ -1035,8 +1035,8 @@ if real.here(f"mvtec-ad/{PRODUCT}") and (
 
 # %% [markdown]
 # Hazelnuts and screws lie as they fall, and PaDiM learns place by place. In the table that the published image AUROC
-# comes from, with ResNet18, they are among the three lowest of the fifteen products; the third is the zipper. Pixels
-# are hardly worse than elsewhere. If you have brought several products, compare.
+# comes from, with ResNet18, they are among the three lowest of the fifteen products; the third is the zipper. Their
+# pixels are found no worse than others'. If you have brought several products, compare.
 
 # %% [markdown]
 # ## Summary

@@ -895,9 +895,9 @@ with tempfile.TemporaryDirectory() as folder:
 # %% [markdown]
 # ## On real data
 #
-# The same photographs as in Lesson 08, and no network that was taught anything by anybody: encoders as they were drawn, and the
-# nearest normal patch. `STEPS = 400` trains them first, in ten minutes or so on two cores. **Predict:** what is the
-# training worth? (`docs/real_data.md` has our figures.)
+# The same photographs as in Lesson 08, and no network that was taught anything by anybody: encoders as they were
+# drawn, and the nearest normal patch. `STEPS = 400` trains them first, in ten minutes or so on two cores.
+# **Predict:** what is the training worth? (`docs/real_data.md` has our figures.)
 
 # %%
 import numpy as np

@@ -14,6 +14,7 @@ from xailab.datasets import scenes
 from xailab.grad_cam import NoPositiveEvidence, grad_cam
 from xailab.lessons import Wrong, exercise
 from xailab.lessons.explorer import explorer
+from xailab.lessons.judging import judge
 from xailab.models import zoo
 
 LAYERS = ("conv1", "layer1", "layer2", "layer3", "layer4")
@@ -78,27 +79,7 @@ def grad_cam_explorer(network: nn.Module, pictures: Sequence[np.ndarray]) -> wid
     )
 
 
-def _map(value, expected: Tensor) -> Tensor:
-    map = torch.as_tensor(value).detach().float()
-    if map.shape != expected.shape:
-        wanted = f"expected a map of shape {tuple(expected.shape)}, got {tuple(map.shape)}"
-        hint = ""
-        if map.ndim == 3 and map.shape[0] == 1:
-            hint = "; return the one map without its leading axis: yours[0]"
-        elif map.ndim == 3:
-            hint = "; one map is left for each channel: add the weighted channels up"
-        raise Wrong(f"{wanted}{hint}.")
-    return map
-
-
-def _refuse(map: Tensor, expected: Tensor, mistakes: dict[str, Tensor], otherwise: str) -> None:
-    """Raise Wrong with the words of the mistake that gives this very map."""
-    if torch.allclose(map, expected, atol=1e-5):
-        return
-    for words, mistaken in mistakes.items():
-        if torch.allclose(map, mistaken, atol=1e-5):
-            raise Wrong(words)
-    raise Wrong(f"{otherwise} In cell (0, 0) the value should be {expected[0, 0]:.3f}, yours is {map[0, 0]:.3f}.")
+MAP = "one map (h, w), without its leading axis, the weighted channels added up"
 
 
 def _sum(alpha: Tensor, features: Tensor) -> Tensor:
@@ -145,7 +126,7 @@ def _(my_grad_cam) -> str:
             _stretched(signed)
         ),
     }
-    _refuse(_map(my_grad_cam(features, gradient), expected), expected, mistakes, "the map is not equation 2's.")
+    judge(my_grad_cam(features, gradient), expected, mistakes, MAP, "the map is not equation 2's.")
     return "one weight for each channel, the weighted sum, and only then the ReLU."
 
 
@@ -185,8 +166,8 @@ def _(my_counterfactual) -> str:
             "equation 1 divides by Z: take the mean of the gradient over the cells, not its sum.": 15 * expected,
         }
         given = features.clone()
-        map = _map(my_counterfactual(head, given, c), expected)
-        _refuse(map, expected, mistakes, f"the counterfactual map of class {c} is wrong.")
+        found = my_counterfactual(head, given, c)
+        judge(found, expected, mistakes, MAP, f"the counterfactual map of class {c} is wrong.")
     if any(parameter.grad is not None for parameter in head.parameters()):
         raise Wrong("the map is right, but .grad was left on the network's weights: torch.autograd.grad leaves none.")
     return "what speaks against a class, and nothing left behind on the network."

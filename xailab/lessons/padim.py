@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from xailab import figures
-from xailab.lessons import Wrong, exercise
+from xailab.lessons import exercise
 from xailab.lessons.explorer import explorer
+from xailab.lessons.judging import judge
 from xailab.metrics import aupro, auroc
 from xailab.padim import Gaussians
 from xailab.padim.detector import enlarged
@@ -349,28 +350,6 @@ def inspection_explorer(recorded: Mapping[str, Recorded]) -> widgets.VBox:
     )
 
 
-def _tensor(value, expected: Tensor, hint: str) -> Tensor:
-    found = (value if isinstance(value, Tensor) else torch.tensor(np.array(value))).detach().double()
-    if found.shape != expected.shape:
-        raise Wrong(f"expected shape {tuple(expected.shape)}, got {tuple(found.shape)}: {hint}.")
-    return found
-
-
-def _refuse(found: Tensor, expected: Tensor, mistakes: Mapping[str, Tensor], otherwise: str) -> None:
-    """Raise Wrong with the words of the mistake that gives this very answer."""
-
-    def same(a: Tensor) -> bool:
-        return a.shape == found.shape and torch.allclose(found, a.double(), atol=1e-5, rtol=1e-4)
-
-    if same(expected):
-        return
-    for words, mistaken in mistakes.items():
-        if same(mistaken):
-            raise Wrong(words)
-    first, yours = float(expected.flatten()[0]), float(found.flatten()[0])
-    raise Wrong(f"{otherwise} The first value should be {first:.4f}, yours is {yours:.4f}.")
-
-
 @exercise("08.1")
 def _(my_embedding) -> str:
     generator = torch.Generator().manual_seed(81)
@@ -399,8 +378,8 @@ def _(my_embedding) -> str:
             ),
         }
         hint = "all channels at each cell of the first layer's grid; a batch of one keeps its first axis"
-        found = _tensor(my_embedding([x.clone() for x in layers]), expected, hint)
-        _refuse(found, expected, mistakes, "this is not the vector at each place.")
+        found = my_embedding([x.clone() for x in layers])
+        judge(found, expected, mistakes, hint, "this is not the vector at each place.")
     return "every place has its vector, for grids that are not square and a batch of one, too."
 
 
@@ -447,8 +426,9 @@ def _(my_mahalanobis) -> str:
                 x=x - x.mean(0) + normal.mean(0)
             ),
         }
-        found = _tensor(my_mahalanobis(normal.clone(), x.clone(), epsilon), expected, "one distance for each row of x")
-        _refuse(found, expected, mistakes, f"this is not equation 2, with {n} normal vectors of 3 channels.")
+        found = my_mahalanobis(normal.clone(), x.clone(), epsilon)
+        otherwise = f"this is not equation 2, with {n} normal vectors of 3 channels."
+        judge(found, expected, mistakes, "one distance for each row of x", otherwise)
     return "also with as many vectors as channels, where the covariance alone has no inverse."
 
 
@@ -478,9 +458,9 @@ def _(my_threshold) -> str:
             "this is the largest score whatever share is asked for.": falling[0],
             "this is the share itself of the largest score: count pictures.": (1 - share) * scores.max(),
         }  # fmt: skip
-        found = _tensor(my_threshold(scores.copy(), share), torch.zeros(()), "one number")
         tensors = {words: torch.tensor(value) for words, value in mistakes.items()}
-        _refuse(found, torch.tensor(falling[k - 1]), tensors, f"with {n} scores and a share of {share:g}, k is {k}.")
+        otherwise = f"with {n} scores and a share of {share:g}, k is {k}."
+        judge(my_threshold(scores.copy(), share), torch.tensor(falling[k - 1]), tensors, "one number", otherwise)
     return "at most this share of normal pictures will lie above it, whatever their distribution is."
 
 
@@ -523,7 +503,8 @@ def _(my_overlap) -> str:
             "what lies *below* the threshold is counted.": 1 - expected,
             "pictures without a defect have no region, and do not count as 0.": sum(a[m].mean() for m, a in bad) / 3,
         }
-        found = _tensor(my_overlap(masks.copy(), maps.copy(), threshold), torch.zeros(()), "one number")
+        found = my_overlap(masks.copy(), maps.copy(), threshold)
         tensors = {words: torch.tensor(float(value)) for words, value in mistakes.items()}
-        _refuse(found, torch.tensor(expected), tensors, "this is not the mean share over the 4 regions.")
+        otherwise = "this is not the mean share over the 4 regions."
+        judge(found, torch.tensor(expected), tensors, "one number", otherwise)
     return "small regions count as much as large ones."

@@ -13,6 +13,7 @@ from xailab import figures, images
 from xailab.class_model import class_model
 from xailab.lessons import Wrong, exercise
 from xailab.lessons.explorer import explorer
+from xailab.lessons.judging import judge
 from xailab.localization import grabcut
 from xailab.metrics import iou
 from xailab.saliency import saliency
@@ -184,26 +185,6 @@ def segment_explorer(networks: Mapping[str, nn.Module], drawn: Sequence) -> widg
     )
 
 
-def _tensor(value, expected: Tensor, hint: str = "") -> Tensor:
-    found = torch.as_tensor(value).detach().double()
-    if found.shape != expected.shape:
-        raise Wrong(f"expected shape {tuple(expected.shape)}, got {tuple(found.shape)}{f': {hint}' if hint else ''}.")
-    return found
-
-
-def _refuse(found: Tensor, expected: Tensor, mistakes: Mapping[str, Tensor], otherwise: str) -> None:
-    """Raise Wrong with the words of the mistake that gives this very answer."""
-    if torch.allclose(found, expected.double(), atol=1e-5, rtol=1e-4):
-        return
-    for words, mistaken in mistakes.items():
-        if found.shape == mistaken.shape and torch.allclose(found, mistaken.double(), atol=1e-5, rtol=1e-4):
-            raise Wrong(words)
-    first = (0,) * expected.ndim
-    raise Wrong(
-        f"{otherwise} The first value should be {float(expected[first]):.4f}, yours is {float(found[first]):.4f}."
-    )
-
-
 def _tiny_network(seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -257,8 +238,8 @@ def _(my_saliency) -> str:
             "the mean over the batch is differentiated: the pictures share a factor. Take the sum.": expected / 2,
         }
         hint = "one map (h, w) for each picture; the channels are joined by a maximum"
-        found = _tensor(my_saliency(network, given.clone(), c), expected, hint)
-        _refuse(found, expected, mistakes, f"the map of class {c} is not equation M = max |w|.")
+        found = my_saliency(network, given.clone(), c)
+        judge(found, expected, mistakes, hint, f"the map of class {c} is not equation M = max |w|.")
     if any(parameter.grad is not None for parameter in network.parameters()):
         raise Wrong("the map is right, but .grad was left on the network's weights: torch.autograd.grad leaves none.")
     return "one backward pass, absolute values, the largest channel."
@@ -315,8 +296,8 @@ def _(my_smooth_grad) -> str:
         ),
         "no noise was added: this is the plain saliency.": gradient_of(image).abs().amax(0),
     }
-    found = _tensor(my_smooth_grad(gradient_of, image.clone(), noise.clone(), sigma), expected, "one map (h, w)")
-    _refuse(found, expected, mistakes, "this is not SmoothGrad's average.")
+    found = my_smooth_grad(gradient_of, image.clone(), noise.clone(), sigma)
+    judge(found, expected, mistakes, "one map (h, w)", "this is not SmoothGrad's average.")
     return "the gradients are averaged first, and sigma is a share of the range."
 
 
@@ -351,8 +332,9 @@ def _(my_step) -> str:
             image + rate * (w - l2 * image.square().sum())
         ),
     }
-    found = _tensor(my_step(image.clone(), w.clone(), l2, rate), expected, "the image after the step")
-    _refuse(found, expected, mistakes, "this is not one step of gradient ascent on S - l2 |I|^2.")
+    found = my_step(image.clone(), w.clone(), l2, rate)
+    otherwise = "this is not one step of gradient ascent on S - l2 |I|^2."
+    judge(found, expected, mistakes, "the image after the step", otherwise)
     x = torch.zeros_like(image)
     for _ in range(200):
         x = torch.as_tensor(my_step(x, w, l2, rate))
