@@ -13,7 +13,7 @@ from build_notebooks import NO_DATA
 OFFLINE = str(Path(__file__).parent / "tests" / "offline")
 
 os.environ |= NO_DATA
-if OFFLINE not in sys.path:
+if getattr(sys.modules.get("sitecustomize"), "__file__", None) != os.path.join(OFFLINE, "sitecustomize.py"):
     sys.path.insert(0, OFFLINE)
     sys.modules.pop("sitecustomize", None)  # the system's own
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [OFFLINE, os.environ.get("PYTHONPATH")]))
