@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torchvision
 
-from xailab.datasets import phantoms, scenes
+from xailab.datasets import inspection, phantoms, scenes
 
 
 def write(path: Path, image: np.ndarray) -> None:
@@ -79,6 +79,12 @@ def cub_200(root: Path, kinds: int, each: int) -> None:
     lists["classes"] = [f"{kind + 1} {kind + 1:03d}.Kind_{kind}\n" for kind in range(kinds)]
     for name, lines in lists.items():
         (base / f"{name}.txt").write_text("".join(lines))
+
+
+def hazelnut(root: Path, train: int, test: int) -> None:
+    """Rendered biscuits under the name of a product of MVTec AD."""
+    inspection.write(root / "mvtec_ad", ["biscuit"], n_train=train, n_test=test, progress=False)
+    (root / "mvtec_ad" / "biscuit").rename(root / "mvtec_ad" / "hazelnut")
 
 
 def brain_mri(root: Path, train: int, test: int) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import safetensors.torch
 import torch
 from catalogue_server import BRIEF, ONCE, Served, serving
 
@@ -198,6 +199,22 @@ def test_a_link_in_the_place_is_not_followed(web, tmp_path):
     assert files_in(tmp_path / "elsewhere") == {"0.jpg"}
 
 
+@pytest.mark.parametrize("name", ["photos", "photos/link", "photos/3.jpg"])
+def test_links_are_the_users_even_those_that_lead_nowhere(web, tmp_path, name):
+    if name != "photos":
+        bring(web.entry(), web)
+        (web.root / "photos" / "3.jpg").unlink()
+    link, target = web.root / name, tmp_path / "elsewhere"
+    if name == "photos/link":
+        target.mkdir()
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(target)
+    assert not state(web.entry(), web.root).here and "not here" not in state(web.entry(), web.root).text
+    with pytest.raises(DownloadError, match="move it away"):
+        bring(web.entry(), web)
+    assert link.is_symlink()
+
+
 def test_the_first_download_is_trusted_and_no_other(web):
     bring(web.entry(), web)
     shutil.rmtree(web.root / "photos")
@@ -241,12 +258,32 @@ def test_parts_and_the_whole_share_their_places(web):
     assert state(part, web.root).text == "not here" and state(whole, web.root).text == "part (2 of 3)"
     bring(whole, web)
     assert state(part, web.root).here
+    (web.root / "mv" / "a" / "train" / "good" / "0.png").unlink()
+    shutil.rmtree(web.root / "mv" / "b")
+    (web.root / "records" / "mv" / "b.json").unlink()
+    assert [entry.places for entry in keeping.present([whole, part], web.root)] == [("mv/a",), ("mv/c",)]
+
+
+def test_what_comes_with_the_whole_does_not_make_its_parts_forget(web):
+    files = {f"a/{i}.png": NOISE.randbytes(500) for i in range(3)}
+    web.site["/all.zip"] = Served(zipped({**files, "b/0.png": b"b"}))
+    web.site["/a.zip"] = Served(zipped(files))
+    fetched = [(File(f"{name}.zip", (f"{web.address}/{name}.zip",)),) for name in ("a", "all")]
+    part = web.entry(name="mv/a", files=fetched[0], places=("mv/a",), into="mv")
+    whole = web.entry(name="mv", files=fetched[1], places=("mv/a", "mv/b"), into="mv")
+    bring(part, web)
+    (web.root / "mv" / "a" / "0.png").unlink()
+    bring(whole, web)
+    shutil.rmtree(web.root / "mv" / "a")
+    web.site["/a.zip"].data = zipped({"a/0.png": b"another"})
+    with pytest.raises(WrongFile, match="the source has changed it"):
+        bring(part, web)
 
 
 def test_an_archive_without_what_was_expected_is_refused(web):
     with pytest.raises(DownloadError, match="holds no birds"):
         bring(web.entry(places=("photos", "birds")), web)
-    assert files_in(web.root) <= {"downloads/photos.zip", "downloads/photos.lock"}
+    assert files_in(web.root) == {"downloads/photos.lock"}, "the next run would find the same again"
 
 
 def test_a_hostile_archive_leaves_nothing(web, tmp_path):
@@ -337,6 +374,53 @@ def test_a_repair_that_is_stopped_can_be_repeated(web, monkeypatch):
     assert verify(web.entry(), web.root, quiet=True) == []
 
 
+def test_a_repair_that_is_stopped_in_the_middle_leaves_nothing_that_passes(web, monkeypatch):
+    bring(web.entry(), web)
+    (web.root / "photos" / "3.jpg").write_bytes(bytes(36_000))
+    assert verify(web.entry(), web.root, quiet=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            bring(web.entry(), web)
+    assert state(web.entry(), web.root).text == "damaged (10 of 10 files of photos missing or changed)"
+    assert bring(web.entry(), web)
+    assert verify(web.entry(), web.root, quiet=True) == [] and state(web.entry(), web.root).here
+
+
+@pytest.mark.parametrize("place", ["photos", "weights/squeezenet1_1.safetensors"])
+def test_what_somebody_puts_there_during_the_download_is_kept(web, monkeypatch, place):
+    entry = web.entry() if place == "photos" else weights(web, {"a": torch.zeros(1)})
+    mine = web.root / place / "mine.jpg" if place == "photos" else web.root / place
+    real = keeping.fetch
+
+    def slow(*arguments, **options):
+        found = real(*arguments, **options)
+        mine.parent.mkdir()
+        mine.write_bytes(b"mine")
+        return found
+
+    monkeypatch.setattr(keeping, "fetch", slow)
+    with pytest.raises(DownloadError, match="move it away"):
+        bring(entry, web)
+    assert mine.read_bytes() == b"mine"
+
+
+def test_a_check_beside_a_repair_does_not_undo_its_record(web, monkeypatch):
+    bring(web.entry(), web)
+    (web.root / "photos" / "0.jpg").unlink()
+    real, repairs = keeping.digests, []
+
+    def meanwhile(path):
+        digest = real(path)
+        if not repairs:
+            repairs.append(bring(web.entry(), web))
+        return digest
+
+    monkeypatch.setattr(keeping, "digests", meanwhile)
+    verify(web.entry(), web.root, quiet=True)
+    assert repairs == [True] and state(web.entry(), web.root).here
+
+
 TWO = """
 import sys
 from pathlib import Path
@@ -405,7 +489,15 @@ def test_a_disk_that_fills_up_while_unpacking_keeps_the_archive(web, monkeypatch
     assert len(web.photos.asked) == 1
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": 3}', '{"files": {"0.jpg": 3}, "archives": {}}', "\0"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "[]", "{}", "\0", "[" * 100_000, '{"files": 3}', '{"files": {}, "archives": {}}',
+        '{"files": {"0.jpg": 3}, "archives": {}}', '{"files": {"0.jpg": ["x", "y"]}, "archives": {}}',
+        '{"files": {"0.jpg": [3, "y"]}, "archives": {"photos.zip": []}}',
+        '{"files": {"0.jpg": [3, "y"]}, "archives": {}, "wrong": 3}',
+    ],
+)  # fmt: skip
 def test_a_damaged_record_is_no_record(web, content):
     bring(web.entry(), web)
     (web.root / "records" / "photos.json").write_text(content)
@@ -417,6 +509,12 @@ def test_the_root_is_told_by_the_environment(monkeypatch):
     assert data_root() == Path("/somewhere")
     monkeypatch.setenv("XAILAB_DATA", "")
     assert data_root() == Path("data")
+
+
+def test_who_is_nobody_has_no_home(monkeypatch):
+    monkeypatch.setenv("XAILAB_DATA", "~nobody-at-all/data")
+    with pytest.raises(ValueError, match="XAILAB_DATA is ~nobody-at-all"):
+        data_root()
 
 
 # Weights
@@ -450,6 +548,39 @@ def test_the_zoo_finds_the_weights(web, monkeypatch):
 def test_the_beginning_of_the_hash_is_compared(web):
     with pytest.raises(WrongFile, match=r"expected 00000000\.\.\."):
         bring(weights(web, {"a": torch.zeros(1)}, sha256="00000000"), web)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_what_is_not_the_files_fault_does_not_cost_the_download(web, monkeypatch, error):
+    entry = weights(web, {"a": torch.zeros(1)})
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", lambda *arguments, **options: (_ for _ in ()).throw(error))
+        with pytest.raises(DownloadError, match=r"Input/output error|memory"):
+            bring(entry, web)
+    assert left_over(web) == {"net.pth"}
+    assert bring(entry, web)
+
+
+def test_a_disk_that_fills_up_while_weights_are_written(web, monkeypatch):
+    said = "Error while serializing: I/O error: No space left on device (os error 28)"
+
+    def full(*arguments):
+        raise safetensors.SafetensorError(said)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(DownloadError, match="full: make room"):
+        bring(weights(web, {"a": torch.zeros(1)}), web)
+    assert left_over(web) == {"net.pth"}
+
+
+@pytest.mark.parametrize("place", ["data/weights/squeezenet1_1_imagenet.safetensors", "hub/checkpoints/net.pth"])
+def test_weights_that_the_zoo_finds_elsewhere_are_listed(web, monkeypatch, tmp_path, place):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    entry = weights(web, {"a": torch.zeros(1)})
+    assert state(entry, web.root).text == "not here"
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).touch()
+    assert state(entry, web.root) == (False, "here, not verified", 0)
 
 
 def test_code_in_weights_is_never_run(web, tmp_path):

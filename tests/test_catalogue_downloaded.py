@@ -114,15 +114,17 @@ def test_cub_200(tmp_path):
 
 
 @pytest.mark.parametrize("inside", ["", "brain-tumor"])
-def test_brain_mri(tmp_path, inside):
+@pytest.mark.parametrize("order", [("train/{}", "valid/{}"), ("{}/train", "{}/val")])
+def test_brain_mri(tmp_path, inside, order):
     base = tmp_path / "brain_mri" / inside
     notes = {"a": "1 0.5 0.25 0.5 0.5\n", "b": "0 0.5 0.5 0.1 0.1\n", "c": "", "nobody knows": None}
-    for folder in ("train", "valid"):
+    for folder in order:
+        labels = base / folder.format("labels")
+        labels.mkdir(parents=True)
         for name, text in notes.items():
-            write(base / folder / "images" / f"{name}.jpg", np.full((40, 80), 90, np.uint8))
+            write(base / folder.format("images") / f"{name}.jpg", np.full((40, 80), 90, np.uint8))
             if text is not None:
-                (base / folder / "labels").mkdir(exist_ok=True)
-                (base / folder / "labels" / f"{name}.txt").write_text(text)
+                (labels / f"{name}.txt").write_text(text)
     for split in ("train", "test"):
         data = downloaded.brain_mri(split, root=tmp_path)
         assert data.classes == ("no tumour", "tumour") and data.labels.tolist() == [1, 0, 0]

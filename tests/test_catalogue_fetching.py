@@ -255,6 +255,9 @@ def test_redirections_are_followed_but_not_for_ever(web):
     (web.folder / "x").unlink()
     with pytest.raises(DownloadError, match="redirects"):
         web.bring("/round")
+    web.site["/odd"] = Served(statuses=[302], headers={"Location": "http://[bad"})
+    with pytest.raises(DownloadError, match="IPv6"):
+        web.bring("/odd")
 
 
 def test_no_file_of_unknown_hash_comes_unencrypted_where_encryption_was_asked_for(web, monkeypatch):
@@ -290,6 +293,20 @@ def test_a_name_that_nobody_knows_is_said(web, monkeypatch):
 def test_a_certificate_that_cannot_be_checked_is_said(web):
     with pytest.raises(DownloadError, match=r"certificate cannot be checked|cannot be reached"):
         fetch(File("x", (web.address.replace("http:", "https:") + "/x",)), web.folder, patience=ONCE, quiet=True)
+
+
+def test_certificates_that_are_not_there_are_said(web, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(web.folder / "nowhere.pem"))
+    with pytest.raises(DownloadError, match=r"nowhere\.pem; see the variables REQUESTS_CA_BUNDLE"):
+        fetch(File("x", (web.address.replace("http:", "https:") + "/x",)), web.folder, patience=ONCE, quiet=True)
+
+
+@pytest.mark.parametrize("journal", ['{"total": "x"}', '{"total": []}', '{"url": 3, "validator": 5}', "[" * 100_000])
+def test_a_damaged_journal_is_none(web, journal):
+    (web.folder / "x.part").write_bytes(b"abc")
+    (web.folder / "x.part.json").write_text(journal)
+    assert fetching.arrived(File("x", ()), web.folder) == (3, None)
+    assert is_whole(web, web.bring())
 
 
 def test_a_proxy_is_used_and_its_absence_is_said(web, monkeypatch):

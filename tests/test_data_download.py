@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lab
 import pytest
 from catalogue_server import ONCE, Served, serving, wait_for
 from test_catalogue import PHOTOS, zipped
@@ -63,7 +64,8 @@ def test_the_list_says_what_there_is_and_what_is_here(web, tmp_path, capsys):
     assert re.search(r"^photos .* part \(0\.2 MB of 0\.4 MB\)$", capsys.readouterr().out, re.MULTILINE)
 
 
-def test_the_real_list_fits_and_names_all(tmp_path):
+def test_the_real_list_fits_and_names_all(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # the weights that somebody has there are listed too
     table = command.listing(list(entries().values()), tmp_path)
     assert all(re.search(rf"^{name} .* not here$", table, re.MULTILINE) for name in entries())
     rows = table.split("\n\n")[0].splitlines()  # below them stands a path, of any length
@@ -145,6 +147,50 @@ def test_verify(web, tmp_path, capsys):
     assert "damaged (10 of 10 files" in capsys.readouterr().out
     assert run(web, tmp_path, "photos") == 0
     assert run(web, tmp_path, "--verify", "photos") == 0
+
+
+def test_verify_looks_at_what_is_here_and_at_each_place_once(web, tmp_path, capsys):
+    site, catalogue = web
+    site["/a.zip"], site["/all.zip"] = Served(zipped({"a/1": b"a"})), Served(zipped({"a/1": b"a", "b/1": b"b"}))
+    url = catalogue["photos"].files[0].urls[0]
+    for name, places in (("all", ("mv/a", "mv/b")), ("a", ("mv/a",)), ("b", ("mv/b",))):
+        files = (File(f"{name}.zip", (url.replace("photos", name),)),)
+        catalogue[name] = Entry(name, "", ("08",), "", "", files, places, into="mv")
+    verified = lambda: re.findall(r"^(\w+): verified$", capsys.readouterr().out, re.MULTILINE)  # noqa: E731
+    assert run(web, tmp_path, "a") == 0
+    assert run(web, tmp_path, "--verify") == 0 and verified() == ["a"]
+    assert run(web, tmp_path, "--verify", "all") == command.FAILED, "what was named must be here"
+    assert run(web, tmp_path, "all") == 0
+    capsys.readouterr()
+    assert run(web, tmp_path, "--verify") == 0 and verified() == ["all"]
+    (tmp_path / "mv/b/1").write_bytes(b"c")
+    assert run(web, tmp_path, "--verify") == command.FAILED
+
+
+def test_a_home_is_found_behind_an_equals_sign_too(web, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["photos", "--root=~/data"], web[1], ONCE) == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["home"]
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--root=~nobody-at-all/data"], web[1], ONCE)
+    monkeypatch.setenv("XAILAB_DATA", "~nobody-at-all/data")
+    assert command.main([], web[1], ONCE) == command.WRONG_USE
+    assert capsys.readouterr().err.count("nobody's home is known") == 2
+
+
+def test_a_folder_that_cannot_be_looked_into_is_said(web, tmp_path, capsys):
+    for arguments in ([], ["--verify"], ["photos"], ["photos", "--dry-run"]):
+        assert run(web, tmp_path / ("x" * 300), *arguments) == command.FAILED
+        assert re.search(r"x{300}.*: File name too long\n$", capsys.readouterr().err)
+
+
+def test_the_lab_sees_the_data_that_the_command_line_sees(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XAILAB_DATA", "mine")
+    assert lab.data_folder() == str(tmp_path / "mine")
+    monkeypatch.setenv("XAILAB_DATA", "")
+    assert lab.data_folder() == str(ROOT / "data")
 
 
 INTERRUPTIBLE = """

@@ -231,7 +231,7 @@ def exactly_on_it(network, drawn):
         ("03.1", lambda f, g: stretched(weighted(alpha(g), f)), "before the ReLU"),
         ("03.1", lambda f, g: alpha(g).view(-1, 1, 1) * f, "one map is left for each channel"),
         ("03.1", lambda f, g: right_map(f, g)[None], "without its leading axis"),
-        ("03.1", lambda f, g: images.upsample(right_map(f, g), 32), "expected a map of shape (3, 5)"),
+        ("03.1", lambda f, g: images.upsample(right_map(f, g), 32), "expected shape (3, 5)"),
         ("03.1", lambda f, g: right_map(f, g) + 1, "is not equation 2's"),
         ("03.1", lambda f, g: ..., "not written yet"),
         ("03.2", counter(), None),

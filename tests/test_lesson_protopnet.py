@@ -172,7 +172,7 @@ def test_what_the_lesson_says_of_prototypes(said):
     assert (healthy[5:] < 0.2).all() and (ill[5:] > 3 * healthy[5:]).all()
     assert abs(float(healthy[3] - ill[3])) < 0.3 and float(said["constant"].min()) > 3
     weight = said["network"].last_layer.weight
-    assert (weight[0, :2] < 0).all() and weight[0, 3] > 0.5
+    assert (weight[0, :2] < 0).all() and weight[0, 3] > 0.5 and ill[1] > 1.8 * healthy[1]
     assert float(said["own_distance"].max()) < 1e-6
 
 
@@ -183,7 +183,9 @@ def test_what_the_lesson_says_of_explanations(said):
     assert np.mean(np.array(said["top"]) == 3) > 0.5 and all(j >= 5 for j in said["strongest"])
     assert said["wrong"] == [4] and said["test_set"].labels[4] == 1
     assert 0 < float(explained.output.logits[4, 0] - explained.output.logits[4, 1]) < 0.2
-    assert float(explained.output.similarities[4, 5:].max()) < lesson.LITTLE
+    here, usual = explained.output.similarities[4], said["typical"][1]
+    assert float(here[5:].max()) < lesson.LITTLE and (here[8:] < usual[8:] / 2).all() and here[4] > 1.8 * usual[4]
+    assert set(said["weight"][1].argsort()[-2:].tolist()) == {8, 9}
     for i, j in enumerate((9, 7)):
         assert float(said["opening"].output.similarities[i, j]) > lesson.LITTLE
 
@@ -198,6 +200,7 @@ def test_what_the_lesson_says_of_the_seeds_network(said):
 def test_what_the_lesson_says_of_the_letter(said):
     assert said["letter"] == [0] * 5 + [5] * 5
     assert said["called"] == {"with letter": 1, "without": 0}
+    assert [len(own) for own in said["patches"]] == [3, 5] and {cell[1:] for cell in said["patches"][0]} == {(0, 0)}
     corner = said["common"].receptive_boxes[1]
     assert (corner[:, 2:] < 40).all() and not said["common"].labels[1].any()
 
@@ -230,6 +233,10 @@ def test_what_the_lesson_says_of_the_doubt(said):
     assert (said["drawn"]["gradient"] == said["drawn"]["receptive field"]).float().mean() > 0.9
     assert 33 < pac["activation"] < 50 and pac["cell"] > 80 and kept["cell"] < kept["random"]
     assert 9 < area["random"] / area["cell"] < 13
+    nothing = 0.34  # as printed for a single pixel
+    assert kept["cell"] - nothing < 0.03 and (1 - kept["activation"]) / (1 - nothing) > 0.4
+    low, high = said["sides"].min() / 27, said["sides"].max() / 27
+    assert 0.45 < low < 0.6 and 2 < high < 2.5
     won = (said["moved_ratio"] - kept["activation"]) / (1 - kept["activation"])
     assert won == pytest.approx(1 / 3, abs=0.06)
 
@@ -242,10 +249,15 @@ def scored(over=lambda g: g.flatten(2).amax(2), similar=lambda d: ((d + 1) / (d 
     return lambda latent, prototypes, weight: over(similar(distance(latent, prototypes))) @ weight.T
 
 
-def projecting(hide=lambda d, own: d.masked_fill(~own, torch.inf), choose=torch.argmin):
+def projecting(
+    hide=lambda d, own: d.masked_fill(~own, torch.inf),
+    choose=torch.argmin,
+    flat=lambda z: z.permute(0, 2, 3, 1).flatten(0, 2),
+    lay=torch.repeat_interleave,
+):
     def my_projection(latent, labels, prototypes, owners):
-        cells = latent.permute(0, 2, 3, 1).flatten(0, 2)
-        own = labels.repeat_interleave(latent.shape[2] * latent.shape[3]) == owners[:, None]
+        cells = flat(latent)
+        own = lay(labels, latent.shape[2] * latent.shape[3]) == owners[:, None]
         return cells[choose(hide(torch.cdist(prototypes, cells), own), 1)]
 
     return my_projection
@@ -294,6 +306,7 @@ def field(early=False, less=1, size_in_steps=True, padding=lambda q, step: -q * 
         ("07.1", scored(similar=lambda d: (d + 1) / (d + 1e-4)), "logarithm is missing"),
         ("07.1", scored(lambda g: g.flatten(2).amin(2), lambda d: ((d + 1e-4) / (d + 1)).log()), "on its head"),
         ("07.1", scored(distance=lambda z, p: squared(z, p) / p.shape[1]), "they are summed"),
+        ("07.1", scored(similar=lambda d: (1 / (d + 1e-4)).log()), "the 1 above the fraction"),
         ("07.1", lambda z, p, w: scored()(z, p, w)[0], "expected shape"),
         ("07.1", lambda z, p, w: scored()(z, p, w) + 1, "with 6 prototypes"),
         ("07.1", lambda *arguments: ..., "not written yet"),
@@ -303,6 +316,8 @@ def field(early=False, less=1, size_in_steps=True, padding=lambda q, step: -q * 
         ("07.2", projecting(lambda d, own: d.masked_fill(own, torch.inf)), "*other* class"),
         ("07.2", projecting(lambda d, own: d * own), "hide them with infinity"),
         ("07.2", projecting(lambda d, own: d.masked_fill(~own, -torch.inf), torch.argmax), "farthest"),
+        ("07.2", projecting(flat=lambda z: z.reshape(-1, z.shape[1])), "permute"),
+        ("07.2", projecting(lay=lambda y, cells: y.repeat(cells)), "repeat_interleave"),
         ("07.2", class_means, "must become one that exists"),
         ("07.2", image_means, "means over images"),
         ("07.2", lambda z, y, p, o: projecting()(z, y, p, o) + 1, "with 6 images"),
@@ -330,6 +345,7 @@ def field(early=False, less=1, size_in_steps=True, padding=lambda q, step: -q * 
         ("07.4", field(padding=lambda q, step: -q), "paddings count in steps"),
         ("07.4", field(padding=lambda q, step: q * step), "subtract it"),
         ("07.4", field(padding=lambda q, step: 0), "padding is left out"),
+        ("07.4", lambda layers: (*field()(layers)[:2], field(early=True)(layers)[2]), "too early for the padding"),
         ("07.4", field(turn=True), "begin with the first"),
         ("07.4", lambda layers: field()(layers)[:2], "three numbers"),
         ("07.4", lambda layers: (1, 1, 0), "for the layers"),

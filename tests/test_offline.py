@@ -25,7 +25,9 @@ def forgotten():
     [
         lambda: socket.create_connection((OUTSIDE, 80), 0.1),
         lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"", (OUTSIDE, 53)),
+        lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendmsg([b""], [], 0, (OUTSIDE, 53)),
         lambda: socket.getaddrinfo("example.org", 80),
+        lambda: socket.gethostbyname("example.org"),
         lambda: urllib.request.urlopen("http://example.org", timeout=0.1),
     ],
 )

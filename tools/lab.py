@@ -89,6 +89,11 @@ def report(states: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
+def data_folder() -> str:
+    """Where the data lies, wherever the notebooks run: ``$XAILAB_DATA`` as seen from here, or data beside them."""
+    return os.path.abspath(os.path.expanduser(os.environ.get("XAILAB_DATA") or ROOT / "data"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Open the course in JupyterLab.", add_help=False)
     parser.add_argument("--work", type=Path, default=ROOT / "work", help=argparse.SUPPRESS)
@@ -98,7 +103,7 @@ def main() -> None:
     # tools/jupyter holds JupyterLab's settings for the course: no news, no look for updates.
     settings = [str(ROOT / "tools" / "jupyter"), os.environ.get("JUPYTER_CONFIG_PATH")]
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, settings))
-    os.environ.setdefault("XAILAB_DATA", str(ROOT / "data"))  # the notebooks run in folders of their own
+    os.environ["XAILAB_DATA"] = data_folder()  # the notebooks run in folders of their own
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not another one of the user's
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         arguments.append("--allow-root")  # in a container

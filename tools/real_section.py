@@ -6,7 +6,7 @@ XAILAB_DATA=data python tools/real_section.py 05 docs/05     makes docs/05_0.png
 import contextlib
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jupytext
@@ -26,20 +26,19 @@ def code(source: Path) -> list[str]:
     return [cell.source for cell in cells[first:last] if cell.cell_type == "code"]
 
 
-def run(source: Path, show: Callable[[Figure, str], None]) -> list[str]:
-    """Run the section as after a fresh start; what each cell prints."""
+def run(source: Path, show: Callable[[Figure, str], None]) -> Iterator[str]:
+    """Run the section as after a fresh start; what each cell prints, one after the other."""
     from xailab import figures
 
-    said, values, usual = [], {}, figures.show
+    values, usual = {}, figures.show
     figures.show = show
     try:
         for cell in code(source):
             with contextlib.redirect_stdout(io.StringIO()) as out:
                 exec(compile(cell, source.name, "exec"), values)
-            said.append(out.getvalue())
+            yield out.getvalue()
     finally:
         figures.show = usual
-    return said
 
 
 def main(number: str, output: str) -> None:

@@ -17,8 +17,16 @@ KEY, CHECK = "xailab", "sha256"
 
 
 def data_root() -> Path:
-    """Where downloaded data and weights lie: ``$XAILAB_DATA``, or ``data`` in the working folder."""
-    return Path(os.environ.get("XAILAB_DATA") or "data").expanduser()
+    """Where downloaded data and weights lie: ``$XAILAB_DATA``, or ``data`` in the working folder.
+
+    Raises:
+        ValueError: if it begins with ``~`` and a user whom this computer does not know.
+    """
+    folder = Path(os.environ.get("XAILAB_DATA") or "data")
+    try:
+        return folder.expanduser()
+    except RuntimeError:
+        raise ValueError(f"XAILAB_DATA is {folder}, and nobody's home is known by that name") from None
 
 
 def write(path: str | Path, kind: str, description: dict, tensors: dict[str, Tensor]) -> None:

@@ -186,7 +186,7 @@ check("00.1", my_mirror)
 # Whoever has the internet, and room on the disk, can bring what the papers used: networks taught with ImageNet's
 # million photographs, and their data sets. `python data_download.py`, in the folder of the course, lists it all and
 # brings what you name. Every lesson ends with a section like this one. It runs on what is there; where nothing is,
-# one line says how to get it, and nothing is lost.
+# one line says how to get it, and nothing is lost. (`docs/real_data.md` shows some of what comes out.)
 #
 # What does such a network say to four of scikit-image's photographs? **Predict:** of which is it least sure?
 

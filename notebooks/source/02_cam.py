@@ -500,13 +500,13 @@ if name := real.weights("resnet50", "resnet18", "squeezenet1_0"):
     names = [f"evidence for “{network.classes[c]}”" for c in top[:2]]
     figures.show(
         figures.strip([images.overlay(pair, map) for map in maps], names, panel=4.8),
-        "The cat and the cup side by side, twice: the evidence for each class lies on its own half.",
+        "The cat and the cup side by side, twice: the evidence for each class lies mostly on its own half.",
     )
     left = maps[:, :, : maps.shape[2] // 2].sum((1, 2)) / maps.sum((1, 2))
     print(f"share of the evidence in the left half: {left[0]:.2f} for the cat, {left[1]:.2f} for the cup")
 
 # %% [markdown]
-# The rocket's map is a lesson of its own: the network takes towers for evidence as well. And measured? Oxford-IIIT Pet
+# Look at the rocket: what is it called, and is all of the evidence for that on it? And measured? Oxford-IIIT Pet
 # has the outlines of cats and dogs. A hundred of its test photographs, each with the evidence for what the network
 # names first (about half a minute):
 
@@ -526,7 +526,10 @@ if real.here("oxford-pets") and (name := real.weights("resnet50", "resnet18", "s
     hits = np.mean([pointing(map, mask) for map, mask in zip(large, masks, strict=True)])
     print(f"pointing game {hits:.2f}, chance {masks.mean():.2f}")
     for t in (0.2, 0.4, 0.6):
-        overlap = [iou(boxes(map, t)[0], ground_truth_box(mask)) for map, mask in zip(large, masks, strict=True)]
+        overlap = [
+            sum(iou(box, ground_truth_box(mask)) for box in boxes(map, t)[:1])  # 0 without a box
+            for map, mask in zip(large, masks, strict=True)
+        ]
         print(f"boxes at {t} of the maximum: median IoU {np.median(overlap):.2f}")
 
 # %% [markdown]

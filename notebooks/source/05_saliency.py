@@ -1029,7 +1029,8 @@ check("05.4", my_seeds)
 # The same four photographs as in Lesson 02, with a network that learnt from a million. For each: the saliency of the
 # network's first guess, SmoothGrad with 5 % of noise, and the cut. Its seeds come from SmoothGrad averaged over squares
 # of 17 pixels: a region of such a map may be read, a pixel may not (some ten seconds, half a minute with VGG16). Look
-# at the printed line as well: what does that little noise do to the network's answer?
+# at the printed line as well: what does that little noise do to the network's answer? (A smoothed map is an average
+# over such answers. Where they are no longer the network's own, it explains something else, and the cut with it.)
 
 # %%
 import torch

@@ -3,10 +3,10 @@
 #
 # **About 75 minutes to read, 45 for the exercises · 2 GiB of memory · no GPU, no network needed**
 #
-# The lessons before this one asked networks that were built to answer, not to explain, and had to guess their
-# reasons from outside. ProtoPNet is built the other way round: it can only decide by saying "*this* looks like
-# *that*, which I have seen". Its reasons are part of the sum. That makes it the one method of this course whose
-# explanation can be put to the test, and we shall: one of its pictures does not show what it says.
+# The lessons before this one asked networks that were built to answer, not to explain. ProtoPNet is built the other
+# way round: it can only decide by saying "*this* looks like *that*, which I have seen". Its reasons are terms of a
+# sum and need not be inferred. What can still be wrong is the picture that is drawn of a reason, and that can be
+# tested. We shall: one of its pictures does not show what it says.
 #
 # **Afterwards you can**
 # - compute a prototype layer by hand, and say what a logit is made of,
@@ -61,7 +61,7 @@ figures.show(
 # frames. Which are right is the last question of this lesson.)
 #
 # **Predict before you run:** on a grid of 2 × 2 cells, three cells are far from a prototype and one is equal to it.
-# How large is $g$? And if all four are at a middling distance?
+# How large is $g$?
 #
 # ## From scratch 1: the prototype layer
 #
@@ -172,13 +172,14 @@ for name, (before, after, fitted) in zip(("first", "last"), projections, strict=
     print(f"shipped network, {name} projection: before {before:.3f}, after {after:.3f}, last layer fitted {fitted:.3f}")
 
 # %% [markdown]
-# With features that know the task, the short training has little left to learn, and no stage costs much. The course
-# of a whole training is on the right. The shipped network was trained by `recipes/phantoms.py`, features and all
-# (the figures are those that it measured on slices set aside). Its first projection moved the prototypes away from
-# where the last layer expected them: nearly ten points lost, and won back by fitting the last layer alone. Then
-# everything was trained again, now with prototypes that lay among real patches, and the second projection cost half
-# a point. That is the way to judge a projection: if it costs much, the prototypes were not near anything that
-# exists, and pictures of them say little.
+# The features knew the task already, so the short training has little to teach. In the run that is saved here, the
+# joint stage went on learning the 400 slices and lost a little on unseen ones; projection and last layer cost next to
+# nothing. The course of a whole training is on the right. The shipped network was trained by `recipes/phantoms.py`,
+# features and all (the figures are those that it measured on slices set aside). Its first projection moved the
+# prototypes away from where the last layer expected them: nearly ten points lost, and won back by fitting the last
+# layer alone. Then everything was trained again, now with prototypes that lay among real patches, and the second
+# projection cost half a point. That is the way to judge a projection: if it costs much, the prototypes were not near
+# anything that exists, and pictures of them say little.
 #
 # (Two terms are ours: *anchor* keeps each prototype near to some patch, *crowding* keeps the prototypes of a class
 # apart. Without them all five may become one patch. The library warns when that happens.)
@@ -232,11 +233,15 @@ lesions = test_set.labels == 1
 maps = network.look(test_set.images[lesions]).maps
 on_lesion = on_mask(maps, test_set.masks[lesions]).mean(0)
 typical = [network.look(test_set.images[test_set.labels == k]).similarities.mean(0) for k in (0, 1)]
-constant = network.look(test_set.images).similarities[:, 3]
-print("prototype  class       on the lesion   mean similarity: no lesion, lesion   weight for lesion")
+weight = network.last_layer.weight
+print("                      on the    mean similarity      weight for")
+print("prototype  class      lesion   no lesion  lesion   no lesion  lesion")
 for j in range(10):
-    print(f"{j:9d}  {network.classes[int(origin.labels[j])]:10s} {100 * on_lesion[j]:10.0f} % {typical[0][j]:22.1f} "
-          f"{typical[1][j]:10.1f} {network.last_layer.weight[1, j]:+17.2f}")  # fmt: skip
+    print(f"{j:9d}  {network.classes[int(origin.labels[j])]:10s} {100 * on_lesion[j]:4.0f} % {typical[0][j]:10.1f} "
+          f"{typical[1][j]:7.1f} {weight[0, j]:+11.2f} {weight[1, j]:+7.2f}")  # fmt: skip
+print(f"a lesion covers {100 * test_set.masks[lesions].float().mean():.0f} % of its slice")
+constant = network.look(test_set.images).similarities[:, 3]
+print(f"prototype 3 has a similarity of {constant.min():.1f} to {constant.max():.1f} in all 200 slices")
 
 # %% [markdown]
 # "On the lesion" is the share of the brightest twentieth of each map that lies in the lesion's true pixels. The five
@@ -244,10 +249,10 @@ for j in range(10):
 #
 # Those of "no lesion" are another matter. What would a patch look like that shows that *nothing* is there?
 # Prototype 3 finds itself in every slice, ill or healthy, to about the same degree, so it serves as a constant: a
-# few points for "no lesion" that a lesion has to outweigh. A network without a bias has made itself one. And the
-# weights of 0 and 1 for their own class are below 0 in the picture: for the fitted last layer they speak *against*
-# it, a little. A class that is defined by an absence cannot be explained by pointing; where you meet one, read its
-# prototypes with care.
+# few points for "no lesion" that a lesion has to outweigh. A network without a bias has made itself one. Prototype 1
+# is found twice as strongly in slices *with* a lesion; its weight for its own class, and that of prototype 0, are
+# below 0: for the fitted last layer they speak *against* it, a little. A class that is defined by an absence cannot
+# be explained by pointing; where you meet one, read its prototypes with care.
 #
 # ## One image explained
 #
@@ -290,10 +295,15 @@ figures.show(
     "The explanation of a slice with a lesion that is called no lesion by a narrow margin: the constant speaks for it, and no prototype "
     "of lesion finds itself clearly enough to outweigh it.",
 )
+for j in (9, 8, 4):
+    here, usual = explained.output.similarities[wrong[0], j], typical[1][j]
+    print(f"prototype {j}, of “{network.classes[int(origin.labels[j])]}”: similarity {here:.1f}, "
+          f"on average in slices with a lesion {usual:.1f}")  # fmt: skip
 
 # %% [markdown]
-# A faint lesion, without a ring: no prototype of "lesion" finds much of itself, and the constant wins by a tenth of a
-# point. For an engineer that is worth more than a heat map. It says what to do: find training slices with lesions of
+# A faint lesion, without a ring: the two prototypes of "lesion" that weigh most find less than half of what they
+# usually find, and the constant wins by a tenth of a point. The tenth itself comes from prototype 4, of "no lesion",
+# which finds twice its usual similarity here. So the explanation says what to try: training slices with lesions of
 # this kind.
 #
 # ## Forty prototypes on 288 pixels
@@ -337,9 +347,9 @@ figures.show(
 )
 
 # %% [markdown]
-# A cell of the seed's network sees more than half of the head, whichever cell it is. The box that is drawn around the
-# brightest twentieth of its map has a side of about 64 pixels. It may still be right, for what a cell *can* see and
-# what it *uses* are two things. But it is not shown by the picture. That is why our network is small: with five
+# A cell of the seed's network sees more than half of the slice, whichever cell it is. The box that is drawn around
+# the brightest twentieth of its map has a side of about 64 pixels. It may still be right, for what a cell *can* see
+# and what it *uses* are two things. But it is not shown by the picture. That is why our network is small: with five
 # convolutions, a cell sees 27 × 27 pixels, and a frame means something.
 #
 # The second finding is quieter. The middles of what cells see lie at 0.5, 32.5, 64.5 ... pixels. An upsampled map
@@ -379,11 +389,17 @@ letter = [
     for ids, boxes_of in zip(common.ids, common.receptive_boxes.tolist(), strict=True)
 ]
 print("of 5 nearest patches of each prototype, so many hold a part of the letter:", letter)
+patches = [
+    {(int(fooled.provenance.ids[j]), *fooled.provenance.cells[j].tolist()) for j in range(5 * k, 5 * k + 5)}
+    for k in (0, 1)
+]
+for name, own in zip(fooled.classes, patches, strict=True):
+    print(f"prototypes of “{name}”: {len(own)} different patches, in the cells {sorted({cell[1:] for cell in own})}")
 
 # %% [markdown]
-# One look is enough. The prototypes of "lesion" are the letter, those of "no lesion" a corner without it. No heat
-# map of one slice says it so plainly, for each could be a coincidence. The proof is an experiment: the same slices,
-# with the letter put on all of them and with it taken off.
+# One look is enough. The prototypes of "lesion" are the letter, those of "no lesion" the very corner without it,
+# three of them the same patch. No heat map of one slice says it so plainly, for each could be a coincidence. The
+# proof is an experiment: the same slices, with the letter put on all of them and with it taken off.
 
 # %%
 with_letter, without_letter = (
@@ -414,9 +430,11 @@ except ValueError as refused:
     print("refused:", str(refused).partition(":")[0])
 
 # %% [markdown]
-# The rule would drop all prototypes of "no lesion", since a slice with a lesion has plenty of healthy tissue, too. In
-# the paper's task each class has something that the others lack; here one class has not. Without a bias nothing could
-# speak for "no lesion" then, so the library refuses. With a milder rule:
+# Of the 400 slices that we search here, those nearest to the prototypes of "no lesion" mostly have a lesion, and the
+# rule would drop all five: healthy tissue is in every slice, and some of them (prototype 1, above) prefer the others.
+# In the paper's task each class has something that the others lack; here one class has not. Without a bias nothing
+# could speak for "no lesion" then, so the library refuses. (Slices that were not searched could save one or the
+# other: a rule that counts neighbours depends on who is asked.) With a milder rule:
 
 # %%
 pruned = prune(network, train_set.images, train_set.labels, least=1)
@@ -457,8 +475,8 @@ figures.show(
 )
 
 # %% [markdown]
-# Of the ring that began this lesson, the authors' box cuts off what the cell saw on the left and above, and three
-# quarters of the similarity with it.
+# The authors' box holds most of the ring that began this lesson, and still only a quarter of the similarity is left:
+# the cell looks at the ring's upper left and at what lies beyond it, and there the box cuts.
 #
 # Now for thirty slices with a lesion, each with the lesion prototype that is most similar. And a second experiment,
 # an attack (Sacha et al. 2023): pixels *outside* the box may change by up to 8 of 255 grey levels, which hardly
@@ -479,6 +497,8 @@ for kind in KINDS:
     pac = float(attack(network, some[:10], nearest_one[:10], box[:10], steps=20).pac.mean())
     table[kind] = area, kept, deleted, pac
     print(f"{kind:16s} area {100 * area:4.1f} %   kept {kept:.2f}   deleted {deleted:.2f}   PAC {pac:3.0f}")
+pixel = torch.tensor([0, 0, 1, 1]).expand(30, 4)
+print(f"one pixel kept, which is nothing: {occlude(network, some, nearest_one, pixel).ratio.mean():.2f}")
 figures.show(
     lesson.draw_doubt(table),
     "Bars for five kinds of box: area, similarity left when only the box is kept, when it is deleted, and similarity lost to an attack "
@@ -486,27 +506,30 @@ figures.show(
 )
 
 # %% [markdown]
-# The receptive field passes exactly, as it must: at this cell the network cannot know what lies outside. (When it
-# is deleted, a third is left: so much the prototype has in common with flat grey.) The gradient finds the same box
-# without knowing the layers. The authors' box is as large as the receptive field, and yet loses three tenths when
-# it alone is kept; in the attack, more than a third of the similarity goes although not a pixel of the box has
-# changed. The cell's own square is worse: it keeps no more than a random box of ten times its area.
+# The receptive field passes exactly, as it must: at this cell the network cannot know what lies outside. The gradient
+# finds the same box without knowing the layers. (Partly by arithmetic: it is 0 outside of the field, and 5 % of the
+# slice are 461 of the field's 729 pixels.) A third of the similarity is left even where nothing is kept: so much the
+# prototypes have in common with flat grey. Measured from there, the authors' box, on average as large as the
+# receptive field, loses more than four tenths of what there is to lose; in the attack, more than a third of the
+# similarity goes although not a pixel of the box has changed. The cell's own square keeps as good as nothing.
 #
-# If the size is right, what is wrong is the place. Is it the shift? Move the authors' boxes by 4 pixels to the left
-# and up:
+# The size is right on average. Is it the place, the shift? Move the authors' boxes by 4 pixels to the left and up:
 
 # %%
 shifted = (drawn["activation"] - 4).clamp(min=0)
 moved_ratio = float(occlude(network, some, nearest_one, shifted).ratio.mean())
 field = fields["small"]
+sides = drawn["activation"][:, 2:] - drawn["activation"][:, :2]
 print(f"half a stride less the first centre: {field.shift} px")
+print(f"sides of the activation boxes: {sides.min()} to {sides.max()} px; a cell sees {field.size}")
 print(f"activation box kept {table['activation'][1]:.2f}, moved by 4 px {moved_ratio:.2f}, "
       f"receptive field {table['receptive field'][1]:.2f}")  # fmt: skip
 
 # %% [markdown]
-# A third of the loss was the shift. So the doubt is right twice: about the *extent*, since the box is drawn by what
-# an upsampled map happens to look like and not by what the cell sees; and about the *place*, since every overlay is
-# shifted by about half a stride. In our small network both are a matter of a few pixels. In the seed's, the
+# A third of the loss was the shift; what is left is the shape, for the boxes' sides run from about half of what a
+# cell sees to more than twice as much. So the doubt is right twice: about the *extent*, since the box is drawn by
+# what an upsampled map happens to look like and not by what the cell sees; and about the *place*, since every overlay
+# is shifted by about half a stride. In our small network both are a matter of a few pixels. In the seed's, the
 # receptive field is more than half of the slice, and no box of 64 pixels can promise anything.
 #
 # And what the doubt does *not* say: the logits are still exactly the sum of their contributions, and the training
@@ -761,8 +784,9 @@ if real.here("brain-mri"):
     )
 
 # %% [markdown]
-# If they are not, the network answers from something else that differs between the two classes: another scanner,
-# another plane of the cut. Such a set is where shortcuts live, and the two figures are how to catch them.
+# If they are, the reasons are where they should be, in this set. If not, the network answers from something else that
+# differs between the two classes: another scanner, another plane of the cut. Such a set is where shortcuts live, and
+# the two figures are how to catch them.
 #
 # And the paper's birds? Two hundred kinds are days of work for a graphics card. Five kinds, with features that
 # ImageNet has taught and that stay as they are, take some minutes:

@@ -907,6 +907,7 @@ from torch.utils.data import DataLoader, Subset
 from xailab import figures
 from xailab.datasets import downloaded
 from xailab.detection import evaluate, published
+from xailab.detection.measuring import FIGURES
 from xailab.lessons import patch_svdd as lesson
 from xailab.lessons import real
 from xailab.patch_svdd import PatchSVDD
@@ -922,8 +923,10 @@ if real.here(f"mvtec-ad/{PRODUCT}"):
     rows = np.linspace(0, len(test) - 1, min(30, len(test))).astype(int)
     results = evaluate(detector.map(), Subset(test, rows))
 
-    shown = [test[rows[results.kinds.index(kind)]] for kind in dict.fromkeys(results.kinds) if kind != "good"][:3]
-    shown.append(next(test[i] for i in rows if test[i].defect == "good"))
+    first = [rows[results.kinds.index(kind)] for kind in dict.fromkeys(results.kinds)]
+    shown = sorted((test[i] for i in first), key=lambda sample: sample.defect == "good")[
+        -4:
+    ]  # a good one sets the scale
     batch = torch.stack([sample.image for sample in shown])
     searched = lesson.Searched(
         detector,
@@ -936,16 +939,21 @@ if real.here(f"mvtec-ad/{PRODUCT}"):
     )
     figures.show(
         lesson.draw_four_maps([(PRODUCT, searched, i) for i in range(len(shown))]),
-        f"Three defective photographs of {PRODUCT} with the truth outlined and a good one, each with fine, coarse, sum and product map.",
+        f"Photographs of {PRODUCT}, defective ones with the truth outlined and a good one, each with fine, coarse, sum and "
+        "product map.",
     )
     print(f"{PRODUCT}, {STEPS} steps: {len(normal)} normal photographs, {len(rows)} tested")
+    ours = {title: getattr(results, figure) for figure, title in FIGURES.items()}
     print(
-        f"here:      image AUROC {results.image_auroc:.3f}, pixel AUROC {results.pixel_auroc:.3f}, PRO {results.pro:.3f}"
-    )
-    theirs = ", ".join(
-        f"{p.figure.replace('_', ' ')} {p.categories[PRODUCT]:.3f}" for p in published("Patch SVDD", "Patch SVDD")
-    )
-    print(f"published: {theirs} (trained, all photographs; not ours)")
+        "here:     ", ", ".join(f"{title} {v:.3f}" for title, v in ours.items() if v is not None)
+    )  # some may be undefined
+    theirs = {FIGURES[p.figure]: p.categories.get(PRODUCT) for p in published("Patch SVDD", "Patch SVDD")}
+    if any(theirs.values()):
+        print(
+            "published:",
+            ", ".join(f"{title} {v:.3f}" for title, v in theirs.items()),
+            "(trained, all photographs; not ours)",
+        )
 
 # %% [markdown]
 # On the sample of hazelnuts that we measured, untrained encoders found the defects' pixels as well as the paper's

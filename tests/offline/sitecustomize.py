@@ -1,6 +1,7 @@
 """Python programs that start with this folder in PYTHONPATH connect to nothing but this computer: tests and lessons.
 
-What tries is told so, on stderr too, where a lesson that is compared must not write; `attempts` remembers it.
+What tries is told so, on stderr too, where a lesson that is compared must not write; `attempts` remembers it. (It
+guards against accidents, not against intent: code outside of Python's own sockets is not seen.)
 """
 
 import sys
@@ -10,10 +11,10 @@ attempts: list = []
 
 
 def _guard(event: str, arguments: tuple) -> None:
-    if event in ("socket.connect", "socket.sendto"):
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
         address = arguments[1]
         host = address[0] if isinstance(address, tuple) else None  # a path, of a socket that is a file
-    elif event == "socket.getaddrinfo":
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
         host = arguments[0]
     else:
         return

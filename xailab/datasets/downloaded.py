@@ -195,12 +195,14 @@ def brain_mri(
     is measured on it says anything about patients.
     """
     base = _root(root, "brain-mri", "brain_mri") / "brain_mri"
-    base = next((path.parent for path in (base / "train", base / "brain-tumor" / "train") if path.is_dir()), base)
-    folder = base / ("train" if _split(split) == "train" else "valid")
-    notes = {path.stem: path.read_text(encoding="utf-8") for path in (folder / "labels").glob("*.txt")}
-    files = [path for path in sorted((folder / "images").glob("*")) if path.stem in notes]
+    names = ("train",) if _split(split) == "train" else ("valid", "val")
+    inner = [order for name in names for order in (f"{name}/{{}}", f"{{}}/{name}")]  # sets of this form have either
+    folders = [outer + order for outer in ("", "brain-tumor/") for order in inner]
+    folder = next((each for each in folders if (base / each.format("images")).is_dir()), folders[0])
+    notes = {path.stem: path.read_text(encoding="utf-8") for path in (base / folder.format("labels")).glob("*.txt")}
+    files = [path for path in sorted((base / folder.format("images")).glob("*")) if path.stem in notes]
     if not files:
-        raise ValueError(f"{folder} holds no pictures with labels: is it damaged? python data_download.py --verify")
+        raise ValueError(f"{base} holds no pictures with labels: is it damaged? python data_download.py --verify")
     found = [[line.split() for line in notes[path.stem].splitlines() if line.strip()] for path in files]
     labels = [int(any(line[0] == "1" for line in lines)) for lines in found]
 

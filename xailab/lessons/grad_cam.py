@@ -79,7 +79,7 @@ def grad_cam_explorer(network: nn.Module, pictures: Sequence[np.ndarray]) -> wid
     )
 
 
-MAP = "one map (h, w), without its leading axis, the weighted channels added up"
+MAP = "one map, without its leading axis"
 
 
 def _sum(alpha: Tensor, features: Tensor) -> Tensor:
@@ -98,6 +98,9 @@ def _(my_grad_cam) -> str:
     expected = signed.relu()
     mistakes = {
         "the ReLU of equation 2 is missing: cells below zero speak against the class.": signed,
+        "one map is left for each channel: add the weighted channels up.": (
+            gradient.mean((1, 2)).view(-1, 1, 1) * features
+        ),
         "the ReLU comes after the sum over channels: applied to each channel before, it drops what speaks against.": (
             gradient.mean((1, 2)).view(-1, 1, 1) * features
         )

@@ -422,6 +422,7 @@ def _(my_logits) -> str:
             "distances went into the last layer: turn them into similarities first.": d.amin(2) @ weight.T,
             "the logarithm is missing.": g.exp().amax(2) @ weight.T,
             "the fraction stands on its head: d + 1 above, d + 1e-4 below.": -g.amax(2) @ weight.T,
+            "the 1 above the fraction is missing: log((d + 1) / (d + 1e-4)).": (-(d + 1e-4).log().amin(2) @ weight.T),
             "the squared differences are averaged over the C numbers: they are summed.": (
                 _similar(d / c).amax(2) @ weight.T
             ),
@@ -451,9 +452,15 @@ def _(my_projection) -> str:
         every = torch.cdist(prototypes, cells)
         own = of == owners[:, None]
         expected = cells[every.masked_fill(~own, torch.inf).argmin(1)]
-        means = latent.mean((2, 3))
+        means, mixed = latent.mean((2, 3)), latent.reshape(-1, c)
         mistakes = {
             "nothing moved: return the patches that the prototypes become.": prototypes,
+            "reshape alone mixes channels and cells: move the channels to the end first (permute).": mixed[
+                torch.cdist(prototypes, mixed).masked_fill(~own, torch.inf).argmin(1)
+            ],
+            "the labels lie in another order than the cells: repeat each for its own cells (repeat_interleave).": (
+                cells[every.masked_fill(labels.repeat(h * w) != owners[:, None], torch.inf).argmin(1)]
+            ),
             "some became patches of another class: look at images of their own class only.": cells[every.argmin(1)],
             "these are patches of the *other* class.": cells[every.masked_fill(own, torch.inf).argmin(1)],
             "d * mask makes foreign distances 0, which is the smallest: hide them with infinity.": (
@@ -556,7 +563,12 @@ def _(my_field) -> str:
             ),
             "the paddings count in steps of `stride` pixels, too.": torch.tensor([size, stride, -margin]),
             "padding lies outside, so the first pixel is negative: subtract it.": torch.tensor([size, stride, -start]),
-            "the padding is left out: it moves the first cell's window to the left.": torch.tensor([size, stride, 0]),
+            "0 is the first window's middle, or the padding is left out: it moves the window to the left.": (
+                torch.tensor([size, stride, 0])
+            ),
+            "the stride is multiplied too early for the padding: it counts in the steps *before* the window.": (
+                torch.tensor([size, stride, late[2]])
+            ),
             "the layers go from the image to the cells: begin with the first.": torch.tensor(backwards),
         }
         judge(

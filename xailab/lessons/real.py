@@ -20,7 +20,9 @@ def here(*names: str) -> bool:
         names: As `python data_download.py` lists them, "oxford-pets" or "weights/resnet18".
     """
     missing = [name for name in names if not _here(name)]
-    if missing:
+    if unknown := [name for name in missing if name not in catalogue.entries()]:
+        print(f"Not run. No {', '.join(unknown)} is here, and python data_download.py does not list it.")
+    elif missing:
         entries = [catalogue.entries()[name] for name in missing]
         terms = " --accept-licence" if any(entry.terms for entry in entries) else ""
         size = catalogue.megabytes(sum(entry.size or 0 for entry in entries))
@@ -70,4 +72,6 @@ def pets(
 def _here(name: str) -> bool:
     if name.startswith(WEIGHTS):
         return zoo.weights_file(name.removeprefix(WEIGHTS)) is not None
-    return all((data_root() / place).exists() for place in catalogue.entries()[name].places)
+    entry = catalogue.entries().get(name)
+    places = entry.places if entry else (name.replace("mvtec-ad/", "mvtec_ad/"),)  # a product of one's own
+    return all((data_root() / place).is_dir() and any((data_root() / place).iterdir()) for place in places)

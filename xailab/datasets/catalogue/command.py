@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from ...storage import data_root
 from .entries import Entry, entries
 from .fetching import PATIENCE, DownloadError, Patience
-from .keeping import LicenceError, get, megabytes, room, room_needed, state, verify
+from .keeping import LicenceError, get, megabytes, present, room, room_needed, state, verify
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130  # exit codes, besides 0
 
@@ -40,12 +40,13 @@ def main(
     Returns:
         The exit code.
     """
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         catalogue = entries() if catalogue is None else catalogue
         chosen = _chosen(options, catalogue)
         if options.verify:
-            return _verify(chosen or list(catalogue.values()), options.root, named=bool(chosen))
+            named = bool(chosen)
+            return _verify(chosen if named else present([*catalogue.values()], options.root), options.root, named=named)
         if not chosen:
             print(listing(list(catalogue.values()), options.root))
             return 0
@@ -56,6 +57,9 @@ def main(
     except ValueError as error:
         print(error, file=sys.stderr)
         return WRONG_USE
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("\nInterrupted. What has come is kept; the same command goes on from there.", file=sys.stderr)
         return INTERRUPTED
@@ -92,11 +96,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--all", action="store_true", help="everything")
     parser.add_argument("--lesson", action="append", default=[], metavar="NN", help="what a lesson uses, as in 08")
     where = "where the data lies (default: $XAILAB_DATA, or data)"
-    parser.add_argument("--root", type=Path, default=data_root(), metavar="FOLDER", help=where)
+    parser.add_argument("--root", type=_folder, default=data_root(), metavar="FOLDER", help=where)
     parser.add_argument("--verify", action="store_true", help="read every file that is here again and compare it")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, without any network")
     parser.add_argument("--accept-licence", action="store_true", help="accept the terms of what is named")
     return parser
+
+
+def _folder(text: str) -> Path:
+    """A folder, with ``~`` for somebody's home."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"nobody's home is known as in {text}") from None
 
 
 def _chosen(options: argparse.Namespace, catalogue: Mapping[str, Entry]) -> list[Entry]:
@@ -144,8 +156,6 @@ def _verify(chosen: Sequence[Entry], root: Path, *, named: bool) -> int:
     """Read again what is here; what was named must be."""
     damaged = False
     for entry in chosen:
-        if not named and not any((root / place).exists() for place in entry.places):
-            continue
         try:
             problems = verify(entry, root)
         except FileNotFoundError as error:

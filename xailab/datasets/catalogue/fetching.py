@@ -190,7 +190,7 @@ def read_json(path: Path) -> dict:
     """Read what `write_json` wrote; what is missing or damaged is empty."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -200,7 +200,10 @@ def _part(file: File, folder: Path) -> Path:
 
 
 def _journal(file: File, folder: Path) -> dict:
-    return read_json(folder / f"{file.name}.part.json")
+    """What is known of a part: its url, validator and total, those of them that are not damaged."""
+    kinds = {"url": str, "validator": str, "total": int}
+    journal = read_json(folder / f"{file.name}.part.json")
+    return {key: value for key, value in journal.items() if isinstance(value, kinds.get(key, ()))}
 
 
 def _checked(file: File, path: Path, first: str | None, quiet: bool) -> tuple[Fetched, str | None]:
@@ -304,8 +307,14 @@ class _Download:
             raise _Passing(f"nothing came for {self.patience.timeout:g} s") from None
         except urllib3.exceptions.HTTPError as error:
             raise _Passing(f"the connection broke ({_reason(error)})") from None
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:  # ValueError: an address that is none, say
             raise DownloadError(f"{self.url}: {_reason(error)}") from None
+        except OSError as error:
+            if error.errno is not None:  # the disk's
+                raise
+            raise DownloadError(
+                f"{self.host}: {error}; see the variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
+            ) from None
 
     def _start(self) -> int:
         """Where to go on: at the end of what is there, if it can be told that it belongs together."""

@@ -9,10 +9,12 @@ A record is written before its place appears, so that a place without a record i
 
 import datetime
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +41,7 @@ WRONG = "wrong"  # in a record: the files that were not as they should be when t
 UNPACKED = 1.25  # times the archive's size that its content may take, to see whether there is room
 BOUND = 8  # times the archive's size that its content may take at most
 LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what a desktop leaves in folders
-HERE, NOT_HERE = "here and verified", "not here"
+HERE, NOT_VERIFIED, NOT_HERE = "here and verified", "here, not verified", "not here"
 
 
 class LicenceError(DownloadError):
@@ -78,7 +80,7 @@ def state(entry: Entry, root: Path) -> State:
         return State(False, f"part ({megabytes(size)}{of})", size)
     if places:
         return State(False, f"part ({places} of {len(found)})")
-    return State(False, NOT_HERE)
+    return State(False, NOT_VERIFIED if _zoo_has(entry, root) else NOT_HERE)
 
 
 def verify(entry: Entry, root: Path, *, quiet: bool = False) -> list[str]:
@@ -89,11 +91,12 @@ def verify(entry: Entry, root: Path, *, quiet: bool = False) -> list[str]:
     Raises:
         FileNotFoundError: if no part of it was downloaded here.
     """
+    written = {place: _written(place, root) for place in entry.places}
     problems, records = [], {place: _record(place, root) for place in entry.places}
     if not any(records.values()):
         raise FileNotFoundError(f"{entry.name} was not downloaded to {root}: there is nothing to compare it with")
     for place, record in records.items():
-        if not record or not (root / place).exists():
+        if not record or not _there(root / place):
             problems.append(f"{place}: {NOT_HERE}")
             continue
         wrong = {}
@@ -105,10 +108,24 @@ def verify(entry: Entry, root: Path, *, quiet: bool = False) -> list[str]:
             elif path.stat().st_size != size or digests(path)[0] != sha256:
                 wrong[name] = "changed"
         problems += [f"{_path(place, name, root)}: {what}" for name, what in wrong.items()]
-        if list(wrong) != record.get(WRONG, []):
+        if list(wrong) != record.get(WRONG, []) and _written(place, root) == written[place]:  # or else `get` was there
             with suppress(OSError):  # a disk that may only be read: the list will not say it, this does
                 write_json(root / RECORDS / f"{place}.json", record | {WRONG: list(wrong)})
     return problems
+
+
+def present(catalogue: Sequence[Entry], root: Path) -> list[Entry]:
+    """What is here of all there is, each place once: as the whole where that is whole, otherwise as its parts."""
+    lacking = {entry.name: sum(not _is_ours(place, root) for place in entry.places) for entry in catalogue}
+    taken: set[str] = set()
+    found = []
+    for entry in sorted(catalogue, key=lambda entry: (lacking[entry.name], -len(entry.places))):
+        here = [place for place in entry.places if place not in taken and _there(root / place)]
+        taken.update(here)
+        ours = tuple(place for place in here if _is_ours(place, root))
+        others = tuple(place for place in here if place not in ours)
+        found += [replace(entry, places=places) for places in (ours, others) if places]
+    return found
 
 
 def get(
@@ -175,15 +192,55 @@ def megabytes(size: int) -> str:
 def _record(place: str, root: Path) -> dict:
     """What was put at a place; empty if nothing was, or the record is damaged."""
     record = read_json(root / RECORDS / f"{place}.json")
-    files = record.get("files")
-    whole = isinstance(files, dict) and all(isinstance(each, list) and len(each) == 2 for each in files.values())
-    return record if whole and isinstance(record.get("archives"), dict) else {}
+    files, archives, wrong = (record.get(key, empty) for key, empty in (("files", {}), ("archives", 0), (WRONG, [])))
+    if not (isinstance(files, dict) and files and isinstance(archives, dict) and isinstance(wrong, list)):
+        return {}
+    known = (*files.values(), *archives.values())
+    sound = all(isinstance(each, list) and [*map(type, each)] == [int, str] for each in known)
+    return record if sound and all(isinstance(name, str) for name in wrong) else {}
+
+
+def _written(place: str, root: Path) -> tuple[int, int] | None:
+    """What tells one writing of a record from another, though both may hold the same."""
+    with suppress(OSError):
+        found = (root / RECORDS / f"{place}.json").stat()
+        return found.st_mtime_ns, found.st_ino
+    return None
+
+
+def _zoo_has(entry: Entry, root: Path) -> bool:
+    """Whether these are weights that `zoo.load` finds, though they were not downloaded by this program."""
+    if not entry.name.startswith("weights/"):
+        return False
+    import torch
+
+    ours = root / entry.places[0].replace(".safetensors", "_imagenet.safetensors")
+    theirs = Path(torch.hub.get_dir(), "checkpoints", entry.files[0].name)
+    return ours.is_file() or theirs.is_file()
+
+
+def _is_ours(place: str, root: Path) -> bool:
+    """Whether a place is here, and was put there by this program."""
+    return _there(root / place) and bool(_record(place, root))
+
+
+def _there(path: Path) -> bool:
+    """Whether something is there, be it a link that leads nowhere.
+
+    Raises:
+        OSError: if that cannot be told.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _look(place: str, root: Path) -> str:
     """Whether a place is here and as it was recorded."""
     record, path = _record(place, root), root / place
-    if not path.exists():
+    if not _there(path):
         return NOT_HERE
     if not record:
         return f"{place} is here, but not from this program: not verified"
@@ -191,7 +248,7 @@ def _look(place: str, root: Path) -> str:
     for name, (size, _) in record["files"].items():
         try:
             same = _path(place, name, root).stat().st_size == size
-        except OSError:
+        except (OSError, ValueError):
             same = False
         if not same:
             wrong.add(name)
@@ -224,18 +281,24 @@ def _check_places(entry: Entry, root: Path) -> None:
     """Refuse to replace what this program did not put there."""
     for place in entry.places:
         path, record = root / place, _record(place, root)
-        if not path.exists() or _look(place, root) == HERE:
+        if not _there(path) or _look(place, root) == HERE:
             continue
         if path.is_dir() and not path.is_symlink():
-            there = (each.relative_to(path).as_posix() for each in path.rglob("*") if not each.is_dir())
-            strange = [name for name in there if name not in record.get("files", ()) and Path(name).name not in LITTER]
+            strange = [name for name, is_link in _below(path) if is_link or name not in record.get("files", ())]
         else:
-            strange = [] if record and path.is_file() else [path.name]
+            strange = [] if record and path.is_file() and not path.is_symlink() else [path.name]
         if strange:
             raise DownloadError(
                 f"{path} is there already and holds what was not downloaded here ({', '.join(sorted(strange)[:3])}"
                 f"{', ...' if len(strange) > 3 else ''}): move it away first, or leave it as it is"
             )
+
+
+def _below(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Files and links below a folder, without litter, and whether each is a link."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not (path.is_dir() or path.name in LITTER):
+            yield path.relative_to(folder).as_posix(), path.is_symlink()
 
 
 def _check_room(entry: Entry, root: Path) -> None:
@@ -260,6 +323,7 @@ def _bring(entry: Entry, root: Path, patience: Patience, quiet: bool) -> None:
         else:
             contents = _unpack(entry, fetched, staging / "new", quiet)
         archives = {each.path.name: [each.size, each.sha256] for each in fetched}
+        _check_places(entry, root)  # once more: a download takes its time, and somebody may have put something there
         for place, files in contents.items():
             if _look(place, root) != HERE:
                 _install(entry, place, {"archives": archives, "files": files}, root, staging)
@@ -298,6 +362,8 @@ def _unpack(entry: Entry, fetched: Sequence[Fetched], folder: Path, quiet: bool)
     }
     missing = [place for place, files in contents.items() if not files]
     if missing:
+        for each in fetched:
+            each.path.unlink()
         raise DownloadError(f"{entry.name}: the archive holds no {', '.join(missing)}; its source has changed it")
     return contents
 
@@ -305,31 +371,47 @@ def _unpack(entry: Entry, fetched: Sequence[Fetched], folder: Path, quiet: bool)
 def _convert(path: Path, target: Path) -> Contents:
     """Torchvision's weights as safetensors, as the zoo looks for them; nothing in the file is executed."""
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
         weights = {name: tensor.contiguous().clone() for name, tensor in weights.items()}
+    except OSError:
+        raise
+    except MemoryError:
+        raise DownloadError(f"{path.name} does not fit into the memory: close other programs, and try again") from None
     except Exception as error:  # whatever a foreign file brings about
         path.unlink()
-        raise DownloadError(f"{path.name} holds no weights ({str(error).splitlines()[0]})") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DownloadError(f"{path.name} holds no weights ({reason})") from None
     target.parent.mkdir(parents=True)
     target.touch()
     mode = target.stat().st_mode
-    save_file(weights, target)
+    try:
+        save_file(weights, target)
+    except SafetensorError as error:  # it tells the disk's errors in words only
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else 0, str(error), str(target)) from None
     target.chmod(mode)  # save_file lets nobody else read
     return {"": (target.stat().st_size, digests(target)[0])}
 
 
 def _install(entry: Entry, place: str, found: dict, root: Path, staging: Path) -> None:
-    """Put a place where readers look, in one step, after its record."""
-    record, target = root / RECORDS / f"{place}.json", root / place
+    """Put a place where readers look, in one step, after its record, which calls it damaged until that is done."""
+    record, target, before = root / RECORDS / f"{place}.json", root / place, _record(place, root)
     for path in (record, target):
         path.parent.mkdir(parents=True, exist_ok=True)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    write_json(record, {"entry": entry.name, "page": entry.page, "licence": entry.licence, "date": today, **found})
+    new = {"entry": entry.name, "page": entry.page, "licence": entry.licence, "date": today, **found}
+    new["archives"] = before.get("archives", {}) | found["archives"]  # the first download is remembered of each
+    files = before.get("files", {}) | found["files"]
+    replaced = _there(target)
+    write_json(record, new | {"files": files, WRONG: list(files)} if replaced else new)
     if target.is_dir():
         old = staging / "old" / place
         old.parent.mkdir(parents=True, exist_ok=True)
         target.rename(old)
     os.replace(staging / "new" / place, target)
+    if replaced:
+        write_json(record, new)
