@@ -21,6 +21,14 @@ def test_grid_draws_every_picture():
         assert (drawn == value).all(2).mean() > 0.05
 
 
+@pytest.mark.parametrize("panel", [1.6, 2.2, 2.7, 3.4, 4.8])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_titles_are_not_cut_off(panel, rows):
+    square = np.full((40, 40, 3), 200, dtype=np.uint8)
+    drawn = pixels(figures.grid([square] * 4 * rows, ["IoU of lf 0.56"] * 4 * rows, columns=4, panel=panel))
+    assert (drawn[0] > 150).all() and (drawn[-1] > 150).all()
+
+
 def test_grid_errors():
     assert len(figures.grid(np.stack([PICTURE, PICTURE])).axes) == 2
     with pytest.raises(ValueError, match="no pictures"):

@@ -38,6 +38,15 @@ def test_of_a_cropping_network_the_crop_is_drawn():
     assert figure.axes[0].images[0].get_array().shape == (224, 224, 3)
 
 
+def test_the_map_beside_the_crop_is_of_the_crop():
+    """And not of a crop of the crop, which would show less than the picture beside it."""
+    network, picture = zoo.load("squeezenet1_1-random"), scenes.scene(3, size=300).image
+    figure = cam.draw_cam(network, picture, 0)
+    shown, map = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:2])
+    assert np.array_equal(shown, network.preprocess.frame(picture))
+    assert np.allclose(map, class_activation_map(network, network.preprocess(picture), 0)[0].numpy())
+
+
 def test_what_the_lesson_says_of_its_pictures(network):
     """The sentences beside the figures, on the same scenes: a change of data or network must change the prose."""
     first = [scenes.scene(i, split="test", size=160) for i in range(20)]

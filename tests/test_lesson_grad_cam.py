@@ -39,6 +39,15 @@ def test_drawing_says_what_it_shows(network, pictures):
     assert "red speaks against" in against.axes[2].get_title()
 
 
+def test_the_map_beside_a_cropping_networks_picture_is_of_what_it_saw():
+    network, picture = zoo.load("squeezenet1_1-random"), scenes.scene(3, size=300).image
+    figure = lesson.draw_grad_cam(network, picture, 0, "features.12", relu=False)
+    shown, map = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:2])
+    assert np.array_equal(shown, network.preprocess.frame(picture))
+    expected = grad_cam(network, network.preprocess(picture), "features.12", 0, relu=False)[0]
+    assert np.allclose(map, expected.numpy(), atol=1e-6)
+
+
 def test_a_map_of_zeros_is_drawn_and_named(network):
     """A map that would warn (which fails tests) says so in its title instead."""
     empty = 0

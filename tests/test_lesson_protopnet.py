@@ -233,8 +233,12 @@ def test_what_the_lesson_says_of_the_doubt(said):
     assert (said["drawn"]["gradient"] == said["drawn"]["receptive field"]).float().mean() > 0.9
     assert 33 < pac["activation"] < 50 and pac["cell"] > 80 and kept["cell"] < kept["random"]
     assert 9 < area["random"] / area["cell"] < 13
-    nothing = 0.34  # as printed for a single pixel
-    assert kept["cell"] - nothing < 0.03 and (1 - kept["activation"]) / (1 - nothing) > 0.4
+    nothing = float(occlude(*(said[name] for name in ("network", "some", "nearest_one", "pixel"))).ratio.mean())
+    assert (
+        nothing == pytest.approx(1 / 3, abs=0.03)
+        and kept["cell"] - nothing < 0.03
+        and (1 - kept["activation"]) / (1 - nothing) > 0.4
+    )
     low, high = said["sides"].min() / 27, said["sides"].max() / 27
     assert 0.45 < low < 0.6 and 2 < high < 2.5
     won = (said["moved_ratio"] - kept["activation"]) / (1 - kept["activation"])

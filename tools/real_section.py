@@ -1,6 +1,6 @@
 """Run a lesson's section "On real data" alone, and save its pictures.
 
-XAILAB_DATA=data python tools/real_section.py 05 docs/05     makes docs/05_0.png, docs/05_1.png, ...
+XAILAB_DATA=data python tools/real_section.py 05 docs/05     makes docs/05_0.jpg, docs/05_1.jpg, ...
 """
 
 import contextlib

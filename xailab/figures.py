@@ -124,6 +124,8 @@ def grid(
     rows = -(-len(images) // columns)
     tall = panel * images[0].shape[0] / images[0].shape[1]
     height = rows * (tall + (0.25 if titles else 0.04)) + (0.2 if title else 0.0)
+    if titles and not title and rows == 1:
+        height += 0.16  # or the tops of its letters are cut off
     figure, axes = new(rows, columns, width=columns * panel, height=height, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()

@@ -122,10 +122,14 @@ def weights_file(name: str) -> Path | None:
     """Where the ImageNet weights of one of torchvision's networks lie on this disk; None if they do not."""
     from torchvision import models
 
-    folder, url = data_root() / "weights", _published(models.get_model_weights(name)).url
-    ours = [folder / f"{name}{end}.safetensors" for end in ("", "_imagenet")]
-    theirs = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
-    return next((path for path in (*ours, theirs) if path.is_file()), None)
+    file = _published(models.get_model_weights(name)).url.rsplit("/", 1)[-1]
+    return next((path for path in weights_paths(name, file, data_root()) if path.is_file()), None)
+
+
+def weights_paths(name: str, file: str, root: Path) -> tuple[Path, ...]:
+    """Where ImageNet weights may lie: below the root of the data, or where torch puts the ``file`` it fetches."""
+    ours = (root / "weights" / f"{name}{end}.safetensors" for end in ("", "_imagenet"))
+    return (*ours, Path(torch.hub.get_dir()) / "checkpoints" / file)
 
 
 def _published(all_of_them: type[Enum]) -> Enum:

@@ -212,11 +212,10 @@ def _zoo_has(entry: Entry, root: Path) -> bool:
     """Whether these are weights that `zoo.load` finds, though they were not downloaded by this program."""
     if not entry.name.startswith("weights/"):
         return False
-    import torch
+    from xailab.models.zoo import weights_paths
 
-    ours = root / entry.places[0].replace(".safetensors", "_imagenet.safetensors")
-    theirs = Path(torch.hub.get_dir(), "checkpoints", entry.files[0].name)
-    return ours.is_file() or theirs.is_file()
+    name = entry.name.removeprefix("weights/")
+    return any(path.is_file() for path in weights_paths(name, entry.files[0].name, root))
 
 
 def _is_ours(place: str, root: Path) -> bool:
