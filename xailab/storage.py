@@ -36,14 +36,14 @@ def write(path: str | Path, kind: str, description: dict, tensors: dict[str, Ten
         path: The file; what was there before is replaced.
         kind: What it holds, in words: "PaDiM detector".
         description: What JSON can hold.
-        tensors: By name.
+        tensors: By name. Those that share memory, as a layer that a network uses under two names, are written apart.
 
     Raises:
         FileNotFoundError: if there is no such folder.
     """
     path = Path(path)
     check_folder(path)
-    tensors = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
+    tensors = _apart({name: x.detach().cpu().contiguous() for name, x in tensors.items()})
     text = json.dumps([kind, description])
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -102,6 +102,16 @@ def difference(fitted: dict[str, str], network: nn.Module) -> str | None:
     then, now = (prints.get(name, "nothing - -").rsplit(" ", 1)[0] for prints in (fitted, found))
     what = f"{then} then, {now} now" if then != now else "other values"
     return f"{len(differing)} of {len(fitted)} parameters and buffers differ, the first is {name} ({what})"
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, no two of them in the same memory, which safetensors refuses."""
+    taken, apart = set(), {}
+    for name, x in tensors.items():
+        place = x.untyped_storage().data_ptr()
+        apart[name] = x.clone() if place in taken else x
+        taken.add(place)
+    return apart
 
 
 def _check(text: str, tensors: dict[str, Tensor]) -> str:
