@@ -37,7 +37,8 @@ class PaDiM:
 
     Args:
         backbone: The network, on any device and in any precision.
-        layers: Layers or their dotted names, whose outputs are (n, channels, rows, columns).
+        layers: Layers or their dotted names, whose outputs are (n, channels, rows, columns), or, as Swin's, (n, rows,
+            columns, channels).
         dimensions: How many of the layers' channels together are kept; None keeps all. The paper takes 100 of
             ResNet18's 448 and 550 of Wide-ResNet50-2's 1792.
         reduction: "random" keeps channels drawn at random. "pca" projects on the principal components of the normal
