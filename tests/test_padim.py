@@ -666,6 +666,37 @@ def test_threshold(network):
         detector.calibrate([normal], 1.0)
 
 
+@pytest.mark.parametrize("change", ["none", "order", "double", "half", "bfloat16", "rounded"])
+def test_no_threshold_from_what_it_was_fitted_to(network, tmp_path, change):
+    """Known again whatever the order, the batches and the precision; after updates, merging and loading, too."""
+    images, others = pictures(60) * 4 - 2, pictures(20, seed=2) * 4 - 2
+    first, second = (PaDiM(network, RESNET, 8).fit([part], progress=False) for part in images.split(30))
+    merged = first.merge(second)
+    merged.save(tmp_path / "x")
+    second.update(others[:3])
+    pixels = (images + 2) / 4
+    again = {
+        "none": images,
+        "order": images.flip(0),
+        "double": images.double(),
+        "half": images.half(),
+        "bfloat16": images.bfloat16(),
+        "rounded": (pixels * 255).round() / 255 * 4 - 2,
+    }[change]
+    for detector, loader in (
+        (first, again[20:40].split(7)),
+        (second, [others[:3]]),
+        (merged, DataLoader(again, 16, shuffle=True)),
+        (PaDiM.load(tmp_path / "x", network), [torch.cat([others.to(again), again[:1]])]),
+    ):
+        with pytest.raises(ValueError, match=r"batch \d: \d+ of \d+ images are among those .* calibrate with others"):
+            detector.calibrate(loader, 0.3, progress=False)
+        assert detector.threshold is None
+    assert merged.calibrate([others], 0.3, progress=False).threshold > 0
+    assert first.calibrate([images[30:]], 0.3, progress=False).threshold > 0
+    assert first.fit([others], progress=False).calibrate([images], 0.3, progress=False).threshold > 0
+
+
 def test_the_share_of_false_alarms_is_kept():
     """Over many draws, 1 of 10 new normal scores lies above the threshold; on images fitted to, scores are lower."""
     detector = PaDiM(nn.Sequential(nn.Conv2d(3, 8, 1)), "0", None, blur=0)
@@ -810,6 +841,8 @@ def one_process(rank, folder):
         loader = list(part.split(8)) if len(part) else []
         detector = PaDiM(network, RESNET, **{"dimensions": 12} | options).fit(loader, progress=False)
         torch.save((detector.n, detector.anomaly_maps(pictures(2, seed=1))), f"{folder}/{name} {rank}")
+        with pytest.raises(ValueError, match=f"{len(images)} of {len(images)} images are among those"):
+            detector.calibrate([images], 0.3, progress=False)
     for loader, message in (
         ([], "no process got any images"),
         ([pictures(3, size=(32, 32 + 16 * rank))], "different sizes"),
