@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xailab.hooks import evaluating
-from xailab.protopnet.network import ProtoPNet
+from xailab.protopnet.network import ProtoPNet, of_a_protopnet
 from xailab.receptive_field import ReceptiveField, Windows
 
 
@@ -39,6 +39,7 @@ class Field(ReceptiveField):
         return _clipped(first, first + self.stride, size)
 
 
+@of_a_protopnet
 def receptive_field(model: ProtoPNet, size: tuple[int, int]) -> Field:
     """Compute what a latent cell of the network sees.
 
