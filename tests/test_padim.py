@@ -18,6 +18,7 @@ from networks import assert_unchanged, snapshot, trained_looking
 from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 from torchvision import models
 
@@ -524,6 +525,56 @@ def test_layers_without_rows_and_columns(layer, message):
     network = nn.Sequential(nn.Conv2d(3, 7, 2, 2), layer)
     with pytest.raises(ValueError, match=message):
         PaDiM(network, "1", 4).fit([pictures(3)], progress=False)
+
+
+def in_a_part(network):
+    """The network with two of its layers in wrappers."""
+    network.layer1 = nn.DataParallel(network.layer1)
+    network.layer2 = torch.compile(network.layer2, backend="eager")
+    return network
+
+
+WRAPPERS = {
+    "data parallel": nn.DataParallel,
+    "compiled": lambda network: torch.compile(network, backend="eager"),
+    "averaged": AveragedModel,
+    "two of them": lambda network: nn.DataParallel(torch.compile(network, backend="eager")),
+    "its parts": in_a_part,
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_a_network_in_a_wrapper_is_the_one_inside(tmp_path, name, prefix):
+    """The same maps; and a file of the one is a file of the other."""
+    normal, new = pictures(9), pictures(2, seed=1)
+    plain = PaDiM(backbone(), RESNET, 8).fit([normal], progress=False)
+    wrapped = PaDiM(WRAPPERS[name](backbone()), [prefix + layer for layer in RESNET], 8).fit([normal], progress=False)
+    assert wrapped.layers == RESNET
+    assert torch.equal(wrapped.anomaly_maps(new), plain.anomaly_maps(new))
+    plain.save(tmp_path / "plain"), wrapped.save(tmp_path / "wrapped")
+    for file in ("plain", "wrapped"):
+        for network in (WRAPPERS[name](backbone()), backbone()):
+            loaded = PaDiM.load(tmp_path / file, network)
+            assert torch.equal(loaded.anomaly_maps(new), plain.anomaly_maps(new))
+
+
+def test_a_layer_with_two_names_is_one_layer(network):
+    network.again = network.layer1
+    expected = PaDiM(network, "layer1", 4).fit([pictures(5)], progress=False).anomaly_maps(pictures(2, seed=1))
+    found = PaDiM(network, "again", 4).fit([pictures(5)], progress=False)
+    assert torch.equal(found.anomaly_maps(pictures(2, seed=1)), expected)
+    with pytest.raises(ValueError, match="several different ones"):
+        PaDiM(network, ["layer1", "again"], 4)
+
+
+@pytest.mark.filterwarnings("ignore")  # quantisation is about to be moved out of torch
+def test_a_quantised_network_is_refused():
+    network = models.quantization.resnet18(weights=None, quantize=True).eval()
+    with pytest.raises(ValueError, match="quantised"):
+        PaDiM(network, "layer1", 8).fit([pictures(3)], progress=False)
+    network = models.quantization.resnet18(weights=None, quantize=False).eval()
+    assert PaDiM(network, "layer1", 8).fit([pictures(3, size=(64, 64))], progress=False).n == 3
 
 
 def test_a_grid_of_another_ratio_than_the_picture_is_said():

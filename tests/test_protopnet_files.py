@@ -113,11 +113,12 @@ def test_features_that_use_a_layer_twice(tmp_path, kind):
         assert torch.equal(value, rest.state_dict()[name]), name
 
 
-def test_a_wrapped_network_is_the_one_inside(tmp_path):
-    """Every function gives for ``DataParallel(model)`` what it gives for the model, and files know of no wrapper."""
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")])
+def test_a_wrapped_network_is_the_one_inside(tmp_path, wrap):
+    """Every function gives for a wrapped network what it gives for the network, and files know of no wrapper."""
     images, labels = data()
     plain, model = network(), network()
-    wrapped = nn.DataParallel(model)
+    wrapped = wrap(model)
     settings = Settings(features=1, warm=1, joint=1, again=0, batch=6)
     assert str(train(plain, images, labels, settings, progress=False)) == str(
         train(wrapped, images, labels, settings, progress=False)
