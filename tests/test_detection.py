@@ -585,3 +585,13 @@ def test_every_detector_of_the_library_gives_maps_as_evaluate_wants_them():
         assert isinstance(found, torch.Tensor) and found.shape == (3, 64, 80)
         samples = [Sample(x, np.zeros((64, 80), bool), "good", str(i)) for i, x in enumerate(images)]
         assert evaluate(detector, [default_collate(samples)]).scores == pytest.approx(found.amax((1, 2)).tolist())
+
+
+def test_maps_that_are_no_tensor_are_refused():
+    class Several:
+        def anomaly_maps(self, images):
+            return images[:, 0], images[:, 1]
+
+    sample = Sample(torch.rand(3, 8, 8), np.zeros((8, 8), bool), "good", "a")
+    with pytest.raises(TypeError, match="gives a tuple, expected one tensor"):
+        evaluate(Several(), [default_collate([sample])])

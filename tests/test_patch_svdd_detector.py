@@ -260,6 +260,15 @@ def test_the_defaults_of_training_are_one_place_with_two_presets():
         PatchSVDD(8).fit(NORMAL, learning=1.0, progress=False)
 
 
+def test_encoders_in_a_wrapper_are_the_ones_inside(tmp_path):
+    one = detector()
+    wanted = one.anomaly_maps(NEW)
+    one.encoder = torch.nn.DataParallel(one.encoder)
+    assert torch.equal(one.anomaly_maps(NEW), wanted)
+    one.save(tmp_path / "detector")
+    assert torch.equal(PatchSVDD.load(tmp_path / "detector").anomaly_maps(NEW), wanted)
+
+
 def test_modes_around_it_change_nothing(ready):
     wanted = ready.anomaly_maps(NEW)
     with torch.inference_mode():

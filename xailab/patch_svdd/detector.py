@@ -8,12 +8,13 @@ from typing import get_args
 
 import torch
 from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from xailab import storage
 from xailab.detection.seen import Seen
+from xailab.hooks import unwrapped
 from xailab.images import Preprocess
 from xailab.metrics import conformal_fewest, conformal_threshold
 from xailab.patch_svdd.network import (
@@ -21,6 +22,7 @@ from xailab.patch_svdd.network import (
     FINE,
     STRIDES,
     Embeddings,
+    Encoder,
     check_size,
     check_strides,
     initial_encoder,
@@ -76,6 +78,15 @@ class PatchSVDD:
         self.mean: Float[Tensor, "3 h w"] | None = None
         self.history: list[Step] = []
         self._forget()
+
+    @property
+    def encoder(self) -> Encoder:
+        """Both encoders, without what they are wrapped in."""
+        return self._encoder
+
+    @encoder.setter
+    def encoder(self, encoder: nn.Module) -> None:
+        self._encoder = unwrapped(encoder)
 
     @property
     def kind(self) -> str:
