@@ -38,7 +38,7 @@ def test_channels_are_followed(path, axis):
     images = torch.randn(2, 3, 8, 8)
     with ChannelAxes(images) as channels:
         output = path(F.conv2d(images, torch.randn(6, 3, 3, 3), padding=1))
-    assert channels.axes.get(output) == axis
+    assert channels.of(output) == axis
 
 
 class Scores(nn.Module):

@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from xailab.graph import nonlinear_steps
 from xailab.hooks import check_differentiable, is_scripted, recording
@@ -27,7 +26,7 @@ from xailab.targets import Target, class_gradients, opened, resolve
 from xailab.token_maps import ChannelAxes, check_places
 
 
-class GlobalAverage(TorchFunctionMode):
+class GlobalAverage(ChannelAxes):
     """While it is entered, find the last global average of feature maps, by its numbers, under any name.
 
     From that average on, the network runs with a graph, so that the weights of what follows can be read off.
@@ -39,29 +38,29 @@ class GlobalAverage(TorchFunctionMode):
 
     POOLINGS = (F.adaptive_avg_pool2d, F.avg_pool2d, torch.mean, Tensor.mean)  # these average, be it one cell
 
-    def __init__(self, channels: ChannelAxes) -> None:
-        super().__init__()
-        self._channels = channels
+    def __init__(self, images: Float[Tensor, "n c h w"]) -> None:
+        super().__init__(images)
         self.features: Tensor | None = None
         self.pooled: Tensor | None = None
         self._recent: list[Tensor] = []  # the last feature maps, the newest first
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         with torch.set_grad_enabled(self.pooled is not None):
-            output = func(*args, **(kwargs or {}))
+            output = super().__torch_function__(func, types, args, kwargs)
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return output
         if output.ndim == 4 and 1 not in (output.shape[1:3].numel(), output.shape[2:].numel()):
             # feature maps again: what was averaged is not the last
-            self._recent = [output.detach(), *self._recent[:3]]
-            self.pooled = None
-            return output.detach() if output.requires_grad else output
+            features = output.detach()
+            self._put(features, self.of(output))
+            self._recent, self.pooled = [features, *self._recent[:3]], None
+            return features if output.requires_grad else output
         if output.requires_grad:  # computed from the average
             return output
         given = args[0] if args else None
         one_cell = func in self.POOLINGS and isinstance(given, Tensor) and given.shape[2:].numel() == 1
         for features in [given.detach()] if one_cell else self._recent:
-            averaged = _averaged(features, self._channels.axes.get(features), output)
+            averaged = _averaged(features, self.of(features), output)
             if averaged is not None:
                 self.features, self.pooled = averaged, output.detach().clone().requires_grad_()
                 with torch.enable_grad():
@@ -123,11 +122,7 @@ def class_activation_map(
         )
     with torch.inference_mode(False), torch.no_grad(), opened(model, images) as entry:
         images = images.clone() if images.is_inference() else images
-        with (
-            recording(entry.network, *([] if layer is None else [layer])) as outputs,
-            ChannelAxes(images) as channels,
-            GlobalAverage(channels) as average,
-        ):
+        with recording(entry.network, *([] if layer is None else [layer])) as outputs, GlobalAverage(images) as average:
             scores = entry.scores(images)
         _check_head(entry.network, average, scores, images)
     if layer is not None:

@@ -99,7 +99,7 @@ def grad_cam(
             for (name, module), gradient in zip(layers.items(), gradients, strict=True):
                 features = activations[name]
                 both = [features, _reached(name, gradient)]
-                features, gradient = as_maps(name, module, both, images.shape[2:], channels.axes.get(features), grid)
+                features, gradient = as_maps(name, module, both, images.shape[2:], channels.of(features), grid)
                 maps[name].append(_weighted_sum(features, -gradient if counterfactual else gradient))
             flat.append(is_zero(gradients[0]))
     found = {name: torch.stack(each, 1) if chosen.ndim == 2 else each[0] for name, each in maps.items()}
@@ -147,7 +147,7 @@ def guided_grad_cam(
     features, maps = activations[name], []
     for (gradient,) in class_gradients(scores, chosen, [features], keep_graph=True):
         both = [features, _reached(name, gradient)]
-        halves = as_maps(name, module, both, images.shape[2:], channels.axes.get(features), grid)
+        halves = as_maps(name, module, both, images.shape[2:], channels.of(features), grid)
         maps.append(_weighted_sum(*halves).relu_())
     with backward_rule(relus.nodes, "guided"):
         guided = image_gradients(model, pictures, scores, chosen)

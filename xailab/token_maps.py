@@ -5,25 +5,20 @@ channels of every tensor of a forward pass through the operations that make it; 
 """
 
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakTensorKeyDictionary
 
 Grid = Sequence[int]
 
 
 class ChannelAxes(TorchFunctionMode):
-    """While it is entered, follow which dimension of each tensor holds the channels.
-
-    Attributes:
-        axes: The dimension by tensor; nothing where it is not known.
-    """
+    """While it is entered, follow which dimension of each tensor holds the channels."""
 
     SECOND = (  # they put channels second
         F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
@@ -47,27 +42,33 @@ class ChannelAxes(TorchFunctionMode):
 
     def __init__(self, images: Float[Tensor, "n c h w"]) -> None:
         super().__init__()
-        self.axes = WeakTensorKeyDictionary()
-        self.axes[images] = 1
+        self._axes: dict[int, tuple[weakref.ref, int]] = {}  # by id, which another tensor may have afterwards
+        self._put(images, 1)
+
+    def of(self, tensor: Tensor) -> int | None:
+        """The dimension that holds a tensor's channels; None where it is not known."""
+        found = self._axes.get(id(tensor))
+        return found[1] if found is not None and found[0]() is tensor else None
+
+    def _put(self, tensor: Tensor, axis: int | None) -> None:
+        if axis is None:
+            self._axes.pop(id(tensor), None)
+        else:
+            self._axes[id(tensor)] = weakref.ref(tensor), axis
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         if isinstance(output, Tensor) and output.ndim > 2:
-            axis = self._axis(func, args, kwargs, output)
-            if axis is not None:
-                self.axes[output] = axis
-            else:
-                self.axes.pop(output, None)
+            self._put(output, self._axis(func, args, kwargs, output))
         return output
 
     def _axis(self, func, args, kwargs, output: Tensor) -> int | None:
-        inputs = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
-        known = [(each, self.axes[each]) for each in inputs if each in self.axes]
         if func in self.SECOND:
             return 1
         if func in self.MIXED:
             return None
+        known = [(each, axis) for each in _tensors((*args, *kwargs.values())) if (axis := self.of(each)) is not None]
         if func in self.LAST and not known:
             return output.ndim - 1
         if func in self.VIEWS:
@@ -76,6 +77,14 @@ class ChannelAxes(TorchFunctionMode):
             return _after_move(func, args, kwargs, *known[0]) if known else None
         found = {axis for each, axis in known if each.ndim == output.ndim}
         return found.pop() if len(found) == 1 else None
+
+
+def _tensors(values: Sequence) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from _tensors(value)
 
 
 def _after_view(given: Tensor, axis: int, output: Tensor) -> int | None:
