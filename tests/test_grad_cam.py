@@ -488,6 +488,7 @@ def test_leaves_network_and_images_alone(method, mode, frozen, model, images):
         method(model, images, "features.3", 1)
 
 
+@pytest.mark.filterwarnings("ignore::xailab.guided_backprop.MixedActivations")  # a product of two maps
 @pytest.mark.parametrize("method", [grad_cam, guided_grad_cam])
 def test_tensors_made_in_inference_mode(method, model, images):
     """Targets that come from a prediction under it; pictures that the network uses again behind the layer."""
