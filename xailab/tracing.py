@@ -50,6 +50,11 @@ def tensors_in(values: Iterable[Any]) -> list[Tensor]:
     return found
 
 
+def storage_of(x: Tensor) -> int:
+    """A number for the memory of a tensor, which its views share."""
+    return x.untyped_storage()._cdata
+
+
 class Skeleton:
     """A copy of a network in eval mode, with every tensor on the meta device.
 

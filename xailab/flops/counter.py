@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map_only
 
 from xailab.flops.rules import CONVOLUTION, SAME_SHAPE, Rule, Rules, all_rules, is_free
 from xailab.flops.table import CostTable, Factor, Row
-from xailab.tracing import META, Skeleton, Tracer, name_of, tensors_in
+from xailab.tracing import META, Skeleton, Tracer, name_of, storage_of, tensors_in
 
 
 class UncountedOperation(UserWarning):
@@ -153,9 +153,9 @@ class _Counter(Tracer):
         self.sizes = {name: p.numel() for name, p in parameters.items()}
         self._rules = rules
         # Which parameters a tensor is, or is computed from, by its storage, which slices share; none for constants.
-        self._sources: dict[int, tuple[str, ...]] = {_storage(b): () for b in self.network.buffers()}
-        self._sources |= {_storage(p): (name,) for name, p in parameters.items()}
-        self._parameters = {_storage(p) for p in parameters.values()}
+        self._sources: dict[int, tuple[str, ...]] = {storage_of(b): () for b in self.network.buffers()}
+        self._sources |= {storage_of(p): (name,) for name, p in parameters.items()}
+        self._parameters = {storage_of(p) for p in parameters.values()}
         self._kept: list[Tensor] = []  # storages live as long as they are keys
 
     def operation(self, func: torch._ops.OpOverload, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -181,23 +181,23 @@ class _Counter(Tracer):
         return out
 
     def joined(self, original: Tensor, empty: Tensor) -> Tensor:
-        self._sources[_storage(empty)] = self._sources.get(_storage(original), ())
+        self._sources[storage_of(empty)] = self._sources.get(storage_of(original), ())
         return empty
 
     def _follow(self, func: torch._ops.OpOverload, tensors: list[Tensor], out: Any) -> None:
         """Note what is computed from parameters and constants alone, such as a weight that a hook makes."""
-        sources = [self._sources.get(_storage(x)) for x in tensors]
+        sources = [self._sources.get(storage_of(x)) for x in tensors]
         for made in tensors_in((out,)):
             if None in sources:
                 if func._schema.is_mutable:
-                    self._sources.pop(_storage(made), None)
-            elif _storage(made) not in self._sources:
-                self._sources[_storage(made)] = tuple(dict.fromkeys(name for names in sources for name in names))
+                    self._sources.pop(storage_of(made), None)
+            elif storage_of(made) not in self._sources:
+                self._sources[storage_of(made)] = tuple(dict.fromkeys(name for names in sources for name in names))
                 self._kept.append(made)
 
     def _add(self, rule: Rule, out: Tensor, args: tuple, kwargs: dict[str, Any], tensors: list[Tensor]) -> None:
         first, second = (None if i is None or i >= len(args) else args[i] for i in rule.operands)
-        read = [(x, names) for x in tensors if (names := self._sources.get(_storage(x)))]
+        read = [(x, names) for x in tensors if (names := self._sources.get(storage_of(x)))]
         factors = [(x, names) for x, names in read if x is first or x is second]
         names = (name for _, names in (*factors, *read) for name in names)
         self.rows.append(
@@ -219,14 +219,10 @@ class _Counter(Tracer):
 
     def _elements(self, x: Tensor, names: tuple[str, ...]) -> int:
         """Elements of the parameters that a tensor shows, a slice of one, or is computed from."""
-        return x.numel() if _storage(x) in self._parameters else sum(self.sizes[name] for name in names)
+        return x.numel() if storage_of(x) in self._parameters else sum(self.sizes[name] for name in names)
 
     def _factor(self, x: Tensor, names: tuple[str, ...]) -> Factor:
-        return names, x.untyped_storage().nbytes() // x.element_size()
-
-
-def _storage(x: Tensor) -> int:
-    return x.untyped_storage()._cdata
+        return names, x.untypedstorage_of().nbytes() // x.element_size()
 
 
 def _shape(x: Any) -> tuple[int, ...]:
