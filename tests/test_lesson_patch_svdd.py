@@ -26,7 +26,7 @@ def searched():
     detector = PatchSVDD(8, strides=(8, 16)).remember(normal, progress=False)
     pictures = (lesson.as_pictures(each) for each in (normal, test))
     kinds = ["good", "square", "square"]
-    return lesson.Searched(detector, *pictures, masks, kinds, detector.embed(test), detector.anomaly_maps(test))
+    return lesson.Searched(detector, *pictures, masks, kinds, detector.embed(test), detector.all_maps(test))
 
 
 def test_pictures_keep_their_bytes():

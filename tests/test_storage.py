@@ -16,6 +16,26 @@ def test_a_file_gives_back_what_was_written_and_says_what_it_holds(tmp_path):
         storage.read(path, "vase")
 
 
+def test_tensors_that_share_memory_are_written_whole(tmp_path):
+    """A layer under two names, a transposed or partial view, a repeated row: no copy by the caller is needed."""
+    weight = torch.arange(6.0).view(2, 3)
+    tensors = {
+        "first": weight,
+        "again": weight,
+        "turned": weight.mT,
+        "row": weight[1],
+        "flat": weight.view(-1),
+        "bits": weight.view(torch.int32),
+        "repeated": weight[:1].expand(4, 3),
+        "parameter": torch.nn.Parameter(weight),
+        "empty": torch.empty(0),
+        "empty too": torch.empty(0),
+    }
+    storage.write(tmp_path / "x", "bowl", {}, tensors)
+    found = storage.read(tmp_path / "x", "bowl")[1]
+    assert found.keys() == tensors.keys() and all(torch.equal(found[name], x) for name, x in tensors.items())
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
 def test_others_may_read_what_they_may_read_elsewhere(tmp_path):
     (tmp_path / "plain").touch()

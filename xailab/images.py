@@ -59,7 +59,11 @@ def load(path: str | Path, *, size: int | None = None) -> Picture:
         raise ValueError(f"{path} has more than 179 megapixels: make it smaller first") from None
     except UnidentifiedImageError:
         raise ValueError(f"{path} is no picture that can be read: expected PNG, JPEG, TIFF, BMP, GIF or WebP") from None
-    except (OSError, SyntaxError) as error:
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a damaged file brings about
         raise ValueError(f"{path} is damaged or cut off ({error}): download or export it again") from None
     return array if size is None else _shrink(array, size)
 
@@ -69,7 +73,11 @@ def _rgb(image: Image.Image) -> Picture:
     if image.mode.startswith(("I", "F")):  # 16-bit and floating-point grey: Pillow's own conversion would clip
         grey, white = np.asarray(image), 1.0 if image.mode == "F" else 65535
         if not (grey.min() >= 0 and grey.max() <= white):
-            raise ValueError(f"the picture's values go from {grey.min()} to {grey.max()}: expected 0 to {white}")
+            kind = "floating-point values are shares of white" if image.mode == "F" else "these are more than 8 bits"
+            raise ValueError(
+                f"the picture's values go from {grey.min():.4g} to {grey.max():.4g}, expected 0 to {white:g} ({kind}): "
+                "divide them by what is white, or save the picture with 8 bits"
+            )
         return np.repeat((grey * (255 / white)).round().astype(np.uint8)[..., None], 3, axis=2)
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         image = image.convert("RGBA")

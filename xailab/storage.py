@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from xailab.hooks import unwrapped
+
 KEY, CHECK = "xailab", "sha256"
 
 
@@ -36,14 +38,14 @@ def write(path: str | Path, kind: str, description: dict, tensors: dict[str, Ten
         path: The file; what was there before is replaced.
         kind: What it holds, in words: "PaDiM detector".
         description: What JSON can hold.
-        tensors: By name.
+        tensors: By name. Those that share memory, as a layer that a network uses under two names, are written apart.
 
     Raises:
         FileNotFoundError: if there is no such folder.
     """
     path = Path(path)
     check_folder(path)
-    tensors = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
+    tensors = _apart({name: x.detach().cpu().contiguous() for name, x in tensors.items()})
     text = json.dumps([kind, description])
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -86,9 +88,30 @@ def check_folder(path: str | Path) -> None:
         raise FileNotFoundError(f"there is no folder {Path(path).parent}: make it first")
 
 
+def state(network: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a network, by names without what wrappers inside it add to them."""
+    return {plain_name(network, name): x for name, x in network.state_dict().items()}
+
+
+def load_state(network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load what ``state`` gave, wrapped as the network may be.
+
+    Raises:
+        RuntimeError: if a tensor is missing, unexpected or of another shape, or a layer that the network uses under two
+            names has other values under each.
+    """
+    names = {plain_name(network, name): name for name in network.state_dict()}
+    network.load_state_dict({names.get(name, name): x for name, x in tensors.items()})
+    for name, x in state(network).items():
+        if not torch.equal(x, tensors[name].to(x)) and not x.isnan().any():
+            raise RuntimeError(f"{name} shares its values with another layer, and the file has others for each")
+
+
 def fingerprint(network: nn.Module) -> dict[str, str]:
-    """Type, shape and SHA-256 of each parameter and buffer, by name."""
+    """Type, shape and SHA-256 of each parameter and buffer, by its name, to which wrappers add nothing."""
+    network = unwrapped(network)
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    tensors = {plain_name(network, name): x for name, x in tensors.items()}
     return {name: f"{str(x.dtype)[6:]} {tuple(x.shape)} {_digest(x)}" for name, x in sorted(tensors.items())}
 
 
@@ -102,6 +125,27 @@ def difference(fitted: dict[str, str], network: nn.Module) -> str | None:
     then, now = (prints.get(name, "nothing - -").rsplit(" ", 1)[0] for prints in (fitted, found))
     what = f"{then} then, {now} now" if then != now else "other values"
     return f"{len(differing)} of {len(fitted)} parameters and buffers differ, the first is {name} ({what})"
+
+
+def plain_name(network: nn.Module, name: str) -> str:
+    """A tensor's name without what ``DataParallel``, ``torch.compile`` and the like, around a part, add to it."""
+    parts, here = [], network
+    for part in name.split("."):
+        inside = here is not None and part in here._modules
+        if not inside or unwrapped(here) is here:
+            parts.append(part)
+        here = here._modules[part] if inside else None
+    return ".".join(parts)
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, no two of them in the same memory, which safetensors refuses."""
+    taken, apart = set(), {}
+    for name, x in tensors.items():
+        place = x.untyped_storage().data_ptr()
+        apart[name] = x.clone() if place in taken else x
+        taken.add(place)
+    return apart
 
 
 def _check(text: str, tensors: dict[str, Tensor]) -> str:

@@ -434,7 +434,7 @@ for c, detector in detectors.items():
 searched = {}
 for c, detector in detectors.items():
     detector.remember(normal_images[c], progress=False)
-    embeddings, maps = detector.embed(test_images[c]), detector.anomaly_maps(test_images[c])
+    embeddings, maps = detector.embed(test_images[c]), detector.all_maps(test_images[c])
     pictures = (lesson.as_pictures(each[c]) for each in (normal_images, test_images))
     searched[c] = lesson.Searched(detector, *pictures, masks[c], [s.defect for s in test[c]], embeddings, maps)
 sizes = {name: len(bank.vectors) for name, bank in detectors["capsule"].banks.items()}
@@ -571,7 +571,7 @@ import copy
 
 thin = copy.copy(detectors["capsule"])
 thin.banks = {name: bank.kept(0.1, "random", torch.Generator().manual_seed(0)) for name, bank in thin.banks.items()}
-fewer = figures_of("capsule", thin.anomaly_maps(test_images["capsule"]).product)
+fewer = figures_of("capsule", thin.anomaly_maps(test_images["capsule"]))
 print("capsule, product map: all patches {:.2f} {:.2f} {:.2f}, a tenth of them {:.2f} {:.2f} {:.2f}".format(
     *table["product"]["capsule"], *fewer))  # fmt: skip
 
@@ -595,7 +595,7 @@ loose = PatchSVDD()
 loose.encoder = detectors["capsule"].encoder
 loose.remember(images_of(turned["learn"]), progress=False)
 moved = {
-    "Patch SVDD": figures_of("capsule", loose.anomaly_maps(images_of(turned["test"])).product, turned_masks),
+    "Patch SVDD": figures_of("capsule", loose.anomaly_maps(images_of(turned["test"])), turned_masks),
     "PaDiM": figures_of("capsule", padim_maps(turned["learn"], turned["test"])[1], turned_masks),
 }
 for name, before in (("Patch SVDD", table["product"]["capsule"]), ("PaDiM", table["PaDiM"]["capsule"])):
@@ -921,7 +921,7 @@ if real.here(f"mvtec-ad/{PRODUCT}"):
         detector.fit(DataLoader(normal, 10), steps=STEPS, progress=False)
     detector.remember(DataLoader(normal, 10), progress=False)
     rows = np.linspace(0, len(test) - 1, min(30, len(test))).astype(int)
-    results = evaluate(detector.map(), Subset(test, rows))
+    results = evaluate(detector, Subset(test, rows))
 
     first = [rows[results.kinds.index(kind)] for kind in dict.fromkeys(results.kinds)]
     shown = sorted((test[i] for i in first), key=lambda sample: sample.defect == "good")[
@@ -935,7 +935,7 @@ if real.here(f"mvtec-ad/{PRODUCT}"):
         np.stack([sample.mask for sample in shown]),
         [sample.defect for sample in shown],
         detector.embed(batch),
-        detector.anomaly_maps(batch),
+        detector.all_maps(batch),
     )
     figures.show(
         lesson.draw_four_maps([(PRODUCT, searched, i) for i in range(len(shown))]),

@@ -201,7 +201,7 @@ def draw_threshold(
         axis = axes[2 + number]
         figures.picture(axis, picture, f"{'ABC'[number]}: above {threshold:.0f}")
         outline(axis, mask, TRUTH)
-        outline(axis, (map >= threshold).numpy(), FOUND)
+        outline(axis, (map > threshold).numpy(), FOUND)
     return figure
 
 
