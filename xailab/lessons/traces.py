@@ -141,7 +141,9 @@ class Watch(TorchFunctionMode):
 
 def _is_readers(file: str) -> bool:
     """Whether a file is neither Python's, nor a library's, nor one of this package."""
-    return not (file.startswith((sysconfig.get_path("stdlib"), PACKAGE, "<frozen")) or any(n in file for n in LIBRARIES))
+    return not (
+        file.startswith((sysconfig.get_path("stdlib"), PACKAGE, "<frozen")) or any(n in file for n in LIBRARIES)
+    )
 
 
 def watched(answer: Callable, *args) -> Watch:
