@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from xailab.hooks import evaluating
 from xailab.protopnet.network import ProtoPNet, of_a_protopnet
-from xailab.receptive_field import ReceptiveField, Windows
+from xailab.receptive_field import Fields, ReceptiveField, square
+from xailab.tracing import META, Skeleton
 
 
 class Field(ReceptiveField):
@@ -48,16 +48,21 @@ def receptive_field(model: ProtoPNet, size: tuple[int, int]) -> Field:
         size: (height, width) of an image that it takes.
 
     Raises:
-        ValueError: if a layer sees all of the image at once (a group norm, squeeze-and-excitation, attention), or a
-            window is not square.
+        ValueError: if it is not known, since a layer may see all of the image at once (a group norm,
+            squeeze-and-excitation, attention), if it is not square, or if cells near the edge see what lies outside
+            of it (circular padding); the message names the operation.
     """
-    image = torch.zeros(1, model.channels, *size, device=model.prototypes.device)
-    with torch.no_grad(), evaluating(model), Windows(image) as windows:
-        field = windows.fields.get(model.embed(image))
-    if field is None:
+    skeleton = Skeleton(model)
+    network = skeleton.network
+    with torch.inference_mode():
+        image = torch.empty(1, network.channels, *size, device=META, dtype=network.prototypes.dtype)
+        with Fields(skeleton, image) as fields:
+            seen = fields.of(fields.run(lambda: network.embed(image)))
+    field, astray = square(seen, "the receptive field of a latent cell, which may see all of the image at once,")
+    if astray:
         raise ValueError(
-            "a layer of the features (a group norm, squeeze-and-excitation, attention) may see all of the image at "
-            "once, so that a cell has no receptive field; networks of convolutions, batch norms and poolings have one"
+            "the receptive field of a latent cell is not one square everywhere: a padding (circular, or wider than the "
+            "windows after it) repeats other parts of the image, so that cells near the edge may see all of the image"
         )
     return Field(*field)
 
