@@ -222,7 +222,7 @@ class _Counter(Tracer):
         return x.numel() if storage_of(x) in self._parameters else sum(self.sizes[name] for name in names)
 
     def _factor(self, x: Tensor, names: tuple[str, ...]) -> Factor:
-        return names, x.untypedstorage_of().nbytes() // x.element_size()
+        return names, x.untyped_storage().nbytes() // x.element_size()
 
 
 def _shape(x: Any) -> tuple[int, ...]:
