@@ -377,7 +377,7 @@ def _one(
 
 
 def _split(train: MVTecAD, seed: int) -> tuple[Subset, Subset]:
-    """Normal pictures to fit, and others for the threshold: those that were fitted, or copies of them, lie too close."""
+    """Normal pictures to fit, and others for the threshold: those that were fitted, and copies, lie too close."""
     order = np.random.default_rng(seed).permutation(len(train)).tolist()
     order.sort(key=_copies(train).__contains__)  # stable: copies come last, and are fitted
     held = len(train) // HELD_OUT
