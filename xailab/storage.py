@@ -71,7 +71,8 @@ def read(path: str | Path, kind: str) -> tuple[dict, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copied, as they lie in the file at any byte: some kernels compute otherwise where a tensor is not aligned.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         if metadata[CHECK] != _check(metadata[KEY], tensors):
             raise ValueError
         found, description = json.loads(metadata[KEY])

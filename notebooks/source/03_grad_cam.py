@@ -86,8 +86,8 @@ from xailab.grad_cam import grad_cam
 
 for c in (0, 1):
     _, signed, map = grad_cam_by_loop(features, tiny[2:], c)
-    assert torch.equal(grad_cam(tiny, image, "1", target=c)[0], map)
-    assert torch.equal(grad_cam(tiny, image, "1", target=c, relu=False)[0], signed)
+    assert torch.allclose(grad_cam(tiny, image, "1", target=c)[0], map)
+    assert torch.allclose(grad_cam(tiny, image, "1", target=c, relu=False)[0], signed)
 
 both = grad_cam(tiny, image, "1", target=[[0, 1]])  # two classes for the one picture, from one forward pass
 print("two classes at once:", tuple(both.shape), "= (pictures, classes, rows, columns)")
