@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import data_download
 import lab
 import pytest
 from catalogue_server import BRIEF, Served, serving, wait_for
 from test_catalogue import PHOTOS, zipped
 
+import data_download
 from xailab.datasets.catalogue import Entry, File, command, download, entries, state
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +29,9 @@ def web(monkeypatch):
         birds = (File("birds.zip", (f"{address}/birds.zip",), about=1_000),)
         asks = {"terms": "Birds are not for sale", "hint": "Look out of the window."}
         catalogue = {
-            "photos": Entry("photos", "Photographs", ("02", "03"), "CC0", "https://photos.example", photos, ("photos",)),
+            "photos": Entry(
+                "photos", "Photographs", ("02", "03"), "CC0", "https://photos.example", photos, ("photos",)
+            ),
             "birds": Entry("birds", "Birds", ("07",), "CC BY", "https://birds.example", birds, ("birds",), **asks),
         }
         monkeypatch.setattr(command, "entries", lambda: catalogue)

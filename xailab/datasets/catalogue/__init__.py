@@ -5,8 +5,7 @@
     >>> catalogue.state(catalogue.entries()["stl10"], data_root())
     'not here'
 
-registry: what there is. download: one file. archive: unpacking. store: what is installed. command: the command line.
-Downloading happens when `get` is called and at no other time.
+Rooms: registry (what there is), download (one file), archive (unpacking), store (what is installed), command.
 """
 
 from .archive import UnsafeArchive, extract

@@ -5,13 +5,10 @@ members are checked here, before they are written.
 """
 
 import gzip
-import lzma
 import posixpath
 import stat
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,11 +18,7 @@ from tqdm import tqdm
 from xailab.datasets.catalogue.download import DownloadError
 
 MOST_FILES = 100_000
-DAMAGED = (
-    tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, gzip.BadGzipFile, struct.error, EOFError,
-    ValueError, OverflowError, RuntimeError, NotImplementedError,  # the last two: a password, an unknown compression
-    FileExistsError, IsADirectoryError, NotADirectoryError,  # a file and a folder of one name
-)  # fmt: skip
+COLLISION = (FileExistsError, IsADirectoryError, NotADirectoryError)  # a file and a folder of one name
 
 
 class UnsafeArchive(DownloadError):
@@ -33,49 +26,37 @@ class UnsafeArchive(DownloadError):
 
 
 def extract(archive: Path, folder: Path, limit: int) -> None:
-    """Unpack an archive: zip, or tar as it is or compressed.
-
-    Args:
-        archive: File; the name of a zip ends in zip.
-        folder: Where to; no file of the archive may be there already.
-        limit: Bytes that it may unpack to, and `MOST_FILES` is how many files.
+    """Unpack an archive, zip or tar, into a folder that has no file of it yet.
 
     Raises:
-        UnsafeArchive: if it is hostile, damaged or of another kind, or holds more.
+        UnsafeArchive: if it is hostile, damaged or of another kind, or holds more than ``limit`` bytes.
     """
-    check, size = _checker(archive.name, limit), archive.stat().st_size
-    bar = {"desc": f"unpacking {archive.name}", "leave": False, "disable": None}
-    try:
-        with open(archive, "rb") as file, tqdm.wrapattr(file, "read", size, **bar) as stream:
-            (_unzip if archive.suffix == ".zip" else _untar)(stream, folder, check)
-    except DAMAGED as error:
-        said = str(error) or type(error).__name__
-        raise UnsafeArchive(f"{archive.name} is unsafe or damaged, or cannot be read ({said})") from None
-
-
-Check = Callable[[str, int, bool], None]  # raises UnsafeArchive, by a member's name, size and whether it is a folder
-
-
-def _checker(archive: str, limit: int) -> Check:
-    taken: set[str] = set()
-    total = 0
+    taken, total = set(), 0
 
     def check(name: str, size: int, is_folder: bool) -> None:
         nonlocal total
         if name.startswith("/") or ".." in name.split("/") or "\\" in name or ":" in name:
-            raise UnsafeArchive(f"{archive} would write {name[:200]!r} outside its folder")
-        plain = posixpath.normpath(name).casefold()
+            raise UnsafeArchive(f"{archive.name} would write {name[:200]!r} outside its folder")
+        plain, total = posixpath.normpath(name).casefold(), total + size
         if plain in taken and not is_folder:
-            raise UnsafeArchive(f"{archive} holds {name!r} twice")
+            raise UnsafeArchive(f"{archive.name} holds {name!r} twice")
         taken.add(plain)
-        total += size
         if total > limit or len(taken) > MOST_FILES:
-            raise UnsafeArchive(f"{archive} unpacks to more than {limit:,} bytes or {MOST_FILES:,} files")
+            raise UnsafeArchive(f"{archive.name} unpacks to more than {limit:,} bytes or {MOST_FILES:,} files")
 
-    return check
+    bar = {"total": archive.stat().st_size, "desc": f"unpacking {archive.name}", "leave": False, "disable": None}
+    try:
+        with open(archive, "rb") as file, tqdm.wrapattr(file, "read", **bar) as stream:
+            (_unzip if archive.suffix == ".zip" else _untar)(stream, folder, check)
+    except (DownloadError, MemoryError):
+        raise
+    except Exception as error:  # whatever a foreign archive brings about, but for errors of the disk
+        if getattr(error, "errno", None) and not isinstance(error, COLLISION):
+            raise
+        raise UnsafeArchive(f"{archive.name} is unsafe or damaged, or cannot be read ({error!r})") from None
 
 
-def _unzip(stream, folder: Path, check: Check) -> None:
+def _unzip(stream, folder: Path, check: Callable[[str, int, bool], None]) -> None:
     with zipfile.ZipFile(stream) as file:
         for info in file.infolist():
             check(info.orig_filename, info.file_size, info.is_dir())
@@ -84,9 +65,9 @@ def _unzip(stream, folder: Path, check: Check) -> None:
         file.extractall(folder)
 
 
-def _untar(stream, folder: Path, check: Check) -> None:
+def _untar(stream, folder: Path, check: Callable[[str, int, bool], None]) -> None:
     if not hasattr(tarfile, "data_filter"):
-        raise RuntimeError("Python 3.11.4 is the first that unpacks it safely")
+        raise DownloadError("it takes Python 3.11.4 or newer to unpack this safely")
 
     def checked(member: tarfile.TarInfo, folder: str | Path) -> tarfile.TarInfo | None:
         check(member.name, member.size, member.isdir())

@@ -1,14 +1,17 @@
 """``python data_download.py``: list what there is, get it, verify it."""
 
 import argparse
+import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from xailab.datasets.catalogue.download import DownloadError
 from xailab.datasets.catalogue.registry import Entry, entries, without_parts
-from xailab.datasets.catalogue.store import HERE, LicenceError, get, installed, megabytes, needed, room, state, verify
+from xailab.datasets.catalogue.store import DAMAGED, HERE, NOT_HERE, LicenceError, get, megabytes, state, verify
 from xailab.storage import data_root
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130  # exit codes, besides 0
@@ -25,12 +28,15 @@ Exit codes: 0 all is well; 1 something could not be got, or is damaged; 2 wrong 
 
 
 def main(arguments: Sequence[str] | None = None, elsewhere: Callable[[Entry, Path], bool] | None = None) -> int:
-    """Run the command and return its exit code; ``elsewhere`` tells what can be used though it was not installed here."""
+    """Run the command and return its exit code; ``elsewhere`` tells what can be used though it was not got here."""
     try:
         options = _parser().parse_args(arguments)
         root, chosen = data_root(options.root), _chosen(options)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.stat(f"{root}/.")  # a folder that cannot be looked into is not an empty one
         if options.verify:
-            return _verify(chosen or installed(entries().values(), root), root)
+            here = [each for each in entries().values() if state(each, root).startswith((HERE, DAMAGED))]
+            return _verify(chosen or without_parts(here), root)
         if chosen and not options.dry_run:
             return _get(chosen, root, options.accept_licence)
         print("\n".join(_plan(entry, root) for entry in chosen) if chosen else listing(root, elsewhere))
@@ -51,14 +57,15 @@ def listing(root: Path, elsewhere: Callable[[Entry, Path], bool] | None = None) 
     rows = [("name", "lessons", "size", "licence", "source", "state")]
     for entry in entries().values():
         text = state(entry, root)
-        if text != HERE and elsewhere and elsewhere(entry, root):
+        if text == NOT_HERE and elsewhere and elsewhere(entry, root):
             text = "here, not verified"
         site = urlsplit(entry.files[0].urls[0]).hostname or ""
         rows.append((entry.name, " ".join(entry.lessons), _size(entry), entry.licence, site, text))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, tuple("-" * width for width in widths))
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    where = f"The data lies in {root} ({megabytes(room(root))} free); XAILAB_DATA or --root say otherwise."
+    free = shutil.disk_usage(next(each for each in (root, *root.absolute().parents) if each.is_dir())).free
+    where = f"The data lies in {root} ({megabytes(free)} free); XAILAB_DATA or --root say otherwise."
     how = "To get some of it, name it: python data_download.py stl10 weights/resnet18. More: --help"
     return "\n".join([*lines, "", where, how])
 
@@ -119,19 +126,16 @@ def _verify(chosen: Sequence[Entry], root: Path) -> int:
 
 def _plan(entry: Entry, root: Path) -> str:
     """What getting an entry would do."""
-    lines = [f"{entry.name}: {entry.title}", f"  state    {state(entry, root)}"]
-    if state(entry, root) == HERE:
-        return "\n".join([*lines, "  nothing to do"])
-    terms = f"\n  terms    {entry.terms} (--accept-licence)" if entry.terms else ""
-    lines.append(f"  licence  {entry.licence}; {entry.page}{terms}")
+    if (now := state(entry, root)) == HERE:
+        return f"{entry.name}: {now}, nothing to do"
+    lines = [f"{entry.name}: {entry.title}", f"  state    {now}", f"  licence  {entry.licence}; {entry.page}"]
+    lines += [f"  terms    {entry.terms} (--accept-licence)"] * (entry.terms is not None)
     for file in entry.files:
         lines += [f"  {'or' if i else 'from':7}  {url}" for i, url in enumerate(file.urls)]
         lines.append(f"  SHA-256  {file.sha256 or 'not published: recorded at the first download'}")
     lines.append(f"  to       {', '.join(str(root / place) for place in entry.places)}")
-    on_the_way = f"on the way about {megabytes(needed(entry, root))} of {megabytes(room(root))} free"
-    return "\n".join([*lines, f"  size     {_size(entry)}; {on_the_way}"])
+    return "\n".join([*lines, f"  size     {_size(entry)}, and what is unpacked of it"])
 
 
 def _size(entry: Entry) -> str:
-    exact = all(file.size is not None for file in entry.files)
-    return "unknown" if entry.size is None else f"{'' if exact else 'about '}{megabytes(entry.size)}"
+    return ("" if all(file.size for file in entry.files) else "about ") + megabytes(entry.size)

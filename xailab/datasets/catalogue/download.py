@@ -1,8 +1,8 @@
 """Download one file over HTTP, resumably and atomically.
 
-While it comes, it is called ``<name>.part``, and ``<name>.part.version`` says where from and which version of it. It goes
-on with a Range request for this version only (If-Range, RFC 9110); where nothing tells versions apart and no hash is
-known, it starts afresh. Proxies and certificates are taken from https_proxy, no_proxy and REQUESTS_CA_BUNDLE.
+While it comes, it is called ``<name>.part``, and ``<name>.part.version`` says from where, and which version of it. It
+goes on with a Range request for this version only (If-Range, RFC 9110); where nothing tells versions apart and no hash
+is known, it starts afresh. Proxies and certificates are taken from https_proxy, no_proxy and REQUESTS_CA_BUNDLE.
 """
 
 import os
@@ -17,13 +17,10 @@ from tqdm import tqdm
 from xailab import storage
 from xailab.datasets.catalogue.registry import File
 
-RETRIES = urllib3.Retry(  # of a request that brings nothing, after 0, 2 and 4 seconds
-    3, backoff_factor=1, status_forcelist=(408, 425, 429, 500, 502, 503, 504), raise_on_status=False,
-    respect_retry_after_header=False,
-)  # fmt: skip
+BUSY = {"status_forcelist": (408, 425, 429, 500, 502, 503, 504), "raise_on_status": False}
+RETRIES = urllib3.Retry(3, backoff_factor=1, respect_retry_after_header=False, **BUSY)  # after 0, 2 and 4 seconds
 TIMEOUT = 30.0  # seconds without a byte
 PROGRESS = 1 << 16  # bytes that a request must bring for another one to go on from there at once
-LARGEST = 20 << 30  # bytes; no file of the catalogue is larger
 
 
 class DownloadError(Exception):
@@ -35,10 +32,7 @@ class WrongFile(DownloadError):
 
 
 def fetch(file: File, folder: Path) -> Path:
-    """Download a file to a folder, or go on with it, or find that it is there; one process at a time.
-
-    Returns:
-        The whole and verified file.
+    """Download a file to a folder, or go on with it; return it whole and verified. One process at a time may do so.
 
     Raises:
         WrongFile: if no source has the file with this hash and size.
@@ -59,27 +53,23 @@ def fetch(file: File, folder: Path) -> Path:
                 _version(part).unlink(missing_ok=True)
                 os.replace(part, whole)
                 return whole
-    kind = WrongFile if all(isinstance(each, WrongFile) for each in problems) else DownloadError
-    raise kind("\n".join(map(str, problems)))
+    raise type(problems[-1])("\n".join(map(str, problems)))
 
 
-def arrived(file: File, folder: Path) -> tuple[int, int | None]:
-    """How many bytes of a file are there, and how many it has in all, at least roughly (None if nobody knows)."""
-    if (folder / file.name).is_file():
-        return ((folder / file.name).stat().st_size,) * 2
-    return _size(folder / f"{file.name}.part"), file.expected
+def arrived(file: File, folder: Path) -> int:
+    """How many bytes of a file are there."""
+    return _size(folder / file.name) or _size(folder / f"{file.name}.part")
 
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Say what to do about an error of the disk, as a DownloadError."""
+    """Say what to do about an error of the disk (or a lack of memory), as a DownloadError."""
     try:
         yield
-    except OSError as error:
-        raise DownloadError(
-            f"{error.filename or folder}: {error.strerror or error}. What has come is kept: make room, or choose another "
-            "folder with --root or XAILAB_DATA, and run the same command again"
-        ) from None
+    except (OSError, MemoryError) as error:
+        where, why = getattr(error, "filename", None) or folder, getattr(error, "strerror", None) or repr(error)
+        how = "make room, or choose another folder with --root or XAILAB_DATA, and run the same command again"
+        raise DownloadError(f"{where}: {why}. What has come is kept: {how}") from None
 
 
 def _verified(file: File, path: Path) -> Path:
@@ -109,7 +99,8 @@ def _fetch_from(url: str, file: File, part: Path) -> None:
             size = _size(part)
             if size < before + PROGRESS:
                 kept = f"{size:,} bytes are kept, the same command goes on from there; " if size else ""
-                why = f"it cannot be reached, or the connection broke ({_reason(error)})"
+                reason = str(error).rpartition(": ")[2].strip("'\")")
+                why = f"it cannot be reached, or the connection broke ({reason})"
                 raise DownloadError(f"{why}; {kept}check the network, https_proxy and REQUESTS_CA_BUNDLE") from None
 
 
@@ -132,24 +123,19 @@ def _request(url: str, file: File, part: Path) -> None:
             if start and answer.status_code in (206, 416) and not span.startswith(f"bytes {start}-"):
                 _discard(part)  # the server has another version of the file
                 return _request(url, file, part)
-            _check(url, file, answer)
+            if answer.status_code not in ((200, 206) if start else (200,)):
+                said = f"{answer.status_code} ({answer.reason}): is it busy, has the file moved, or is there a log-in?"
+                raise DownloadError(f"the server answers {said}")
             _receive(url, file, part, answer, start if answer.status_code == 206 else 0)
-
-
-def _check(url: str, file: File, answer: requests.Response) -> None:
-    """Raise DownloadError if an answer brings something else than the file."""
-    if answer.status_code not in ((200, 206) if "Range" in answer.request.headers else (200,)):
-        status = f"{answer.status_code} ({answer.reason})"
-        raise DownloadError(f"the server answers {status}: is it busy, has the file moved, or is there a log-in?")
-    if answer.headers.get("Content-Type", "").startswith("text/html"):
-        raise DownloadError("it gives a web page, not a file: has the file moved, or has this network a page to log in?")
-    if url.startswith("https:") and not file.sha256:
-        if plain := [each.url for each in (*answer.history, answer) if not each.url.startswith("https:")]:
-            raise DownloadError(f"it leads to {plain[0]}, which is not encrypted, and no hash is known")
 
 
 def _receive(url: str, file: File, part: Path, answer: requests.Response, start: int) -> None:
     """Write what an answer brings, from byte ``start`` of the file on."""
+    if answer.headers.get("Content-Type", "").startswith("text/html"):
+        raise DownloadError("it gives a web page, not a file: has the file moved, or does this network want a log-in?")
+    encrypted = all(each.url.startswith("https:") for each in (*answer.history, answer))
+    if url.startswith("https:") and not file.sha256 and not encrypted:
+        raise DownloadError("it leads to an address that is not encrypted, and no hash is known")
     length = answer.headers.get("Content-Length", "")
     total = start + int(length) if length.isdecimal() else file.size
     if total is None and not file.sha256 and "chunked" not in answer.headers.get("Transfer-Encoding", ""):
@@ -162,17 +148,13 @@ def _receive(url: str, file: File, part: Path, answer: requests.Response, start:
         etag = answer.headers.get("ETag", "")  # If-Range takes a strong one, or else the date
         version = etag if etag.startswith('"') else answer.headers.get("Last-Modified", "")
         _version(part).write_text(f"{url}\n{version}", encoding="utf-8")
-    most, size = total or 2 * (file.about or LARGEST), start
     scale = {"desc": file.name, "unit": "B", "unit_scale": True, "disable": None, "leave": False}
     with open(part, "ab") as stream, tqdm(total=total, initial=start, **scale) as bar:
         for chunk in answer.raw.stream(1 << 15, decode_content=False):
-            size += len(chunk)
-            if size > most:
-                raise WrongFile(f"it sends more than {most:,} bytes, more than the file can have")
             stream.write(chunk)
             bar.update(len(chunk))
-    if size < (total or 0):
-        raise requests.ConnectionError(f"{size:,} of {total:,} bytes came")
+    if _size(part) < (total or 0):
+        raise requests.ConnectionError(f"{_size(part):,} of {total:,} bytes came")
 
 
 def _version(part: Path) -> Path:
@@ -187,11 +169,3 @@ def _size(part: Path) -> int:
 def _discard(part: Path) -> None:
     part.unlink(missing_ok=True)
     _version(part).unlink(missing_ok=True)
-
-
-def _reason(error: Exception) -> str:
-    """The innermost reason of an error of the network, without addresses of objects."""
-    inner = getattr(error, "reason", None) or next((a for a in error.args if isinstance(a, Exception)), None)
-    if isinstance(inner, Exception):
-        return _reason(inner)
-    return getattr(error, "strerror", None) or str(error).rpartition("): ")[2] or type(error).__name__

@@ -18,11 +18,6 @@ class File:
     about: int | None = None  # in bytes, where the exact size is not known
     sha256: str | None = None  # hexadecimal, whole or its beginning; None if it is not known
 
-    @property
-    def expected(self) -> int | None:
-        """Size in bytes, at least roughly."""
-        return self.about if self.size is None else self.size
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -41,10 +36,9 @@ class Entry:
     hint: str | None = None  # what to do when it cannot be downloaded
 
     @property
-    def size(self) -> int | None:
-        """Bytes to download, at least roughly; None if the size of a file is not known."""
-        sizes = [file.expected for file in self.files]
-        return None if None in sizes else sum(sizes)
+    def size(self) -> int:
+        """Bytes to download, at least roughly."""
+        return sum(file.size or file.about or 0 for file in self.files)
 
 
 @cache
@@ -54,8 +48,8 @@ def entries() -> dict[str, Entry]:
     found = {}
     for name, table in tables.items():
         for key, own in table.pop("each", {"": {}}).items():
-            fields = {"name": name} | table | own
-            entry = _entry({field: _filled(value, {"name": key} | own) for field, value in fields.items()})
+            words, fields = {"name": key} | own, {"name": name} | table | own
+            entry = _entry({field: _filled(value, words) for field, value in fields.items()})
             found[entry.name] = entry
     return found
 
@@ -68,21 +62,15 @@ def without_parts(chosen: Collection[Entry]) -> list[Entry]:
 
 def _filled(value: Any, words: dict[str, Any]) -> Any:
     """Put words in the place of the names in braces."""
-    if isinstance(value, str):
-        return value.format_map(words)
-    return [_filled(each, words) for each in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_filled(each, words) for each in value]
+    return value.format_map(words) if isinstance(value, str) else value
 
 
 def _entry(table: dict[str, Any]) -> Entry:
-    simple = ("name", "title", "licence", "page", "into", "terms", "small", "hint")
-    return Entry(
-        lessons=tuple(table["lessons"].split()),
-        files=tuple(map(_file, table.get("files", [table]))),
-        places=tuple(table["places"]),
-        **{key: table[key] for key in simple if key in table},
-    )
-
-
-def _file(table: dict[str, Any]) -> File:
-    sha256 = None if table["sha256"] == "unknown" else table["sha256"]
-    return File(table["file"], tuple(table["urls"]), table.get("size"), table.get("about"), sha256)
+    files = []
+    for each in table.get("files", [table]):
+        sha256 = None if each["sha256"] == "unknown" else each["sha256"]
+        files.append(File(each["file"], tuple(each["urls"]), each.get("size"), each.get("about"), sha256))
+    lists = {"lessons": tuple(table["lessons"].split()), "files": tuple(files), "places": tuple(table["places"])}
+    return Entry(**{key: value for key, value in table.items() if key in Entry.__dataclass_fields__} | lists)

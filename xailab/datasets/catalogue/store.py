@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +22,10 @@ from tqdm import tqdm
 from xailab import storage
 from xailab.datasets.catalogue.archive import UnsafeArchive, extract
 from xailab.datasets.catalogue.download import DownloadError, WrongFile, arrived, disk_errors, fetch
-from xailab.datasets.catalogue.registry import Entry, File, without_parts
+from xailab.datasets.catalogue.registry import Entry, File
 
-UNPACKED, LIMIT = 1.25, 8  # times an archive's size that its content takes, as a rule and at most
-LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what a desktop leaves in folders
-HERE, NOT_HERE = "here and verified", "not here"
+LIMIT = 8  # times an archive's size that its content may take
+HERE, DAMAGED, NOT_HERE = "here and verified", "damaged", "not here"
 
 
 class LicenceError(DownloadError):
@@ -37,28 +35,18 @@ class LicenceError(DownloadError):
 def state(entry: Entry, root: Path) -> str:
     """Say what of an entry is installed, by names and sizes of its files: `HERE`, `NOT_HERE`, or what else there is."""
     found = [_state_of(place, root) for place in entry.places]
-    if others := [each for each in found if each not in (HERE, NOT_HERE)]:
-        return others[0]
     if NOT_HERE not in found:
-        return HERE
-    sizes, totals = zip(*(arrived(file, root / "downloads") for file in entry.files), strict=True)
-    if any(sizes):
-        of = "" if None in totals else f" of {megabytes(sum(totals))}"
-        return "part (downloaded, not unpacked)" if sizes == totals else f"part ({megabytes(sum(sizes))}{of})"
+        return next((each for each in found if each != HERE), HERE)
+    if come := sum(arrived(file, root / "downloads") for file in entry.files):
+        return f"part ({megabytes(come)} of {megabytes(entry.size)})"
     return f"part ({found.count(HERE)} of {len(found)})" if HERE in found else NOT_HERE
 
 
 def get(entry: Entry, root: Path, *, accepted: bool = False) -> bool:
-    """Download and install an entry below the root of the data, or go on with it.
-
-    Args:
-        accepted: Whether the terms of the licence are accepted, where it has some.
-
-    Returns:
-        Whether anything had to be done.
+    """Download and install an entry, or go on with it; return whether there was anything to do.
 
     Raises:
-        LicenceError: if the terms are not accepted.
+        LicenceError: if it has terms that are not ``accepted``.
         DownloadError: if it cannot be installed; the message says why. What has come is kept.
     """
     if state(entry, root) == HERE:
@@ -72,10 +60,6 @@ def get(entry: Entry, root: Path, *, accepted: bool = False) -> bool:
             if state(entry, root) == HERE:  # another process has done it meanwhile
                 return False
             _check_places(entry, root)
-            if needed(entry, root) > room(root):
-                what = f"{megabytes(needed(entry, root))} in {root} (the download and what is unpacked)"
-                free = f"{megabytes(room(root))} are free: make room, or choose another folder with --root"
-                raise DownloadError(f"{entry.name} needs about {what}, and {free}")
             _install(entry, root)
     return True
 
@@ -85,30 +69,15 @@ def verify(entry: Entry, root: Path) -> list[str]:
     problems = []
     for place in entry.places:
         record = _record(place, root)
-        if not record or not _exists(root / place):
+        if not record or not os.path.lexists(root / place):
             problems.append(f"{root / place} was not downloaded here: there is nothing to compare")
-        elif wrong := _changed(place, root, read=True):
-            problems += [f"{root / place / name}: missing or changed" for name in wrong]
-            with suppress(OSError):  # where nothing may be written, the list goes on by the sizes
-                _write_record(place, root, record | {name: [-1, ""] for name in wrong})
+            continue
+        wrong = _changed(place, root, read=True)
+        problems += [f"{root / place / name}: missing or changed" for name in wrong]
+        sizes = {name: -1 if name in wrong else (root / place / name).stat().st_size for name in record}
+        with suppress(OSError):  # where nothing may be written, the list goes on by the sizes
+            _write_record(place, root, {name: [size, record[name][1]] for name, size in sizes.items()})
     return problems
-
-
-def installed(entries: Iterable[Entry], root: Path) -> list[Entry]:
-    """The entries that are here and were installed by this program, those apart that are part of another one."""
-    here = lambda place: _exists(root / place) and _record(place, root)  # noqa: E731
-    return without_parts([each for each in entries if all(map(here, each.places))])
-
-
-def needed(entry: Entry, root: Path) -> int:
-    """Bytes of disk that are needed besides what has come, roughly: the download, and what is made of it."""
-    come = sum(arrived(file, root / "downloads")[0] for file in entry.files)
-    return max(0, round((1 + UNPACKED) * (entry.size or 0)) - come)
-
-
-def room(root: Path) -> int:
-    """Free bytes on the disk of a folder, which need not be there yet."""
-    return shutil.disk_usage(next(each for each in (root, *root.absolute().parents) if each.is_dir())).free
 
 
 def megabytes(size: int) -> str:
@@ -118,11 +87,11 @@ def megabytes(size: int) -> str:
 
 def _record(place: str, root: Path) -> dict[str, list]:
     """Size and SHA-256 of the files that were installed at a place; empty if none were, or the record is damaged."""
-    try:
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         files = json.loads((root / "records" / f"{place}.json").read_text(encoding="utf-8"))["files"]
-        return files if all([*map(type, each)] == [int, str] for each in files.values()) else {}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return {}
+        if all([*map(type, each)] == [int, str] for each in files.values()):
+            return files
+    return {}
 
 
 def _write_record(place: str, root: Path, files: dict[str, list]) -> None:
@@ -132,36 +101,29 @@ def _write_record(place: str, root: Path, files: dict[str, list]) -> None:
 
 
 def _changed(place: str, root: Path, read: bool = False) -> list[str]:
-    """Names of the recorded files that are missing or of another size, or, if they are read, of other content."""
+    """Names of the recorded files that are missing or of another size, or, if they are read, with another content."""
     wrong = []
     for name, (size, sha256) in tqdm(_record(place, root).items(), place, leave=False, disable=None if read else True):
         path = root / place / name
-        if not path.is_file() or path.stat().st_size != size or (read and storage.sha256(path) != sha256):
+        if not path.is_file() or (storage.sha256(path) != sha256 if read else path.stat().st_size != size):
             wrong.append(name)
     return wrong
 
 
-def _exists(path: Path) -> bool:
-    """Whether something is there, be it a link that leads nowhere; an OSError if that cannot be told."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return bool(path.lstat())
-    return False
-
-
 def _state_of(place: str, root: Path) -> str:
     """Whether a place is here and as it was recorded."""
-    if not _exists(root / place):
+    if not os.path.lexists(root / place):
         return NOT_HERE
     if not (record := _record(place, root)):
         return f"{place} is here, but not from this program: not verified"
     wrong = len(_changed(place, root))
-    return f"damaged ({wrong} of {len(record)} files of {place} missing or changed)" if wrong else HERE
+    return f"{DAMAGED} ({wrong} of {len(record)} files of {place} missing or changed)" if wrong else HERE
 
 
 def _contents(place: Path) -> dict[str, Path]:
     """Files and links at a place, by name below it; a place that is one itself has the name "."."""
     if not place.is_dir() or place.is_symlink():
-        return {".": place} if _exists(place) else {}
+        return {".": place} if os.path.lexists(place) else {}
     found = (path for path in place.rglob("*") if path.is_symlink() or not path.is_dir())
     return {path.relative_to(place).as_posix(): path for path in found}
 
@@ -170,7 +132,7 @@ def _check_places(entry: Entry, root: Path) -> None:
     """Refuse to replace what this program did not put there."""
     for place in (place for place in entry.places if _state_of(place, root) != HERE):
         ours = {name or "." for name in _record(place, root)}
-        found = [(name, path) for name, path in _contents(root / place).items() if path.name not in LITTER]
+        found = _contents(root / place).items()
         if strange := sorted(path.name for name, path in found if name not in ours or path.is_symlink()):
             what = f"holds what was not downloaded here ({', '.join(strange[:3])})"
             raise DownloadError(f"{root / place} is there already and {what}: move it away first, or leave it as it is")
@@ -178,13 +140,12 @@ def _check_places(entry: Entry, root: Path) -> None:
 
 def _alone(entry: Entry, root: Path) -> AcquireReturnProxy:
     """Let only one process work on a thing, and on what shares its folder."""
-    family = entry.name if entry.into == "." else entry.into
-    lock = FileLock(root / "downloads" / f"{family.replace('/', '-')}.lock")
-    try:
+    family = (entry.name if entry.into == "." else entry.into).replace("/", "-")
+    lock = FileLock(root / "downloads" / f"{family}.lock")
+    with suppress(Timeout):
         return lock.acquire(timeout=0)
-    except Timeout:
-        tqdm.write(f"{entry.name}: another process is at it; waiting for it to end", file=sys.stderr)
-        return lock.acquire()
+    tqdm.write(f"{entry.name}: another process is at it; waiting for it to end", file=sys.stderr)
+    return lock.acquire()
 
 
 def _install(entry: Entry, root: Path) -> None:
@@ -198,28 +159,23 @@ def _install(entry: Entry, root: Path) -> None:
             raise UnsafeArchive(f"{entry.name}: the archive holds no {', '.join(missing)}; its source has changed it")
         for file, path in zip(entry.files, archives, strict=True):
             if file.sha256 is None:
-                _first(file, root).write_text(storage.sha256(path), encoding="utf-8")
+                (root / "records" / f"{file.name}.sha256").write_text(storage.sha256(path), encoding="utf-8")
         _check_places(entry, root)  # once more: a download takes its time, and somebody may have put something there
         for place in (place for place in entry.places if _state_of(place, root) != HERE):
             _move_in(place, root, staging)
-    except UnsafeArchive:
+    except (UnsafeArchive, ValueError) as error:
         for path in archives:
             path.unlink()  # lest the same is tried again
-        raise
+        raise UnsafeArchive(str(error)) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     for path in archives:
         path.unlink()
 
 
-def _first(file: File, root: Path) -> Path:
-    """Where the hash of the first download is noted, of a file whose hash is not published."""
-    return root / "records" / f"{file.name}.sha256"
-
-
 def _fetch(file: File, root: Path) -> Path:
     """Download a file; one whose hash is not published must be what it was at the first time."""
-    first = _first(file, root)
+    first = root / "records" / f"{file.name}.sha256"
     known = file.sha256 or (first.read_text(encoding="utf-8") if first.is_file() else None)
     try:
         return fetch(replace(file, sha256=known), root / "downloads")
@@ -234,12 +190,7 @@ def _unpack(entry: Entry, path: Path, folder: Path) -> None:
     if path.suffix != ".pth":
         return extract(path, folder / entry.into, LIMIT * path.stat().st_size + (16 << 20))
     (folder / entry.places[0]).parent.mkdir(parents=True)
-    try:
-        storage.convert(path, folder / entry.places[0])
-    except ValueError as error:
-        raise UnsafeArchive(str(error)) from None
-    except MemoryError:
-        raise DownloadError(f"{path.name} does not fit into the memory: close other programs, and try again") from None
+    storage.convert(path, folder / entry.places[0])
 
 
 def _move_in(place: str, root: Path, staging: Path) -> None:
@@ -248,7 +199,7 @@ def _move_in(place: str, root: Path, staging: Path) -> None:
     files = {name: [path.stat().st_size, storage.sha256(path)] for name, path in _contents(new).items()}
     for folder in (old.parent, (root / place).parent):
         folder.mkdir(parents=True, exist_ok=True)
-    if _exists(root / place):
+    if os.path.lexists(root / place):
         os.replace(root / place, old)
     _write_record(place, root, files)
     os.replace(new, root / place)
