@@ -1,9 +1,9 @@
 """``python data_download.py``: list what there is, get it, verify it."""
 
-import argparse
 import os
 import shutil
 import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +21,6 @@ Whole and verified, or not there: what is on its way is never taken for data."""
 EXAMPLES = """\
   python data_download.py stl10 weights/resnet50
   python data_download.py mvtec-ad/hazelnut --accept-licence
-  python data_download.py --lesson 08 --dry-run
 
 Exit codes: 0 all is well; 1 something could not be got, or is damaged; 2 wrong use, or a licence to accept;
 130 interrupted. A proxy is taken from https_proxy and http_proxy, its certificates from REQUESTS_CA_BUNDLE."""
@@ -65,14 +64,14 @@ def listing(root: Path, elsewhere: Callable[[Entry, Path], bool] | None = None) 
     rows.insert(1, tuple("-" * width for width in widths))
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     free = shutil.disk_usage(next(each for each in (root, *root.absolute().parents) if each.is_dir())).free
-    where = f"The data lies in {root} ({megabytes(free)} free); XAILAB_DATA or --root say otherwise."
-    how = "To get some of it, name it: python data_download.py stl10 weights/resnet18. More: --help"
-    return "\n".join([*lines, "", where, how])
+    lines += ["", f"The data lies in {root} ({megabytes(free)} free); XAILAB_DATA or --root say otherwise."]
+    lines += ["To get some of it, name it: python data_download.py stl10 weights/resnet18. More: --help"]
+    return "\n".join(lines)
 
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("data_download.py", None, DESCRIPTION, EXAMPLES, formatter_class=layout)
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser("data_download.py", description=DESCRIPTION, epilog=EXAMPLES)
+    parser.formatter_class = RawDescriptionHelpFormatter
     add = parser.add_argument
     add("names", nargs="*", metavar="NAME", help="what to get, as the list calls it")
     add("--all", action="store_true", help="everything")
@@ -84,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _chosen(options: argparse.Namespace) -> list[Entry]:
+def _chosen(options: Namespace) -> list[Entry]:
     """The entries that the options name, each once; a ValueError if there is no such name or lesson."""
     known = entries()
     chosen = dict.fromkeys([name.rstrip("/") for name in options.names] + [*known] * options.all)

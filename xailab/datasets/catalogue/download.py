@@ -95,7 +95,9 @@ def _fetch_from(url: str, file: File, part: Path) -> None:
             if not resumed:
                 raise
             resumed = False  # the part of an earlier run was damaged, say: start afresh, once
-        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+        except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:  # those of requests are OSErrors
+            if isinstance(getattr(error, "errno", None), int):
+                raise  # the disk's
             size = _size(part)
             if size < before + PROGRESS:
                 kept = f"{size:,} bytes are kept, the same command goes on from there; " if size else ""
@@ -144,7 +146,6 @@ def _receive(url: str, file: File, part: Path, answer: requests.Response, start:
         raise DownloadError(f"it has {total:,} bytes, expected {file.size or 'more'}: the source has changed it")
     if start == 0:
         _discard(part)
-        part.touch()
         etag = answer.headers.get("ETag", "")  # If-Range takes a strong one, or else the date
         version = etag if etag.startswith('"') else answer.headers.get("Last-Modified", "")
         _version(part).write_text(f"{url}\n{version}", encoding="utf-8")
