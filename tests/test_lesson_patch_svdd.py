@@ -438,6 +438,7 @@ def four_products(small, weight, gap):
         ("09.3", lambda q, b: (q - b[(torch.mm(q, b.T) - b.square().sum(1) / 2).argmax(1)]).norm(dim=1), None),
         ("09.3", lambda q, b: (q - b[(F.linear(q, b) - b.square().sum(1) / 2).argmax(1)]).norm(dim=1).double(), None),
         ("09.3", nearest_by_numpy, None),
+        ("09.3", lambda q, b: np.linalg.norm(q.numpy()[:, None] - b.numpy(), axis=2).min(1), "all differences at once"),
         ("09.3", nearest_by_squares, None),
         ("09.3", nearest_in_chunks, None),
         ("09.3", lambda q, b: (q - b[0]).norm(dim=1), "is no distance to the nearest"),

@@ -284,3 +284,14 @@ def test_watching_sees_which_package_was_used():
     with pytest.raises(ZeroDivisionError):
         watched(lambda: 1 / 0)
     assert sys.gettrace() is None or "Watch" not in str(sys.gettrace())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_check_does_not_mind_what_an_earlier_cell_switched_off(mode):
+    def by_its_slope(x):
+        x = torch.tensor(float(x), requires_grad=True)
+        return float(torch.autograd.grad(x**3, x)[0]) / 3
+
+    with mode():
+        found = verdict("99.1", by_its_slope)
+    assert found.passed, found.message

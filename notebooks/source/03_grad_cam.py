@@ -894,7 +894,7 @@ check("03.3", my_hit_rate)
 # *Difficulty 4 of 5, about 15 minutes.* You get a network and a list of scenes, each of a bird with a balloon
 # (`.image`, `.masks[0]` of the bird, `.mark` of the balloon, all 128 × 128). Every network here calls all of them
 # birds. Return True if this one looks at the balloon rather than at the bird. The check tries several networks, one of
-# which is the cheat; not all of the others look at the bird. The networks have `.preprocess` and a `layer4`; the class
+# which is the cheat; the maps of the others need not peak on the bird. All have `.preprocess` and a `layer4`; the class
 # is `scenes.BIASED_CLASS`. A map will do. Better evidence is an experiment: erase the balloon, and look at the answer.
 #
 # <details><summary>Hint 1</summary>

@@ -199,14 +199,14 @@ def _tiny_network(seed: int) -> nn.Module:
 
 @exercise("05.1")
 def _(my_saliency) -> str:
-    network = _tiny_network(51)
-
-    def gradient(c, score, network=network) -> Tensor:
-        leaf = given.clone().requires_grad_()
-        return torch.autograd.grad(score(network(leaf))[range(len(leaf)), c].sum(), leaf)[0]
-
     for n, c in ((2, 2), (3, 0), (1, 3)):
+        network = _tiny_network(54 + n)
         given = torch.randn(n, 3, 5, 6, generator=torch.Generator().manual_seed(n))
+
+        def gradient(c, score, network=network, given=given) -> Tensor:
+            leaf = given.clone().requires_grad_()
+            return torch.autograd.grad(score(network(leaf))[range(len(leaf)), c].sum(), leaf)[0]
+
         g = gradient(c, lambda s: s)
         expected = g.abs().amax(1)
         mistakes = {
