@@ -12,6 +12,7 @@ A counterfactual map takes -d y^c / d A^k instead (Section 3.3): it shows what s
 
 import warnings
 from collections.abc import Sequence
+from typing import overload
 
 import torch
 from jaxtyping import Float
@@ -43,6 +44,28 @@ class NoPositiveEvidence(UserWarning):
     """A map is zero everywhere: the message says for which class, and what to try."""
 
 
+@overload
+def grad_cam(
+    model: nn.Module,
+    images: Float[Tensor, "n c height width"],
+    layer: Layer,
+    target: Target = None,
+    *,
+    counterfactual: bool = False,
+    relu: bool = True,
+    grid: Grid | None = None,
+) -> Maps: ...
+@overload
+def grad_cam(
+    model: nn.Module,
+    images: Float[Tensor, "n c height width"],
+    layer: Sequence[Layer],
+    target: Target = None,
+    *,
+    counterfactual: bool = False,
+    relu: bool = True,
+    grid: Grid | None = None,
+) -> dict[str, Maps]: ...
 def grad_cam(
     model: nn.Module,
     images: Float[Tensor, "n c height width"],
