@@ -1,5 +1,6 @@
 """The framework of the exercises and of the explorers; what the lessons put in is tested beside each lesson."""
 
+import functools
 import sys
 
 import ipywidgets as widgets
@@ -200,6 +201,11 @@ class Answers:
         return network(x).detach()
 
     @staticmethod
+    def replaced(network, x, names, given):
+        names[0] = "z"
+        return network(x).detach()
+
+    @staticmethod
     def within(network, x, names, given):
         given["array"][0] = 7
         return network(x).detach()
@@ -222,6 +228,10 @@ class Answers:
         (Answers.tensor, "it changed `x`, which belongs to whoever calls the function: work on x.clone()."),
         (Answers.listed, "it changed `names`, which belongs to whoever calls the function: work on list(names)."),
         (Answers.within, "it changed `given`"),
+        (Answers.replaced, "it changed `names`"),
+        (lambda *given: Answers.gradients(*given), ".grad was left"),
+        (lambda *given: Answers.tensor(*given), "it changed `argument 2`"),
+        (functools.partial(Answers.weights), "changed the network's weights"),
     ],
 )
 def test_a_right_answer_that_leaves_a_trace_is_refused_and_the_check_keeps_its_own(answer, said):

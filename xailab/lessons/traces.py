@@ -39,19 +39,22 @@ def left_behind(answer: Callable, before: tuple[tuple, dict], after: tuple[tuple
 
 def _named(answer: Callable, before: tuple[tuple, dict], after: tuple[tuple, dict]) -> list[tuple[str, Any, Any]]:
     try:
-        was, now = (inspect.signature(answer).bind(*args, **named).arguments for args, named in (before, after))
-    except (TypeError, ValueError):  # a function without a signature, or one that cannot take these arguments
-        was, now = (dict(enumerate((*args, *named.values()), 1)) for args, named in (before, after))
-    return [(name if isinstance(name, str) else f"argument {name}", was[name], now[name]) for name in was]
+        parameters = inspect.signature(answer).parameters.values()
+    except (TypeError, ValueError):  # a function of a library may have none to look at
+        parameters = ()
+    names = [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    names += [f"argument {i + 1}" for i in range(len(names), len(before[0]))]
+    named = [(name, value, after[1][name]) for name, value in before[1].items()]
+    return [*zip(names, before[0], after[0], strict=False), *named]
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Whether two arguments hold the same: tensors, arrays, data classes, and lists, tuples and dicts of these."""
+    """Whether two arguments hold the same: numbers, tensors, arrays, data classes, and collections of these."""
     if type(a) is not type(b):
         return False
-    if isinstance(a, Tensor):
-        return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | ((a != a) & (b != b))).all())
-    if isinstance(a, np.ndarray):
+    if isinstance(a, (int, float, str)):
+        return a == b or a != a
+    if isinstance(a, (Tensor, np.ndarray)):
         return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | ((a != a) & (b != b))).all())
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(_equal, a, b))
@@ -61,7 +64,7 @@ def _equal(a: Any, b: Any) -> bool:
         return _changed_network(a, b) is None
     if is_dataclass(a):
         return all(_equal(getattr(a, field.name), getattr(b, field.name)) for field in fields(a))
-    return True  # functions, and what has no values of its own to change
+    return True  # a function, or what has no values that are known here
 
 
 def _changed_network(was: nn.Module, now: nn.Module) -> str | None:
