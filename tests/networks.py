@@ -68,7 +68,7 @@ class RuledReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, arriving):
         (passed,) = ctx.saved_tensors
-        masks = {"true": passed, "guided": passed & (arriving > 0), "deconvnet": arriving > 0}
+        masks = {"gradient": passed, "guided": passed & (arriving > 0), "deconvnet": arriving > 0}
         return arriving * masks[ctx.rule], None, None
 
 

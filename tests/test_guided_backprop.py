@@ -24,7 +24,7 @@ from xailab.models import zoo
 from xailab.targets import ZeroGradient
 
 captum = pytest.importorskip("captum.attr")
-RULES = ("true", "guided", "deconvnet")
+RULES = ("gradient", "guided", "deconvnet")
 pytestmark = pytest.mark.filterwarnings("ignore:Setting backward hooks", "ignore:Input Tensor 0 did not already")
 
 
@@ -59,7 +59,7 @@ def test_the_hand_case_of_the_literature(inplace):
 @pytest.mark.parametrize(
     "rule, expected",
     [
-        ("true", [[-2, 0, -1], [6, 0, 0], [0, -1, 3]]),
+        ("gradient", [[-2, 0, -1], [6, 0, 0], [0, -1, 3]]),
         ("deconvnet", [[0, 3, 0], [6, 0, 1], [2, 0, 3]]),
         ("guided", [[0, 0, 0], [6, 0, 0], [0, 0, 3]]),
     ],
@@ -73,16 +73,16 @@ def test_the_rule_on_nine_numbers(rule, expected):
         def forward(self, x):
             return (x.relu() * arriving).sum((1, 2, 3)).unsqueeze(1)
 
-    assert torch.equal(input_gradient(Scored(), picture, 0, relu=rule)[0, 0], torch.tensor(expected).float())
+    assert torch.equal(input_gradient(Scored(), picture, 0, rule=rule)[0, 0], torch.tensor(expected).float())
 
 
 def test_zero_is_no_positive_input():
     """At z = 0 the true derivative, and so the guided rule, passes nothing."""
     model = nn.Sequential(nn.ReLU(), nn.Flatten())
-    for rule in ("true", "guided"):
+    for rule in ("gradient", "guided"):
         with pytest.warns(ZeroGradient, match="class 0 is zero everywhere"):
-            assert not input_gradient(model, torch.zeros(1, 1, 1, 1), 0, relu=rule).any()
-    assert (input_gradient(model, torch.zeros(1, 1, 1, 1), 0, relu="deconvnet") == 1).all()
+            assert not input_gradient(model, torch.zeros(1, 1, 1, 1), 0, rule=rule).any()
+    assert (input_gradient(model, torch.zeros(1, 1, 1, 1), 0, rule="deconvnet") == 1).all()
 
 
 # Every way of calling a ReLU, against the rule written out
@@ -115,7 +115,7 @@ def test_every_call_of_a_relu_gets_the_rule(call, monkeypatch):
         written_out = model
     results = []
     for rule in RULES:
-        ours = input_gradient(model, images, 3, relu=rule)
+        ours = input_gradient(model, images, 3, rule=rule)
         assert close(ours, ruled_gradient(monkeypatch, written_out, images, 3, rule)), rule
         results.append(ours)
     plain = images.clone().requires_grad_()
@@ -129,13 +129,13 @@ def test_peers_are_wrong_where_no_module_is_called(monkeypatch):
     images = torch.randn(2, 3, 11, 11)
     model = Rectified(lambda z: F.relu(z)).eval()
     theirs = captum.GuidedBackprop(model).attribute(images.clone(), target=3)
-    assert close(theirs, input_gradient(model, images, 3, relu="true"), 1e-6)
+    assert close(theirs, input_gradient(model, images, 3, rule="gradient"), 1e-6)
     assert not close(theirs, ruled_gradient(monkeypatch, model, images, 3, "guided"), 0.1)
     pytest.importorskip("pytorch_grad_cam")
     from pytorch_grad_cam import GuidedBackpropReLUModel
 
     theirs = torch.from_numpy(GuidedBackpropReLUModel(model)(images[:1].clone(), 3)).permute(2, 0, 1)[None]
-    assert close(theirs, input_gradient(model, images[:1], 3, relu="true"), 1e-6)
+    assert close(theirs, input_gradient(model, images[:1], 3, rule="gradient"), 1e-6)
 
 
 @pytest.mark.filterwarnings("ignore::xailab.guided_backprop.MixedActivations")  # a product of two maps
@@ -157,7 +157,7 @@ def test_a_view_of_a_tensor_that_is_used_again(inplace, monkeypatch):
     with torch.no_grad():
         scores = model(images)
     for rule in RULES:
-        assert close(input_gradient(model, images, 1, relu=rule), ruled_gradient(monkeypatch, model, images, 1, rule))
+        assert close(input_gradient(model, images, 1, rule=rule), ruled_gradient(monkeypatch, model, images, 1, rule))
     with torch.no_grad():
         assert torch.equal(model(images), scores)
 
@@ -168,7 +168,7 @@ def test_known_networks_with_relus_written_out(name, monkeypatch):
     model = trained_looking(zoo.load(f"{name}-random"))
     images = torch.randn(1, 3, 64, 64)
     for rule in ("guided", "deconvnet"):
-        ours = input_gradient(model, images, 7, relu=rule)
+        ours = input_gradient(model, images, 7, rule=rule)
         assert close(ours, ruled_gradient(monkeypatch, model, images, 7, rule), 1e-4), rule
     if name == "googlenet":  # all its ReLUs are functions: captum meets none
         theirs = captum.GuidedBackprop(model).attribute(images.clone(), target=7)
@@ -206,13 +206,13 @@ def test_every_form_of_target_and_the_batch():
 def test_layouts_of_memory(rule):
     model = Rectified(nn.ReLU(inplace=True))
     images = torch.randn(2, 3, 11, 11)
-    expected = input_gradient(model, images, 1, relu=rule)
+    expected = input_gradient(model, images, 1, rule=rule)
     wide = torch.zeros(2, 3, 11, 22)
     wide[..., ::2] = images
-    assert close(input_gradient(model, wide[..., ::2], 1, relu=rule), expected)
+    assert close(input_gradient(model, wide[..., ::2], 1, rule=rule), expected)
     last = images.to(memory_format=torch.channels_last)
-    assert close(input_gradient(model, last, 1, relu=rule), expected)
-    assert close(input_gradient(model.to(memory_format=torch.channels_last), last, 1, relu=rule), expected)
+    assert close(input_gradient(model, last, 1, rule=rule), expected)
+    assert close(input_gradient(model.to(memory_format=torch.channels_last), last, 1, rule=rule), expected)
 
 
 # The conventions
@@ -354,9 +354,9 @@ def test_a_network_without_relus_is_refused(activation, named):
 def test_what_cuts_off_at_zero_is_a_relu(cut, rule):
     images = torch.randn(2, 3, 12, 12)
     torch.manual_seed(1)
-    expected = input_gradient(Rectified(torch.relu), images, 2, relu=rule)
+    expected = input_gradient(Rectified(torch.relu), images, 2, rule=rule)
     torch.manual_seed(1)
-    assert torch.allclose(input_gradient(Rectified(cut), images, 2, relu=rule), expected, atol=1e-7)
+    assert torch.allclose(input_gradient(Rectified(cut), images, 2, rule=rule), expected, atol=1e-7)
 
 
 @pytest.mark.parametrize("cut", [lambda z: z.clamp(min=-1), lambda z: z.clamp(max=0), lambda z: F.threshold(z, 0, 1)])
@@ -470,8 +470,8 @@ def test_scripted_networks_are_refused(part):
 
 def test_says_what_is_wrong(unchecked):
     model, images = GapNet(), torch.randn(1, 3, 16, 16)
-    with pytest.raises(ValueError, match="expected 'true', 'guided' or 'deconvnet'"):
-        input_gradient(model, images, 1, relu="relu")
+    with pytest.raises(ValueError, match="expected 'gradient', 'guided' or 'deconvnet'"):
+        input_gradient(model, images, 1, rule="relu")
     with pytest.raises(ValueError, match="from 0 to 4, got \\[5\\]"):
         guided_backprop(model, images, 5)
     model.fc.bias.data[0] = torch.inf

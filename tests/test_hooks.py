@@ -3,7 +3,7 @@ import torch
 from networks import GapNet, assert_unchanged, snapshot
 from torch import nn
 
-from xailab.hooks import check_differentiable, evaluating, find_layer, graph_behind, recording, unwrapped
+from xailab.hooks import check_differentiable, evaluating, find_layer, graph_from, recording, unwrapped
 
 
 def test_records_what_the_layer_puts_out():
@@ -72,7 +72,7 @@ def test_a_compiled_network_is_run_as_it_was_before(compile_, ran):
         with recording(compiled, name) as outputs, torch.no_grad():
             compiled(images)
         assert torch.equal(outputs["features"], expected)
-    with graph_behind(compiled, "features") as activations:
+    with graph_from(compiled, "features") as activations:
         compiled(images)
     assert torch.equal(activations["features"], expected)
 
@@ -90,14 +90,14 @@ def test_output_must_be_a_tensor():
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_graph_behind_the_layer_only(mode, frozen):
+def test_graph_from_the_layer_only(mode, frozen):
     model = GapNet().eval().requires_grad_(not frozen)
     images = torch.randn(2, 3, 16, 16)
     reference = model.features[:3](images).detach().requires_grad_()
     expected = model.fc(model.pool(model.features[3:](reference)).flatten(1))
     (gradient,) = torch.autograd.grad(expected[:, 1].sum(), reference)
     with mode():
-        with graph_behind(model, "features.2") as activations:
+        with graph_from(model, "features.2") as activations:
             scores = model(images)
             leaf = activations["features.2"]
             assert leaf.is_leaf and leaf.requires_grad and scores.requires_grad
@@ -108,10 +108,10 @@ def test_graph_behind_the_layer_only(mode, frozen):
     assert torch.allclose(scores, expected, atol=1e-6) and torch.allclose(leaf, reference, atol=1e-6)
 
 
-def test_graph_behind_several_layers():
+def test_graph_from_several_layers():
     """The first is the leaf; the later one is on the graph behind it, and both can be differentiated for."""
     model = GapNet().eval()
-    with graph_behind(model, "features.4", "features.0") as activations:
+    with graph_from(model, "features.4", "features.0") as activations:
         scores = model(torch.randn(2, 3, 16, 16))
         assert list(activations) == ["features.0", "features.4"]
         assert activations["features.0"].is_leaf and not activations["features.4"].is_leaf
@@ -119,11 +119,11 @@ def test_graph_behind_several_layers():
     assert all(gradient.abs().sum() > 0 for gradient in gradients)
 
 
-def test_graph_behind_goes_on_with_copies():
+def test_graph_from_goes_on_with_copies():
     """An in-place ReLU behind the layer, or a hook of the user's, cannot change what was recorded."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(4 * 36, 2))
     images = torch.randn(2, 3, 8, 8)
-    with graph_behind(model, "0", "1") as activations:
+    with graph_from(model, "0", "1") as activations:
         model(images)
     with torch.no_grad():
         assert torch.equal(activations["0"], model[0](images)) and (activations["0"] < 0).any()
@@ -131,11 +131,11 @@ def test_graph_behind_goes_on_with_copies():
 
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad])
-def test_graph_behind_leaves_no_trace_after_an_exception(mode):
+def test_graph_from_leaves_no_trace_after_an_exception(mode):
     model = GapNet().train()
     before = snapshot(model)
     with mode():
-        with pytest.raises(KeyError), graph_behind(model, "features.2"):
+        with pytest.raises(KeyError), graph_from(model, "features.2"):
             model.eval()(torch.randn(2, 3, 16, 16))
             raise KeyError
         assert torch.is_grad_enabled() == (mode is torch.enable_grad)
@@ -143,9 +143,9 @@ def test_graph_behind_leaves_no_trace_after_an_exception(mode):
     assert_unchanged(model, before)
 
 
-def test_graph_behind_refuses(unchecked):
+def test_graph_from_refuses(unchecked):
     model = GapNet()
-    with pytest.raises(ValueError, match="has no layer 'fd'"), graph_behind(model, "fd"):
+    with pytest.raises(ValueError, match="has no layer 'fd'"), graph_from(model, "fd"):
         pass
 
     class Pair(nn.Module):
@@ -153,7 +153,7 @@ def test_graph_behind_refuses(unchecked):
             return x, x
 
     pair = nn.Sequential(Pair())
-    with pytest.raises(TypeError, match="returns tuple"), graph_behind(pair, "0"):
+    with pytest.raises(TypeError, match="returns tuple"), graph_from(pair, "0"):
         pair(torch.zeros(1))
     assert not pair[0]._forward_hooks
 
@@ -186,10 +186,10 @@ def test_unwrapped():
     assert unwrapped(torch.nn.Sequential(model)) is not model
 
 
-def test_graph_behind_a_layer_that_hands_its_input_on():
+def test_graph_from_a_layer_that_hands_its_input_on():
     """What it puts out is the user's tensor: the leaf is a copy of it."""
     model = nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(12, 2))
     images = torch.randn(2, 3, 2, 2)
-    with graph_behind(model, "0") as activations:
+    with graph_from(model, "0") as activations:
         model(images)
     assert activations["0"].requires_grad and not images.requires_grad

@@ -11,7 +11,7 @@ from xailab.datasets import scenes
 from xailab.hooks import recording
 from xailab.lessons import cam, verdict
 from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import iou, pointing
+from xailab.metrics import iou, pointing_game
 from xailab.models import zoo
 
 
@@ -51,7 +51,7 @@ def test_what_the_lesson_says_of_its_pictures(network):
     """The sentences beside the figures, on the same scenes: a change of data or network must change the prose."""
     first = [scenes.scene(i, split="test", size=160) for i in range(20)]
     maps = class_activation_map(network, network.preprocess([s.image for s in first]))
-    assert all(pointing(images.upsample(m, 160), s.masks[0]) for m, s in zip(maps, first, strict=True))
+    assert all(pointing_game(s.masks[0], images.upsample(m, 160)) for m, s in zip(maps, first, strict=True))
     fit = [iou(boxes(images.upsample(maps[i], 160), 0.6)[0], ground_truth_box(first[i].masks[0])) for i in range(3, 7)]
     assert sum(value < 0.5 for value in fit) == 2
 

@@ -14,7 +14,7 @@ from xailab.grad_cam import grad_cam
 from xailab.lessons import grad_cam as lesson
 from xailab.lessons import verdict
 from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import iou, pointing
+from xailab.metrics import iou, pointing_game
 from xailab.models import zoo
 
 SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "03_grad_cam.py"
@@ -284,14 +284,14 @@ def right_verdict(network, drawn):
 
     def hits(regions):
         near = [ndimage.distance_transform_edt(~region) <= 15 for region in regions]
-        return sum(pointing(m, region) for m, region in zip(large, near, strict=True))
+        return sum(pointing_game(region, m) for m, region in zip(large, near, strict=True))
 
     return hits([s.mark for s in drawn]) > hits([s.masks[0] for s in drawn])
 
 
 def within_15(network, drawn):
     near = [ndimage.distance_transform_edt(~s.mark) <= 15 for s in drawn]
-    return np.mean([pointing(m, region) for m, region in zip(bird_maps(network, drawn), near, strict=True)]) > 0.5
+    return np.mean([pointing_game(region, m) for m, region in zip(bird_maps(network, drawn), near, strict=True)]) > 0.5
 
 
 def by_mass(network, drawn, measure=np.sum):
@@ -361,7 +361,7 @@ def ground(scene):
 
 
 def exactly_on_it(network, drawn):
-    return np.mean([pointing(m, s.mark) for m, s in zip(bird_maps(network, drawn), drawn, strict=True)]) > 0.5
+    return np.mean([pointing_game(s.mark, m) for m, s in zip(bird_maps(network, drawn), drawn, strict=True)]) > 0.5
 
 
 @pytest.mark.parametrize(

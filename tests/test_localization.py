@@ -36,17 +36,17 @@ def test_equal_to_skimage():
 
 
 def test_no_evidence_gives_no_box():
-    assert boxes(torch.zeros(4, 4)) == []
-    assert boxes(-torch.ones(4, 4)) == []
+    assert boxes(torch.zeros(4, 4), 0.6) == []
+    assert boxes(-torch.ones(4, 4), 0.6) == []
 
 
 def test_errors(unchecked):
     with pytest.raises(ValueError, match="one map at a time"):
-        boxes(torch.ones(1, 2, 2))
+        boxes(torch.ones(1, 2, 2), 0.6)
     with pytest.raises(ValueError, match="share of the map's maximum"):
         boxes(torch.ones(2, 2), 0.0)
     with pytest.raises(ValueError, match="NaN"):
-        boxes(torch.tensor([[1.0, float("nan")]]))
+        boxes(torch.tensor([[1.0, float("nan")]]), 0.6)
     with pytest.raises(ValueError, match="empty"):
         ground_truth_box(np.zeros((3, 3), dtype=bool))
 

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 from xailab.localization import Box
-from xailab.metrics import aupro, auroc, conformal_fewest, conformal_threshold, f1_max, iou, pointing
+from xailab.metrics import aupro, auroc, conformal_threshold, f1_max, iou, min_calibration_size, pointing_game
 
 
 def test_iou_by_hand():
@@ -48,13 +48,13 @@ def test_pointing(unchecked):
     values[2, 1] = 1
     mask = np.zeros((3, 4), dtype=bool)
     mask[2, 1] = True
-    assert pointing(values, mask) and not pointing(values, ~mask)
-    assert pointing(values.numpy(), mask)
-    assert not pointing(torch.zeros(3, 4), np.ones((3, 4), dtype=bool)), "a constant map points nowhere"
+    assert pointing_game(mask, values) and not pointing_game(~mask, values)
+    assert pointing_game(mask, values.numpy())
+    assert not pointing_game(np.ones((3, 4), dtype=bool), torch.zeros(3, 4)), "a constant map points nowhere"
     with pytest.raises(ValueError, match="NaN"):
-        pointing(torch.full((3, 4), torch.nan), mask)
+        pointing_game(mask, torch.full((3, 4), torch.nan))
     with pytest.raises(ValueError, match="upsample"):
-        pointing(torch.zeros(2, 2), mask)
+        pointing_game(mask, torch.zeros(2, 2))
 
 
 # Anomaly detection: AUROC, F1-max, PRO
@@ -276,11 +276,11 @@ def test_a_conformal_threshold_is_the_kth_largest_score(n, share):
     scores = np.random.default_rng(n).permutation(n).astype(float)
     place = int(share * (n + 1))  # exact, rounded down
     if place < 1:
-        assert n < conformal_fewest(float(share))
+        assert n < min_calibration_size(float(share))
         with pytest.raises(ValueError, match=f"and there are {n}$"):
             conformal_threshold(scores, float(share))
     else:
-        assert n >= conformal_fewest(float(share))
+        assert n >= min_calibration_size(float(share))
         assert conformal_threshold(scores, float(share)) == sorted(scores)[-place]
         assert (scores > conformal_threshold(torch.tensor(scores), float(share))).sum() == place - 1
 

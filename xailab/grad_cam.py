@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from xailab.guided_backprop import RecordedReLUs, backward_rule
-from xailab.hooks import find_layer, graph_behind, unwrapped
+from xailab.hooks import find_layer, graph_from, unwrapped
 from xailab.images import upsample
 from xailab.targets import (
     Target,
@@ -112,7 +112,7 @@ def grad_cam(
     images = images.clone() if images.is_inference() else images  # else it could not be saved for the way back
     with opened(model, images) as entry:
         layers = _find(entry.network, layer if several else [layer])
-        with graph_behind(entry.network, *layers) as activations, ChannelAxes(images) as channels:
+        with graph_from(entry.network, *layers) as activations, ChannelAxes(images) as channels:
             scores = entry.scores(images)
         chosen = resolve(target, scores)
         _check_batches(layers, activations, scores)
@@ -162,7 +162,7 @@ def guided_grad_cam(
     check_images(images)
     network = unwrapped(model)
     ((name, module),) = _find(network, [layer]).items()
-    with graph_behind(network, name) as activations, RecordedReLUs() as relus, ChannelAxes(images) as channels:
+    with graph_from(network, name) as activations, RecordedReLUs() as relus, ChannelAxes(images) as channels:
         pictures, scores = score_images(network, images)
     relus.check(model, scores, pictures)
     chosen = resolve(target, scores)

@@ -3,7 +3,7 @@ r"""The gradient of a class score with respect to the picture, and two other rul
 With f = ReLU(z) in the forward pass and the gradient R arriving from above, a layer hands down (Springenberg et al.,
 "Striving for Simplicity: The All Convolutional Net", ICLR 2015 workshop, arXiv 1412.6806, Section 3.4)
 
-    true        R * [z > 0]             backpropagation: the derivative
+    gradient    R * [z > 0]             backpropagation: the derivative
     deconvnet   R * [R > 0]             Zeiler and Fergus 2013, arXiv 1311.2901
     guided      R * [z > 0] * [R > 0]   both at once
 
@@ -28,7 +28,7 @@ from xailab.graph import NORMS, POOLINGS, nonlinear_steps
 from xailab.hooks import is_scripted, unwrapped
 from xailab.targets import Target, image_gradients, is_zero, resolve, score_images, warn_of_zero
 
-Rule = Literal["true", "guided", "deconvnet"]
+Rule = Literal["gradient", "guided", "deconvnet"]
 
 
 class MixedActivations(UserWarning):
@@ -43,7 +43,7 @@ def input_gradient(
     images: Float[Tensor, "n c h w"],
     target: Target = None,
     *,
-    relu: Rule = "true",
+    rule: Rule = "gradient",
 ) -> Gradients:
     """Compute d score / d image, with one of three rules for the ReLUs on the way back.
 
@@ -54,42 +54,42 @@ def input_gradient(
         model: Any network of images to scores (n, classes). Activations other than ReLU pass their true derivative.
         images: A batch, normalised for the network.
         target: One class, one for each image, several for each (shape (n, k)), or None for each image's top class.
-        relu: "true" (the gradient), "guided" or "deconvnet".
+        rule: What a ReLU hands down: "gradient" (the derivative), "guided" or "deconvnet".
 
     Returns:
         Signed and unscaled, of the images' shape, or (n, k, c, h, w) where k classes were asked for. In units of the
         score for one unit of normalised image.
 
     Raises:
-        ValueError: if a rule other than "true" is asked for and no ReLU was met; the message names the activations
+        ValueError: if a rule other than "gradient" is asked for and no ReLU was met; the message names the activations
             that were. Also if no gradient reaches the images, a class does not exist, or the scores are not finite.
         TypeError: if images are no floating-point tensor, or a target is no class number.
 
     Warns:
-        MixedActivations: if a rule other than "true" met other nonlinear steps besides ReLUs, poolings and norms.
+        MixedActivations: if a rule other than "gradient" met other nonlinear steps besides ReLUs, poolings and norms.
         ZeroGradient, MixedBatch: as ``saliency`` does.
     """
-    if relu not in ("true", "guided", "deconvnet"):
-        raise ValueError(f"relu={relu!r}: expected 'true', 'guided' or 'deconvnet'")
+    if rule not in ("gradient", "guided", "deconvnet"):
+        raise ValueError(f"rule={rule!r}: expected 'gradient', 'guided' or 'deconvnet'")
     with RecordedReLUs() as relus:
         images, scores = score_images(model, images)
     chosen = resolve(target, scores)
-    if relu != "true":
+    if rule != "gradient":
         relus.check(model, scores, images)
-    with backward_rule(relus.nodes, relu):
+    with backward_rule(relus.nodes, rule):
         gradients = image_gradients(model, images, scores, chosen)
     warn_of_zero(is_zero(gradients.flatten(0, 1)).view(gradients.shape[:2]), chosen, scores)
     return gradients if chosen.ndim == 2 else gradients[:, 0]
 
 
 def guided_backprop(model: nn.Module, images: Float[Tensor, "n c h w"], target: Target = None) -> Gradients:
-    """Guided backpropagation (Springenberg et al. 2015): ``input_gradient`` with ``relu="guided"``."""
-    return input_gradient(model, images, target, relu="guided")
+    """Guided backpropagation (Springenberg et al. 2015): ``input_gradient`` with ``rule="guided"``."""
+    return input_gradient(model, images, target, rule="guided")
 
 
 def deconvnet(model: nn.Module, images: Float[Tensor, "n c h w"], target: Target = None) -> Gradients:
-    """The deconvnet's way back (Zeiler and Fergus 2013): ``input_gradient`` with ``relu="deconvnet"``."""
-    return input_gradient(model, images, target, relu="deconvnet")
+    """The deconvnet's way back (Zeiler and Fergus 2013): ``input_gradient`` with ``rule="deconvnet"``."""
+    return input_gradient(model, images, target, rule="deconvnet")
 
 
 class RecordedReLUs(TorchFunctionMode):
@@ -170,7 +170,7 @@ class RecordedReLUs(TorchFunctionMode):
         others = ", ".join(sorted(self.hidden | nonlinear_steps(scores, images, POOLINGS | NORMS, self.nodes)))
         if not self.calls:
             why = f"its activations are {others}" if others else "no activation of a known name was called"
-            raise ValueError(f"the rule is one for ReLUs, and this {name} called none; {why}: use relu='true'")
+            raise ValueError(f"the rule is one for ReLUs, and this {name} called none; {why}: use rule='gradient'")
         if others:
             message = f"the rule is one for ReLUs; this {name} also calls {others}, which pass their true derivative"
             warnings.warn(message, MixedActivations, stacklevel=4)
@@ -198,7 +198,7 @@ def backward_rule(nodes: Sequence[Node], rule: Rule) -> Iterator[None]:
     def deconvnet(downwards, upwards):
         return (upwards[0].clamp(min=0),)
 
-    hook = {"true": None, "guided": guided, "deconvnet": deconvnet}[rule]
+    hook = {"gradient": None, "guided": guided, "deconvnet": deconvnet}[rule]
     handles = [node.register_hook(hook) for node in nodes if hook]
     try:
         yield

@@ -78,7 +78,7 @@ def recording(model: nn.Module, *layers: nn.Module | str) -> Iterator[dict[str, 
 
     ``with recording(model, "layer4") as outputs: model(images)`` leaves ``outputs["layer4"]``. Outputs are copies of
     what the layer returned, so that an in-place operation behind it cannot change them; the scores do not depend on
-    these copies, so gradients for them need ``graph_behind``. A layer that runs twice keeps its last output. The hooks
+    these copies, so gradients for them need ``graph_from``. A layer that runs twice keeps its last output. The hooks
     go with the block, however it ends.
 
     Args:
@@ -102,10 +102,10 @@ def recording(model: nn.Module, *layers: nn.Module | str) -> Iterator[dict[str, 
 
 
 @contextmanager
-def graph_behind(model: nn.Module, *layers: nn.Module | str) -> Iterator[dict[str, Tensor]]:
+def graph_from(model: nn.Module, *layers: nn.Module | str) -> Iterator[dict[str, Tensor]]:
     """Run a network without a graph up to its first named layer, and with one from there on.
 
-    ``with graph_behind(model, "layer4") as activations: scores = model(images)`` leaves ``activations["layer4"]``, a
+    ``with graph_from(model, "layer4") as activations: scores = model(images)`` leaves ``activations["layer4"]``, a
     leaf that ``torch.autograd.grad(scores[:, 3].sum(), activations["layer4"])`` differentiates for, frozen network or
     not, at the cost of the layers behind it alone. Of several layers, those behind the first are no leaves, but can be
     differentiated for alike. The network goes on with copies, so that an in-place operation behind a layer cannot

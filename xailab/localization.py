@@ -29,7 +29,7 @@ class Box(NamedTuple):
         return inside
 
 
-def boxes(map: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: float = 0.6) -> list[Box]:
+def boxes(map: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: float) -> list[Box]:
     """Box each connected region in which a map reaches a share of its maximum.
 
     Pixels with map >= threshold * max(map) are grouped into 8-connected components (CAM paper, Section 3.1.1, with

@@ -54,14 +54,14 @@ def iou(a: Box | Bool[np.ndarray, "h w"], b: Box | Bool[np.ndarray, "h w"]) -> f
     return both / either
 
 
-def pointing(map: Map, mask: Mask) -> bool:
+def pointing_game(mask: Mask, map: Map) -> bool:
     """The pointing game: does the maximum of a map lie on the object? (Zhang et al. 2016, arXiv 1608.00507)
 
     A map that is constant to rounding points nowhere, which is a miss.
 
     Args:
-        map: A map at the mask's resolution (see ``images.upsample``).
         mask: True on the object.
+        map: A map at the mask's resolution (see ``images.upsample``).
 
     Raises:
         ValueError: if the shapes differ, or a value is not finite.
@@ -129,9 +129,9 @@ def conformal_threshold(scores: Values, false_alarms: float) -> float:
         false_alarms: The share of normal pictures that may lie above.
 
     Raises:
-        ValueError: if there are fewer scores than ``conformal_fewest`` says, or the share is none.
+        ValueError: if there are fewer scores than ``min_calibration_size`` says, or the share is none.
     """
-    needed, scores = conformal_fewest(false_alarms), _array(scores)
+    needed, scores = min_calibration_size(false_alarms), _array(scores)
     if len(scores) < needed:
         raise ValueError(
             f"a share of {false_alarms:g} false alarms takes at least {needed} normal images, and there are "
@@ -141,7 +141,7 @@ def conformal_threshold(scores: Values, false_alarms: float) -> float:
     return float(np.sort(scores)[-place])
 
 
-def conformal_fewest(false_alarms: float) -> int:
+def min_calibration_size(false_alarms: float) -> int:
     """How many normal pictures ``conformal_threshold`` takes for a share of false alarms.
 
     Raises:

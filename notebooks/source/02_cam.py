@@ -184,7 +184,7 @@ figures.show(figure, "Two maps of 8 by 8 cells on one colour scale: red on the n
 
 # %%
 from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import iou, pointing
+from xailab.metrics import iou, pointing_game
 
 figure, axes = figures.new(1, 4, width=10.4, height=3.0)
 for axis, s, map in zip(axes, test[3:7], maps_of_20[3:7], strict=True):
@@ -211,7 +211,7 @@ figures.show(
 unseen = [scenes.scene(i, split="test") for i in range(300)]
 batch = network.preprocess([s.image for s in unseen])
 large = images.upsample(class_activation_map(network, batch, [s.labels[0] for s in unseen]), 128)
-hits = np.mean([pointing(map, s.masks[0]) for map, s in zip(large, unseen, strict=True)])
+hits = np.mean([pointing_game(s.masks[0], map) for map, s in zip(large, unseen, strict=True)])
 chance = np.mean([s.masks[0].mean() for s in unseen])
 centre = np.mean([s.masks[0][64, 64] for s in unseen])
 
@@ -512,7 +512,7 @@ if name := real.weights("resnet50", "resnet18", "squeezenet1_0"):
 
 # %%
 from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import iou, pointing
+from xailab.metrics import iou, pointing_game
 
 if real.here("oxford-pets") and (name := real.weights("resnet50", "resnet18", "squeezenet1_0")):
     network = zoo.load(name)
@@ -523,7 +523,7 @@ if real.here("oxford-pets") and (name := real.weights("resnet50", "resnet18", "s
         "Ten photographs of cats and dogs, with the evidence for the network's first guess laid over.",
     )
     large = images.upsample(maps, masks.shape[1:])
-    hits = np.mean([pointing(map, mask) for map, mask in zip(large, masks, strict=True)])
+    hits = np.mean([pointing_game(mask, map) for map, mask in zip(large, masks, strict=True)])
     print(f"pointing game {hits:.2f}, chance {masks.mean():.2f}")
     for t in (0.2, 0.4, 0.6):
         overlap = [

@@ -148,7 +148,7 @@ print(
 # between (trained here, in seconds, on 100 pictures). What does CAM say to that, and what Grad-CAM?
 
 # %%
-from xailab.metrics import pointing
+from xailab.metrics import pointing_game
 
 trunk = nn.Sequential(*list(network.children())[:-2])  # all but the average and the linear layer
 torch.manual_seed(0)
@@ -173,7 +173,7 @@ except ValueError as error:
 maps_of_100 = grad_cam(vgg_like, batch[:100], trunk, labels[:100])
 with torch.no_grad():
     right = (vgg_like(batch[:100]).argmax(1) == torch.tensor(labels[:100])).float().mean()
-hits = np.mean([pointing(images.upsample(m, 128), s.masks[0]) for m, s in zip(maps_of_100, unseen, strict=False)])
+hits = np.mean([pointing_game(s.masks[0], images.upsample(m, 128)) for m, s in zip(maps_of_100, unseen, strict=False)])
 print("Grad-CAM, 100 unseen pictures:")
 print("  accuracy above 0.95:", bool(right > 0.95), "  maximum on the object in more than 85 %:", bool(hits > 0.85))
 chosen = [1, 2, 3, 5, 7]
@@ -257,15 +257,15 @@ figures.show(
 # $|\text{mean}| / \text{mean}|\cdot|$ of the gradient within a channel: 1 if all cells agree, near 0 if they cancel.
 
 # %%
-from xailab.hooks import graph_behind
+from xailab.hooks import graph_from
 
 hits_by_layer = {
-    name: np.mean([pointing(images.upsample(m, 128), s.masks[0]) for m, s in zip(maps, unseen, strict=False)])
+    name: np.mean([pointing_game(s.masks[0], images.upsample(m, 128)) for m, s in zip(maps, unseen, strict=False)])
     for name, maps in by_layer.items()
 }
 chance = np.mean([s.masks[0].mean() for s in unseen[:100]])
 
-with graph_behind(network, *layers) as outputs:
+with graph_from(network, *layers) as outputs:
     scores = network(batch[:30])
     own = scores[range(30), labels[:30]].sum()
     gradients = torch.autograd.grad(own, [outputs[name] for name in layers])
@@ -521,7 +521,7 @@ both = [[labels[i], int(top_of_blurred[i])] for i in wrong]
 maps = grad_cam(network, pictures[wrong], "layer4", both)  # (mistakes, true and named class, 8, 8)
 peaks = images.upsample(maps, 128)
 on_true, on_named = (
-    np.mean([pointing(m, unseen[i].masks[0]) for m, i in zip(peaks[:, k], wrong, strict=True)]) for k in (0, 1)
+    np.mean([pointing_game(unseen[i].masks[0], m) for m, i in zip(peaks[:, k], wrong, strict=True)]) for k in (0, 1)
 )
 print(f"{len(wrong)} of 200 are wrong. Maximum on the object: named class {on_named:.0%}, true class {on_true:.0%}")
 
@@ -596,7 +596,7 @@ def report(name, net, layer, fooled, sure):
     before, maps = (grad_cam(net, pictures, layer, true, relu=False) for pictures in (x, fooled))
     believed = bool((scores.softmax(1)[range(8), false] > sure).all())
     left = (evidence_on_object(maps) / evidence_on_object(before)).mean()
-    hits = sum(pointing(m, s.masks[0]) for m, s in zip(images.upsample(maps.relu(), 128), unseen, strict=False))
+    hits = sum(pointing_game(s.masks[0], m) for m, s in zip(images.upsample(maps.relu(), 128), unseen, strict=False))
     print(f"{name}: false class above {sure} in all 8: {believed}")
     print(f"  left of the evidence on the object: {left:.1f}; maximum on it in more than half: {hits > 4}")
     return maps, scores, float(left), hits
@@ -701,8 +701,8 @@ near = [ndimage.distance_transform_edt(~s.mark) <= 15 for s in with_balloon]  # 
 rows = []
 for name in judged:
     large = images.upsample(maps[name], 128)
-    on_balloon = np.mean([pointing(m, region) for m, region in zip(large, near, strict=True)])
-    on_bird = np.mean([pointing(m, s.masks[0]) for m, s in zip(large, with_balloon, strict=True)])
+    on_balloon = np.mean([pointing_game(region, m) for m, region in zip(large, near, strict=True)])
+    on_bird = np.mean([pointing_game(s.masks[0], m) for m, s in zip(large, with_balloon, strict=True)])
     mass = share_on(large, [s.mark for s in with_balloon])
     rows.append((on_balloon, on_bird, mass))
     print(
@@ -925,7 +925,7 @@ def my_verdict(network, drawn):
 
     def hits(regions):
         near = [ndimage.distance_transform_edt(~region) <= 15 for region in regions]
-        return sum(pointing(map, region) for map, region in zip(large, near, strict=True))
+        return sum(pointing_game(region, map) for map, region in zip(large, near, strict=True))
 
     return hits([scene.mark for scene in drawn]) > hits([scene.masks[0] for scene in drawn])
 
@@ -999,7 +999,7 @@ import warnings
 
 from xailab.grad_cam import NoPositiveEvidence
 from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import iou, pointing
+from xailab.metrics import iou, pointing_game
 
 middle = {"resnet50": "layer2", "resnet18": "layer2", "squeezenet1_0": "features.7"}
 if real.here("oxford-pets") and (name := real.weights(*middle)):
@@ -1019,7 +1019,7 @@ if real.here("oxford-pets") and (name := real.weights(*middle)):
     print(f"{len(masks)} photographs, a pet covers {masks.mean():.0%}; boxes at 15 % and 40 % of the maximum")
     for row, each in maps.items():
         large = images.upsample(each, masks.shape[1:])
-        hits = np.mean([pointing(*both) for both in zip(large, masks, strict=True)])
+        hits = np.mean([pointing_game(*both) for both in zip(masks, large, strict=True)])
         found = [
             [sum(iou(box, ground_truth_box(mask)) for box in boxes(map, t)[:1]) for t in (0.15, 0.4)]  # 0 without a box
             for map, mask in zip(large, masks, strict=True)

@@ -50,12 +50,12 @@ def by_hand(z, R, rule):
     for y in range(R.shape[0]):
         for x in range(R.shape[1]):
             opened, positive = z[y, x] > 0, R[y, x] > 0
-            passes = {"true": opened, "deconvnet": positive, "guided": opened and positive}[rule]
+            passes = {"gradient": opened, "deconvnet": positive, "guided": opened and positive}[rule]
             down[y, x] = R[y, x] if passes else 0
     return down
 
 
-for rule in ("true", "deconvnet", "guided"):
+for rule in ("gradient", "deconvnet", "guided"):
     print(f"{rule:10s}", by_hand(z, R, rule).int().tolist())
 
 # %%
@@ -64,13 +64,13 @@ from xailab.lessons import guided_backprop as lesson
 
 figure, axes = figures.new(2, 3, width=7.8, height=5.7)
 grids = {"input z of the ReLU": z, "its output, max(z, 0)": z.relu(), "gradient R from above": R}
-grids |= {"true: R · [z > 0]": by_hand(z, R, "true"), "deconvnet: R · [R > 0]": by_hand(z, R, "deconvnet")}
+grids |= {"gradient: R · [z > 0]": by_hand(z, R, "gradient"), "deconvnet: R · [R > 0]": by_hand(z, R, "deconvnet")}
 grids |= {"guided: R · [z > 0] · [R > 0]": by_hand(z, R, "guided")}
 for axis, (title, values) in zip(axes.flat, grids.items(), strict=True):
     lesson.number_grid(axis, values.tolist(), title)
 figures.show(
     figure,
-    "Six grids of nine numbers. Above: the input, the output and the gradient. Below: the true rule keeps −2, −1, 6, −1 "
+    "Six grids of nine numbers. Above: the input, the output and the gradient. Below: the gradient rule keeps −2, −1, 6, −1 "
     "and 3; the deconvnet keeps 3, 6, 1, 2 and 3; the guided rule keeps only 6 and 3.",
 )
 
@@ -82,7 +82,7 @@ figures.show(
 # %% [markdown]
 # ## The same through the library
 #
-# `input_gradient(network, images, target, relu=...)` applies a rule at every ReLU. Convolution, ReLU, linear layer:
+# `input_gradient(network, images, target, rule=...)` applies a rule at every ReLU. Convolution, ReLU, linear layer:
 # is the result what the loops give, when the rest is done with the true derivative?
 
 # %%
@@ -92,12 +92,12 @@ torch.manual_seed(0)
 tiny = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(18, 3))
 image, target = torch.randn(1, 1, 4, 4), 2
 
-for rule in ("true", "deconvnet", "guided"):
+for rule in ("gradient", "deconvnet", "guided"):
     z_tiny = tiny[0](image)[0]
     R_tiny = tiny[3].weight[target].view(2, 3, 3)  # the derivative of the score by the ReLU's output
     down = torch.stack([by_hand(z_tiny[k], R_tiny[k], rule) for k in range(2)])
     picture = nn.functional.conv_transpose2d(down[None], tiny[0].weight)  # a convolution's way back
-    assert torch.allclose(input_gradient(tiny, image, target, relu=rule), picture, atol=1e-6)
+    assert torch.allclose(input_gradient(tiny, image, target, rule=rule), picture, atol=1e-6)
 print("loops and library agree for all three rules")
 
 # %% [markdown]

@@ -32,7 +32,7 @@ from xailab.detection.drawing import drawn, window
 from xailab.detection.literature import Published, published
 from xailab.detection.measuring import FIGURES, Detector, evaluate
 from xailab.images import Preprocess, load
-from xailab.metrics import conformal_fewest
+from xailab.metrics import min_calibration_size
 
 HELD_OUT = 5  # one normal picture in so many sets the threshold and is not fitted
 WRITTEN = (*FIGURES, "image_f1", "pixel_f1")
@@ -396,7 +396,7 @@ def _check_calibration(train: MVTecAD, rate: float | None) -> None:
             f"{train.folder}: --calibrate keeps {held} normal pictures for the threshold, and only "
             f"{len(train) - copied} of {len(train)} have no copy among the others: remove the copies"
         )
-    if rate is not None and (held := len(train) // HELD_OUT) < (needed := conformal_fewest(rate)):
+    if rate is not None and (held := len(train) // HELD_OUT) < (needed := min_calibration_size(rate)):
         raise ValueError(
             f"{train.folder}: --calibrate {rate:g} takes {needed} normal pictures that are not fitted; one in "
             f"{HELD_OUT} is kept for it, {held} of {len(train)}: give a larger share of false alarms, or more pictures"

@@ -265,7 +265,7 @@ HIT_MISTAKES = {
         of=lambda map, threshold: boxes(map, 0.15)[:1]
     ),
     "the threshold that was given is not used: this is 0.6, whatever is asked for.": _hits(
-        of=lambda map, _: boxes(map)[:1]
+        of=lambda map, _: boxes(map, 0.6)[:1]
     ),
     "the box is compared with the object's pixels: compare it with the box of the mask (ground_truth_box).": _hits(
         overlap=lambda box, mask: iou(box.mask(*mask.shape), mask)

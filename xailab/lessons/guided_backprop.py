@@ -22,7 +22,7 @@ from xailab.lessons.explorer import explorer
 from xailab.lessons.traces import watched
 
 STAGES = ("fc", "layer4", "layer3", "layer2", "layer1", "conv1")  # of a ResNet, from the score down
-RULES = {"gradient": "true", "deconvnet": "deconvnet", "guided backprop": "guided"}
+RULES = {"gradient": "gradient", "deconvnet": "deconvnet", "guided backprop": "guided"}
 METHODS = (*RULES, "Grad-CAM", "Guided Grad-CAM")
 
 
@@ -68,7 +68,7 @@ def explanations(
         layer: Of Grad-CAM.
     """
     wanted = {*methods, *(("guided backprop", "Grad-CAM") if "Guided Grad-CAM" in methods else ())}
-    found = {name: input_gradient(network, batch, target, relu=RULES[name]) for name in RULES if name in wanted}
+    found = {name: input_gradient(network, batch, target, rule=RULES[name]) for name in RULES if name in wanted}
     if "Grad-CAM" in wanted:
         found["Grad-CAM"] = grad_cam(network, batch, layer, target, relu=False)
     if "Guided Grad-CAM" in wanted:  # an empty map is a result here, not worth the library's warning

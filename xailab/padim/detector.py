@@ -18,7 +18,7 @@ from xailab import storage
 from xailab.detection.seen import Seen
 from xailab.hooks import unwrapped
 from xailab.images import upsample
-from xailab.metrics import conformal_fewest, conformal_threshold
+from xailab.metrics import conformal_threshold, min_calibration_size
 from xailab.padim.backbone import Backbone, Layer
 from xailab.padim.gaussians import Gaussians
 from xailab.padim.levels import Shape
@@ -250,7 +250,7 @@ class PaDiM:
             ValueError: if there are too few images for that share (the message says how many it takes), or one of them
                 is among those that it was fitted to.
         """
-        conformal_fewest(false_alarms)
+        min_calibration_size(false_alarms)
         scores = []
         for number, images in self._batches(loader, "calibrate", progress):
             with _naming_batch(number):

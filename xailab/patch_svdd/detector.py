@@ -16,7 +16,7 @@ from xailab import storage
 from xailab.detection.seen import Seen
 from xailab.hooks import unwrapped
 from xailab.images import Preprocess
-from xailab.metrics import conformal_fewest, conformal_threshold
+from xailab.metrics import conformal_threshold, min_calibration_size
 from xailab.patch_svdd.network import (
     COARSE,
     FINE,
@@ -303,7 +303,7 @@ class PatchSVDD:
         Raises:
             ValueError: if there are too few images for that share, or they are remembered ones.
         """
-        conformal_fewest(false_alarms)
+        min_calibration_size(false_alarms)
         scores = []
         for batch in _batches(images, "calibrating", progress):
             if known := int(self._seen.among(_checked(batch)).sum()):
