@@ -5,6 +5,7 @@ import doctest
 import functools
 import importlib
 import logging
+import random
 import threading
 import warnings
 import weakref
@@ -812,13 +813,17 @@ class TestAttributes:
                 self.settings["last"] = x
                 self.numbers[0] += 1
                 self.inner.value = x
+                self.numbers[0] += self.random.random() + self.generator.random()
                 return super().forward(x)
 
         layer = Counting(4, 5)
         layer.calls, layer.seen, layer.settings, layer.numbers = 0, [], {}, np.zeros(1)
         layer.inner = type("Inner", (), {"value": None})()
+        layer.random, layer.generator = random.Random(0), np.random.default_rng(0)
         count(layer, (2, 4))
         assert (layer.calls, layer.seen, layer.settings, layer.numbers[0], layer.inner.value) == (0, [], {}, 0, None)
+        assert layer.random.random() == random.Random(0).random()
+        assert layer.generator.random() == np.random.default_rng(0).random()
 
     def test_modules_and_constants_outside_the_network(self):
         outside = nn.Linear(4, 3)

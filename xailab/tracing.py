@@ -5,6 +5,7 @@ have a shape and a type and no values. This takes milliseconds and no memory for
 asks for values gets an error instead of a wrong answer.
 """
 
+import contextlib
 import copy
 import functools
 import types
@@ -25,6 +26,7 @@ ATOMS = frozenset(
 )
 FORWARD_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 LIBRARIES = frozenset({"torch", "torchvision", "functools", "contextlib"})
+STATEFUL = frozenset({"numpy", "random"})  # a forward pass may change arrays and draw from generators
 UNTAGGED = frozenset({"hardswish", "prelu", "_prelu_kernel", "log_sigmoid_forward", "log_sigmoid", "softsign", "relu6"})
 
 
@@ -132,8 +134,9 @@ class Skeleton:
             return functools.partial(self.copy_of(value.func), *map(self.copy_of, value.args), **keywords)
         if kind is weakref.ref and value() is not None:
             return weakref.ref(self.copy_of(value()))
-        if kind.__module__ == "numpy":
-            return copy.copy(value)
+        if kind.__module__.partition(".")[0] in STATEFUL:
+            with contextlib.suppress(TypeError):
+                return copy.deepcopy(value)
         return self._object(value, kind)
 
     def _container(self, value: Any) -> Any:
