@@ -16,7 +16,7 @@ from training import record
 from xailab.datasets.inspection import CATEGORIES, Inspection
 from xailab.detection import evaluate
 from xailab.images import Preprocess
-from xailab.patch_svdd import PatchSVDD
+from xailab.patch_svdd import COURSE, PatchSVDD
 from xailab.patch_svdd.scoring import Maps
 from xailab.patch_svdd.shipped import WEIGHTS
 
@@ -28,8 +28,11 @@ def pictures(category: str, split: str, count: int, size: int) -> Inspection:
 
 def measured(detector: PatchSVDD, test: Inspection) -> dict[str, list[float]]:
     """Image and pixel AUROC of each kind of map."""
-    results = {kind: evaluate(detector.map(kind), test) for kind in tqdm(Maps._fields, "measuring", leave=False)}
-    return {kind: [round(x.image_auroc, 4), round(x.pixel_auroc, 4)] for kind, x in results.items()}
+    found = {}
+    for detector.kind in tqdm(Maps._fields, "measuring", leave=False):
+        results = evaluate(detector, test)
+        found[detector.kind] = [round(results.image_auroc, 4), round(results.pixel_auroc, 4)]
+    return found
 
 
 def ship(category: str, detector: PatchSVDD, entry: dict, folder: Path = WEIGHTS) -> Path:
@@ -48,9 +51,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--normal", type=int, default=60, help="pictures to learn from")
     options.add_argument("--test", type=int, default=60, help="pictures to measure with")
     options.add_argument("--steps", type=int, default=200)
-    options.add_argument("--pairs", type=int, default=16)
-    options.add_argument("--rate", type=float, default=1e-3)
-    options.add_argument("--lambda", type=float, default=0.3, dest="lambda_")
+    options.add_argument("--pairs", type=int, default=COURSE.batch)
+    options.add_argument("--rate", type=float, default=COURSE.rate)
+    options.add_argument("--lambda", type=float, default=COURSE.lambda_, dest="lambda_")
     options.add_argument("--seed", type=int, default=0)
     return options
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from patch_svdd import measured, pictures
 
-from xailab.patch_svdd import Collapse, PatchSVDD, Step
+from xailab.patch_svdd import COURSE, Collapse, PatchSVDD, Step
 
 TABLE = Path(__file__).parents[1] / "xailab" / "lessons" / "patch_svdd_ablation.json"
 BOTH = "neighbours and position"
@@ -52,8 +52,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--pictures", type=int, default=60, help="to learn from, and to measure with")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--pairs", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--pairs", type=int, default=COURSE.batch)
+    parser.add_argument("--rate", type=float, default=COURSE.rate)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     table = {"recipe": "python recipes/patch_svdd_ablation.py", **vars(args), "rows": []}

@@ -128,7 +128,8 @@ def test_functional_heads(pool):
     "pool",
     [
         lambda f: nn.functional.avg_pool2d(f, 5).flatten(1),  # 7 x 7 cells: the border is dropped
-        lambda f: f[:, :, :6, :6].permute(0, 2, 3, 1).mean((1, 2)),  # of 6 channels last, as many as rows
+        lambda f: f[:, :, :6, :6].mean((1, 2)),  # of 6 channels and rows
+        lambda f: f.flatten(2).median(2).values,
         lambda f: f.amax((2, 3)),
     ],
 )
@@ -211,7 +212,84 @@ def test_cat_and_coffee_on_photographs(real_data):
 def test_more_families(name, head):
     """Found without having been thought of: a global average and a linear layer are all that it takes."""
     model = network(name)
-    images = torch.randn(1, 3, 96, 96)
+    images = torch.randn(1, 3, 128, 128)
     logits = model(images)
     total = class_activation_map(model, images, 3).mean() + model.get_submodule(head).bias[3]
     assert torch.allclose(total, logits[0, 3], rtol=0, atol=3e-6 * logits.abs().max().item())
+
+
+# Every spelling of a global average and of a linear layer
+
+
+AVERAGES = {
+    "sum over places": lambda f: f.sum((2, 3)) / f[0, 0].numel(),
+    "flatten": lambda f: f.flatten(2).mean(2),
+    "view": lambda f: f.view(*f.shape[:2], -1).mean(dim=-1),
+    "one after the other": lambda f: f.mean(3).mean(2),
+    "einsum": lambda f: torch.einsum("nkhw -> nk", f) / f[0, 0].numel(),
+    "matrix product": lambda f: (f.flatten(2) @ torch.full((f[0, 0].numel(), 1), 1 / f[0, 0].numel()))[:, :, 0],
+    "channels last": lambda f: f.permute(0, 2, 3, 1).mean((1, 2)),
+    "layer": nn.Sequential(nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten()),
+    "window": nn.Sequential(nn.AvgPool2d(7), nn.Flatten()),
+    "area": lambda f: torch.nn.functional.interpolate(f, size=1, mode="area").flatten(1),
+    "keepdim": lambda f: f.mean((-1, -2), keepdim=True).squeeze(),
+    "then scaled": lambda f: 3 * f.mean((2, 3)) - 1,
+    "then batch norm": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(6)),
+}
+LINEARS = {
+    "matrix product": lambda p, w: p @ w.T + 1,
+    "einsum": lambda p, w: torch.einsum("nk, ck -> nc", p, w),
+    "1 x 1 convolution": lambda p, w: nn.functional.conv2d(p[:, :, None, None], w[:, :, None, None]).flatten(1),
+    "two layers": lambda p, w: nn.functional.linear(nn.functional.linear(p, w), torch.ones(3, 4)) * 0.5,
+    "with dropout": lambda p, w: nn.functional.dropout(p, training=False) @ w.T,
+}
+
+
+class Spelt(nn.Module):
+    def __init__(self, average, linear) -> None:
+        super().__init__()
+        self.convolution, self.average, self.linear = nn.Conv2d(3, 6, 3), average, linear
+        self.weight = nn.Parameter(torch.randn(4, 6))
+
+    def forward(self, x):
+        return self.linear(self.average(self.convolution(x).relu()), self.weight)
+
+
+@pytest.mark.parametrize(
+    "average, linear",
+    [(average, LINEARS["matrix product"]) for average in AVERAGES.values()]
+    + [(AVERAGES["flatten"], linear) for linear in LINEARS.values()],
+    ids=[*AVERAGES, *(f"average, {name}" for name in LINEARS)],
+)
+def test_every_spelling(average, linear):
+    """The map's mean and the score rise alike: their difference, the bias, is the same for all images."""
+    torch.manual_seed(0)
+    model, images = Spelt(average, linear).eval(), torch.randn(5, 3, 9, 9)
+    with torch.no_grad():
+        features, scores = model.convolution(images).relu(), model(images)
+    maps = class_activation_map(model, images, 2)
+    bias = scores[:, 2] - maps.mean((-2, -1))
+    assert maps.shape == features[:, 0].shape and maps.std() > 0
+    assert torch.allclose(bias, bias.mean().expand(5), atol=1e-5)
+    weights = torch.linalg.lstsq(features.permute(0, 2, 3, 1).reshape(-1, 6), maps.reshape(-1, 1)).solution[:, 0]
+    assert torch.allclose(torch.einsum("k, nkhw -> nhw", weights, features), maps, atol=1e-4)  # one weight a channel
+
+
+@pytest.mark.parametrize(
+    "linear",
+    [
+        lambda p, w: (p @ w.T).relu() @ torch.ones(4, 3),
+        lambda p, w: nn.functional.layer_norm(p, (6,)) @ w.T,
+        lambda p, w: nn.functional.normalize(p) @ w.T,
+        lambda p, w: (p @ w.T).softmax(1),
+        lambda p, w: p * p,
+    ],
+)
+def test_a_head_that_is_not_linear_has_no_class_activation_map(linear):
+    with pytest.raises(ValueError, match="does not end in global average pooling and one linear layer"):
+        class_activation_map(Spelt(AVERAGES["flatten"], linear), torch.randn(2, 3, 9, 9), 1)
+
+
+def test_features_of_one_cell_have_no_map():
+    with pytest.raises(ValueError, match=r"one cell \(1 x 1\) for a picture of 32 x 32"):
+        class_activation_map(network("resnet18"), torch.randn(2, 3, 32, 32), 1)

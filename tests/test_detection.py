@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from xailab import detection
 from xailab.datasets.folders import MVTecAD, Sample
-from xailab.detection import Method, Prepared, drawn, evaluate, published, run, window
+from xailab.detection import Detector, Method, Prepared, drawn, evaluate, published, run, window
+from xailab.detection.seen import Seen
 from xailab.images import Preprocess
 from xailab.metrics import aupro, auroc
+from xailab.padim import PaDiM
 from xailab.padim.__main__ import PADIM
+from xailab.patch_svdd import PatchSVDD
 
 PLAIN = Preprocess(None, None, (0, 0, 0), (1, 1, 1))  # values from 0 to 1, as in the file
 
@@ -396,6 +399,25 @@ def test_the_threshold_comes_from_pictures_that_were_not_fitted(tmp_path, capsys
     assert all(int(row["anomalous"]) == (float(row["score"]) > report["threshold"]) for row in rows)
 
 
+def test_copies_of_a_picture_are_fitted_and_set_no_threshold(tmp_path, capsys):
+    good = write_category(tmp_path / "nut", normal=50) / "train/good"
+    for i in range(8):
+        (good / f"copy{i}.png").write_bytes((good / f"{i:03}.png").read_bytes())
+    fitted = []
+
+    def fit(normal):
+        fitted.append({sample.name for sample in normal})
+        return Distance(normal)
+
+    assert command(tmp_path / "nut", "--calibrate", "0.1", fit=fit) == 0
+    for i in range(8):
+        assert {f"train/good/{i:03}", f"train/good/copy{i}"} <= fitted[0]
+    for path in good.glob("*.png"):
+        path.write_bytes((good / "000.png").read_bytes())
+    assert command(tmp_path / "nut", "--calibrate", "0.1", fit=interrupted_at(0)) == 2  # said before anything is fitted
+    assert "only 0 of 58 have no copy among the others" in capsys.readouterr().err
+
+
 def interrupted_at(count):
     """Fits so many categories, then somebody presses Ctrl-C."""
     left = [count]
@@ -534,3 +556,61 @@ def test_padim_on_the_real_hazelnuts(real_data, tmp_path, capsys):
     assert "published, not measured here" in shown.out and "0.977" in shown.out
     measured = json.loads((tmp_path / "out/results.json").read_text())["measured"]["hazelnut"]
     assert measured["pixel_auroc"] >= 0.98 and measured["image_auroc"] >= 0.9
+
+
+def test_pictures_are_known_again_and_others_are_not():
+    """What rounding makes of a picture is that picture; noise of two levels of 255, or a small change, another."""
+    generator = torch.Generator().manual_seed(0)
+    some = torch.rand(5, 3, 80, 100, generator=generator)
+    seen = Seen()
+    seen.add(some[:2])
+    seen.add(some[2:4].double())
+    assert seen.among(some).tolist() == [True] * 4 + [False] and len(seen) == 4
+    for again in (some.half(), some.bfloat16(), (some * 255).round() / 255, some.to(memory_format=torch.channels_last)):
+        assert seen.among(again).tolist() == [True] * 4 + [False]
+    changed = some.clone()
+    changed[..., 40:46, 50:56] += 0.2  # of 6 x 6 pixels
+    noisy = some + 2 / 255 * torch.randn(some.shape, generator=generator)
+    for other in (changed, noisy, some.flip(-1), some.roll(1, -1), some + 0.05, 1 - some):
+        assert not seen.among(other).any()
+    assert not seen.among(some[..., :9]).any() and not Seen().among(some).any()
+    tiny, huge = torch.rand(2, 1, 2, 3, generator=generator), 1e6 * torch.rand(2, 1, 90, 90, generator=generator)
+    for images in (tiny, huge, torch.zeros(2, 1, 20, 20)):
+        seen = Seen()
+        with torch.inference_mode():
+            seen.add(images)
+        assert seen.among(images).all()
+
+
+def test_an_outline_is_around_what_lies_above_the_threshold():
+    """As detectors call pictures: a value that equals the threshold lies not above it."""
+    picture, flat = np.full((32, 32, 3), 100, np.uint8), torch.full((32, 32), 0.5)
+    options = {"preprocess": Preprocess(), "scale": (0.0, 1.0)}
+    plain = drawn(picture, flat, **options)
+    assert np.array_equal(drawn(picture, flat, threshold=0.5, **options), plain)
+    assert not np.array_equal(drawn(picture, flat, threshold=0.49, **options), plain)
+
+
+def test_every_detector_of_the_library_gives_maps_as_evaluate_wants_them():
+    """Of images (n, 3, h, w), one tensor (n, h, w)."""
+    images = torch.rand(3, 3, 64, 80, generator=torch.Generator().manual_seed(0))
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2, padding=1))
+    for detector in (
+        PatchSVDD(8, strides=(32, 64)).remember(images, progress=False),
+        PaDiM(network, "0", None).fit([images], progress=False),
+    ):
+        assert isinstance(detector, Detector)
+        found = detector.anomaly_maps(images)
+        assert isinstance(found, torch.Tensor) and found.shape == (3, 64, 80)
+        samples = [Sample(x, np.zeros((64, 80), bool), "good", str(i)) for i, x in enumerate(images)]
+        assert evaluate(detector, [default_collate(samples)]).scores == pytest.approx(found.amax((1, 2)).tolist())
+
+
+def test_maps_that_are_no_tensor_are_refused():
+    class Several:
+        def anomaly_maps(self, images):
+            return images[:, 0], images[:, 1]
+
+    sample = Sample(torch.rand(3, 8, 8), np.zeros((8, 8), bool), "good", "a")
+    with pytest.raises(TypeError, match="gives a tuple, expected one tensor"):
+        evaluate(Several(), [default_collate([sample])])

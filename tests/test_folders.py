@@ -1,5 +1,7 @@
 import os
+import re
 import shutil
+import warnings
 
 import cv2
 import numpy as np
@@ -9,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from xailab.datasets.folders import MVTecAD, Sample, categories, load_mask, mask_frame
-from xailab.images import Preprocess
+from xailab.images import Preprocess, load
 
 
 def save(path, height=20, width=30, value=120, mode="L"):
@@ -151,6 +153,100 @@ def test_a_file_damaged_in_its_middle_is_named_when_it_is_read(root):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"3\.png is damaged"):
         MVTecAD(root, "nut")[3]
+
+
+ALIKE = ["Good", "GOOD", "ok", "OK", "Okay", "normal", "Normal", "good_parts", "defect-free", "no defects", "gut"]
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_a_defect_with_a_name_of_good_ones_is_told_of(root, name):
+    save(root / "nut/test" / name / "0.png")
+    shutil.rmtree(root / "nut/ground_truth")
+    with pytest.warns(UserWarning, match=rf"test/{name}: its 1 pictures count as defective.*belong into .*test/good"):
+        data = MVTecAD(root, "nut", "test")
+    assert name in data.defects and data.labels.sum() == 4
+
+
+@pytest.mark.parametrize("name", ["not_good", "not ok", "abnormal", "bad", "no-good", "gold", "normalised", "broken"])
+def test_other_names_are_those_of_defects(root, name):
+    save(root / "nut/test" / name / "0.png")
+    shutil.rmtree(root / "nut/ground_truth")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert name in MVTecAD(root, "nut", "test").defects
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_the_folder_that_looks_like_the_good_one_is_named(tmp_path, name):
+    save(tmp_path / "a/train" / name / "0.png")
+    save(tmp_path / "b" / name / "0.png")
+    save(tmp_path / "c/train/good/0.png")
+    save(tmp_path / "c/train" / name / "0.png")
+    for category in ("a", "b"):
+        (line,) = problems(tmp_path, category)[1:]
+        assert "no pictures" in line and f"in {name} (1); {name} looks like the good ones: rename it to 'good'" in line
+    (line,) = problems(tmp_path, "c")[1:]
+    assert f"{name}: its name looks like that of the good ones, move these to {tmp_path / 'c/train/good'}" in line
+
+
+def test_pictures_in_deeper_folders_are_told_of(root, tmp_path):
+    nut = root / "nut"
+    save(nut / "train/good/camera2/0.png"), save(nut / "train/good/camera3/monday/0.png")
+    with pytest.warns(
+        UserWarning, match=r"its own 12 pictures .* deeper, in camera2 \(1\), camera3 \(1\); move them up"
+    ):
+        assert len(MVTecAD(root, "nut")) == 12
+    save(nut / "test/hole/camera1/0.png"), save(nut / "test/lost.png")
+    with pytest.warns(UserWarning, match=r"test: 1 pictures lie beside .* not read: lost\.png"):
+        (line,) = problems(root, "nut", "test")[1:]
+    assert "test/hole: no pictures" in line and "deeper, in camera1 (1); move them up" in line
+    with pytest.raises(FileNotFoundError, match=f"one folder deeper, in {root}"):
+        categories(tmp_path)
+    save(tmp_path / "flat/0.png"), save(tmp_path / "flat/test/good/0.png"), save(tmp_path / "flat/.hidden/0.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(MVTecAD(tmp_path / "flat", None)) == 1
+
+
+@pytest.mark.parametrize(
+    "old, new, call",
+    [
+        ("test", "Test", lambda root: MVTecAD(root, "nut", "test")),
+        ("test", "testing", lambda root: MVTecAD(root, "nut", "test")),
+        ("ground_truth", "Ground Truth", lambda root: MVTecAD(root, "nut", "test")),
+        ("ground_truth", "masks", lambda root: MVTecAD(root, "nut", "test")),
+    ],
+)
+def test_folders_whose_names_are_nearly_right(root, old, new, call):
+    (root / "nut" / old).rename(root / "nut" / new)
+    if old == "test":
+        with pytest.raises(FileNotFoundError, match=f"no test pictures.*is it .*{new}"):
+            call(root)
+    else:
+        with pytest.warns(UserWarning, match=f"taken for unknown, expected ground_truth; is it .*{new}"):
+            assert not call(root).has_masks
+
+
+def test_a_picture_that_cannot_be_used_is_named(root, tmp_path):
+    """In whatever its values are out of range, when it is looked at or when it is read; and by its preprocessing."""
+    good = root / "nut/train/good"
+    grey = np.linspace(0, 1, 600, dtype=np.float32).reshape(20, 30)
+    for name, values, said in (
+        ("scan.tif", 255 * grey, r"go from 0 to 255, expected 0 to 1 \(floating-point values are shares of white\)"),
+        ("scan.tiff", grey - 0.5, r"go from -0\.5 to 0\.5, expected 0 to 1"),
+        ("nan.tif", grey * np.nan, "go from nan to nan"),
+        ("deep.tif", (1e6 * grey).astype(np.int32), r"expected 0 to 65535 .*divide them by what is white"),
+        ("below.tif", (10 * grey - 5).astype(np.int32), r"from -5 to 5, expected 0 to 65535"),
+    ):
+        Image.fromarray(values).save(good / name)
+        (line,) = problems(root, "nut")[1:]
+        assert line.strip().startswith(f"{good / name}: ") and re.search(said, line), line
+        with pytest.raises(ValueError, match=rf"{name}: the picture's values .*{said}"):
+            load(good / name)
+        (good / name).unlink()
+    data = MVTecAD(root, "nut", preprocess=Preprocess(None, 25))
+    with pytest.raises(ValueError, match=r"train/good/3\.png: a picture of 20 x 30 pixels is smaller than the crop"):
+        data[3]
 
 
 def test_where_there_is_nothing(root, tmp_path):

@@ -56,11 +56,25 @@ def test_names_the_near_layers(unchecked):
     assert not model.fc._forward_hooks
 
 
-def test_a_compiled_network_is_refused():
-    """It would record nothing: what was compiled does not call hooks that come later."""
-    model = torch.compile(GapNet(), backend="eager")
-    with pytest.raises(ValueError, match="_orig_mod"), recording(model, "_orig_mod.fc"):
-        pass
+@pytest.mark.parametrize(
+    "compile_", [lambda m: torch.compile(m, backend="eager"), lambda m: m.compile(backend="eager") or m]
+)
+@pytest.mark.parametrize("ran", [False, True])
+def test_a_compiled_network_is_run_as_it_was_before(compile_, ran):
+    """Compiled code would call no hooks that come later, however it was compiled, and whether it ran already."""
+    images = torch.randn(1, 3, 16, 16)
+    model = GapNet().eval()
+    expected = model.features(images)
+    compiled = compile_(model)
+    if ran:
+        compiled(images)
+    for name in ("features", "_orig_mod.features"):
+        with recording(compiled, name) as outputs, torch.no_grad():
+            compiled(images)
+        assert torch.equal(outputs["features"], expected)
+    with graph_behind(compiled, "features") as activations:
+        compiled(images)
+    assert torch.equal(activations["features"], expected)
 
 
 def test_output_must_be_a_tensor():
@@ -132,9 +146,6 @@ def test_graph_behind_leaves_no_trace_after_an_exception(mode):
 def test_graph_behind_refuses(unchecked):
     model = GapNet()
     with pytest.raises(ValueError, match="has no layer 'fd'"), graph_behind(model, "fd"):
-        pass
-    compiled = torch.compile(model, backend="eager")
-    with pytest.raises(ValueError, match="_orig_mod"), graph_behind(compiled, "_orig_mod.fc"):
         pass
 
     class Pair(nn.Module):

@@ -17,6 +17,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+import xailab
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -228,4 +230,4 @@ def test_a_kernel_answers(server):
         assert answer["msg_type"] != "error", answer["content"]
         printed += answer["content"].get("text", "") if answer["msg_type"] == "stream" else ""
     connection.close()
-    assert printed == f"2 0.1.0 {sys.prefix}\n"
+    assert printed == f"2 {xailab.__version__} {sys.prefix}\n"

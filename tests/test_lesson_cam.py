@@ -109,6 +109,65 @@ def box_around_everything(map, threshold):
     return x.min(), y.min(), x.max() + 1, y.max() + 1
 
 
+def heaviest(regions, map):
+    return np.bincount(regions.ravel(), np.asarray(map).ravel())[1:].argmax() + 1
+
+
+def widest(regions, map):
+    areas = [np.prod([place.stop - place.start for place in places]) for places in ndimage.find_objects(regions)]
+    return int(np.argmax(areas)) + 1
+
+
+def box_by_growing(map, threshold):
+    """The right answer without scipy: regions grow from pixel to pixel."""
+    left = {(y, x) for y, x in np.argwhere(np.asarray(map) >= threshold * float(map.max())).tolist()}
+    regions = []
+    while left:
+        region = edge = {left.pop()}
+        while edge:
+            edge = {(y + i, x + j) for y, x in edge for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
+            left, region = left - edge, region | edge
+        regions.append(np.array(list(region)))
+    y, x = max(regions, key=len).T
+    return [x.min(), y.min(), x.max() + 1, y.max() + 1]
+
+
+def box_in_place(map, threshold):
+    map[map < 0] = 0
+    return box_of(map, threshold)
+
+
+def cam_by_cells(features, weight, c):
+    found = torch.zeros(features.shape[1:])
+    for y in range(features.shape[1]):
+        for x in range(features.shape[2]):
+            found[y, x] = weight[c] @ features[:, y, x]
+    return found
+
+
+def cam_in_place(features, weight, c):
+    features *= weight[c, :, None, None]
+    return features.sum(0)
+
+
+def maps_and_ignored_class(features, weight, c):
+    return maps_of(features, weight)
+
+
+def half_of(maps):
+    return maps[..., : maps.shape[2] // 2].sum((1, 2))
+
+
+def half_by_loops(features, weight):
+    evidence = [0.0] * len(weight)
+    for c in range(len(weight)):
+        for k in range(len(features)):
+            for y in range(features.shape[1]):
+                for x in range(features.shape[2] // 2):
+                    evidence[c] += float(weight[c, k] * features[k, y, x])
+    return evidence.index(max(evidence))
+
+
 def maps_of(features, weight):
     return torch.einsum("ck,khw->chw", weight, features)
 
@@ -129,6 +188,17 @@ def stretched(map):
         ("02.1", lambda f, w, c: stretched(right_cam(f, w, c)), "return the raw map"),
         ("02.1", lambda f, w, c: right_cam(f, w, 0), "the map of class 1 is wrong"),
         ("02.1", lambda f, w, c: ..., "not written yet"),
+        ("02.1", lambda f, w, c: (w[c][:, None, None] * f).sum(0), None),
+        ("02.1", lambda f, w, c: sum(weight * each for weight, each in zip(w[c], f, strict=True)), None),
+        ("02.1", lambda f, w, c: np.tensordot(w[c].numpy(), f.numpy(), 1), None),
+        ("02.1", lambda f, w, c: right_cam(f.double(), w.double(), c), None),
+        ("02.1", lambda f, w, c: maps_of(f, w)[maps_of(f, w).sum((1, 2)).argmax()], "largest score"),
+        ("02.1", maps_and_ignored_class, "maps of all classes"),
+        ("02.1", lambda f, w, c: sum(w[c, k] * f[k] for k in range(4)), "the map of class 0 is wrong"),
+        ("02.1", lambda f, w, c: right_cam(f, w, c) / right_cam(f, w, c).max(), "divided by its maximum"),
+        ("02.1", lambda f, w, c: f.sum(0), "counts alike here, summed"),
+        ("02.1", cam_by_cells, "loop over the cells"),
+        ("02.1", cam_in_place, "it changed `features`"),
         ("02.2", right_box, None),
         ("02.2", lambda m, t: [right_box(m, t)[i] for i in (1, 0, 3, 2)], "exchanged"),
         ("02.2", lambda m, t: (*right_box(m, t)[:2], *(v - 1 for v in right_box(m, t)[2:])), "one past the last"),
@@ -144,13 +214,59 @@ def stretched(map):
         ("02.3", lambda f, w: maps_of(f, w)[..., f.shape[2] // 2 :].sum((1, 2)).argmax(), "left half is columns"),
         ("02.3", lambda f, w: maps_of(f, w)[:, : f.shape[1] // 2].sum((1, 2)).argmax(), "left half is columns"),
         ("02.3", lambda f, w: maps_of(f, w).sum((1, 2)).argmax(), "left half is columns"),
-        ("02.3", lambda f, w: maps_of(f, w)[..., :4].relu().sum((1, 2)).argmax(), "evidence against a class counts"),
-        ("02.3", lambda f, w: f[..., :4].sum((1, 2)).argmax(), "weight the features"),
+        (
+            "02.3",
+            lambda f, w: maps_of(f, w)[..., : f.shape[2] // 2].relu().sum((1, 2)).argmax(),
+            "evidence against a class counts",
+        ),
+        ("02.3", lambda f, w: f[: len(w), :, :4].sum((1, 2)).argmax(), "weight the features"),
         ("02.3", lambda f, w: 0, "is wrong"),
         ("02.3", lambda f, w: 17, "class number"),
+        ("02.2", lambda m, t: boxes(m, t)[0], None),
+        ("02.2", lambda m, t: torch.tensor(right_box(m, t)), None),
+        ("02.2", box_by_growing, None),
+        ("02.2", lambda m, t: box_of(m.double(), t), None),
+        ("02.2", lambda m, t: box_of(m.relu(), t), None),
+        ("02.2", lambda m, t: box_of(stretched(m), t), "its zero has moved"),
+        ("02.2", lambda m, t: box_of(images.normalise(m), t), "its zero has moved"),
+        ("02.2", lambda m, t: box_of(m.abs(), t), "no absolute values"),
+        ("02.2", lambda m, t: box_of(m, t, choose=heaviest), "not the largest sum"),
+        ("02.2", lambda m, t: box_of(m, t, choose=brightest), "not the highest value"),
+        ("02.2", lambda m, t: box_of(m, t, choose=widest), "not the largest box"),
+        ("02.2", lambda m, t: box_of(m, t, choose=lambda regions, map: regions.max()), "expected (left"),
+        ("02.2", lambda m, t: box_of(m, 0.6), "not used"),
+        ("02.2", lambda m, t: box_of(m, 0.5), "not used"),
+        ("02.2", lambda m, t: (4, 1, 9, 3), "expected (left, top, right, bottom)"),
+        ("02.2", box_in_place, "it changed `map`"),
+        ("02.3", lambda f, w: maps_of(f, w)[..., : f.shape[2] // 2].mean((1, 2)).argmax(), None),
+        ("02.3", lambda f, w: (w @ f[..., : f.shape[2] // 2].sum((1, 2))).argmax(), None),
+        ("02.3", lambda f, w: np.argmax(w.numpy() @ f.numpy()[..., : f.shape[2] // 2].sum((1, 2))), None),
+        ("02.3", half_by_loops, None),
+        ("02.3", lambda f, w: 2, "depend on what you are given"),
+        ("02.3", lambda f, w: maps_of(f, w)[..., :4].sum((1, 2)).argmax(), "first 4 columns"),
+        ("02.3", lambda f, w: maps_of(f, w)[..., : -(-f.shape[2] // 2)].sum((1, 2)).argmax(), "middle column"),
+        ("02.3", lambda f, w: maps_of(f, w)[..., : f.shape[2] // 2].abs().sum((1, 2)).argmax(), "absolute"),
+        ("02.3", lambda f, w: maps_of(f, w)[..., : f.shape[2] // 2].amax((1, 2)).argmax(), "single strongest"),
+        ("02.3", lambda f, w: half_of(torch.stack([stretched(m) for m in maps_of(f, w)])).argmax(), "stretched"),
+        ("02.3", lambda f, w: half_of(maps_of(f, w)).argmin(), "is wrong"),
+        ("02.3", lambda f, w: half_of(f.sum(0)[None] * w.sum(1)[:, None, None]).argmax(), "weight the features"),
     ],
 )
 def test_checks(number, answer, part):
     found = verdict(number, answer)
     assert found.passed == (part is None), found.message
     assert part is None or part in found.message, found.message
+
+
+@pytest.mark.parametrize("kind", ["box", "half"])
+def test_each_mistake_shows_alone(kind):
+    """No mistake gives the right answer in all cases, nor the same answers as another."""
+    if kind == "box":
+        cases = cam.box_cases()
+        answers = [cam._box, *cam.BOX_MISTAKES.values()]
+        found = [[answer(*case) for case in cases] for answer in answers]
+    else:
+        maps = [maps_of(*case) for case in cam.half_cases()]
+        answers = [cam._left, *cam.HALF_MISTAKES.values()]
+        found = [[int(of(each).reshape(len(each), -1).sum(1).argmax()) for each in maps] for of in answers]
+    assert len({str(each) for each in found}) == len(answers), found

@@ -2,7 +2,9 @@
 
 import json
 import math
+from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -273,12 +275,31 @@ MACS = [
     (lambda k, m, n, d, s, p, g: k * k * m * n // g, False, "these are the weights"),
     (lambda k, m, n, d, s, p, g: k * k * m * n // g * output(d, k, s, p), False, "height or width once"),
     (lambda *_: 3, False, "Write D_G first"),
+    (lambda *_: 7560, False, "Write D_G first"),  # right for the first layer alone
+    (lambda k, m, n, d, s, p, g: macs(3, m, n, d, s, p, g), False, "K=5"),
+    (lambda k, m, n, d, s, p, g: np.int64(macs(k, m, n, d, s, p, g)), True, "one formula"),
+    (lambda k, m, n, d, s, p, g: torch.tensor(macs(k, m, n, d, s, p, g)), True, "one formula"),
+    (lambda k, m, n, d, s, p, g: k * k * m // g * n * ((d + 2 * p - k) / s + 1) ** 2, False, "rounded down, with //"),
+    (lambda k, m, n, d, s, p, g: k * k * m // g * n * (-((k - d - 2 * p) // s) + 1) ** 2, False, "no filter is half"),
+    (lambda *_: math.inf, False, "no whole number"),
+    (lambda *_: math.nan, False, "no whole number"),
+    (lambda *_: "many", False, "return one number"),
 ]
 
 
 def channels(gain, kernel):
     left = 1 / gain - 1 / kernel**2
     return math.ceil(1 / left - 1e-9) if left > 1e-12 else math.inf
+
+
+def searched(gain, kernel, cap):
+    """One number after another, up to a cap."""
+    n = 1
+    while gain < kernel**2 and n < cap:
+        if n * kernel**2 >= (gain - 1e-9) * (n + kernel**2):
+            return n
+        n += 1
+    return math.inf
 
 
 CHANNELS = [
@@ -288,6 +309,19 @@ CHANNELS = [
     (lambda g, k: math.floor(1 / (1 / g - 1 / k**2) + 1e-9) + 1 if g < k * k else math.inf, False, "not passed"),
     (lambda g, k: math.ceil(1 / (1 / g - 1 / k**2 + 1e-15) - 1e-9), False, "return math.inf"),
     (lambda g, k: 1, False, "Solve"),
+    (lambda g, k: searched(g, k, math.inf), True, "no number of channels"),
+    (lambda g, k: math.ceil(round(g * k**2 / (k**2 - g), 6)) if g < k**2 else math.inf, True, "no number of channels"),
+    (lambda g, k: float(channels(g, k)), True, "no number of channels"),
+    (lambda g, k: np.ceil(round(g * k**2 / (k**2 - g), 6)) if g < k**2 else np.inf, True, "no number of channels"),
+    (lambda g, k: searched(g, k, 100), False, "a search over N has no end that fits all gains"),
+    (lambda g, k: searched(g, k, 2_000), False, "a search over N has no end that fits all gains"),
+    (lambda g, k: searched(g, k, 100_000), False, "a search over N has no end that fits all gains"),
+    (lambda g, k: searched(g, k, 1_000_000), False, "a search over N has no end that fits all gains"),
+    (lambda g, k: channels(g, 3), False, "with K=2"),
+    (lambda g, k: channels(8.8, k), False, "with K=2"),
+    (lambda g, k: math.inf, False, "do reach 2"),
+    (lambda g, k: math.nan, False, "Solve"),
+    (lambda g, k: math.ceil(1 / (1 / g - 1 / k**2) - 1e-9) if g != k**2 else math.inf, False, "return math.inf"),
 ]
 
 COUNTED = [
@@ -298,6 +332,11 @@ COUNTED = [
     (lambda t: t.rows[0].macs, False, "what is left without it"),
     (lambda t: 2 * (t.macs - t.rows[0].macs), False, "These are FLOPs"),
     (lambda t: 317_000_000, False, "Print the gap"),
+    (lambda t: 1e6 * {325: 317, 239: 233, 167: 162, 107: 104}.get(t.macs // 10**6, 0), False, "Print the gap"),
+    (lambda t: t.macs - 8_128_512, False, "got"),  # the gap of 224 pixels, for all sizes
+    (lambda t: sum(row.macs for row in t.rows[1:]), True, "first convolution was left out"),
+    (lambda t: torch.tensor(t.macs - t.rows[0].macs), True, "first convolution was left out"),
+    (lambda t: [row.macs for row in t.rows[1:]], False, "return one number"),
 ]
 
 
@@ -307,6 +346,18 @@ def separable(conv, *, groups=True, stride="depthwise", padding=True, expand=Fal
     first = nn.Conv2d(m, middle, conv.kernel_size, conv.stride if stride != "pointwise" else 1,
                       conv.padding if padding else 0, groups=m if groups else 1)  # fmt: skip
     return nn.Sequential(first, nn.Conv2d(middle, n, 1, 1 if stride == "depthwise" else conv.stride))
+
+
+def fixed(conv, kernel=None, stride=None, padding=None):
+    """With one of the layer's numbers always the same."""
+    m, given = conv.in_channels, (conv.kernel_size, conv.stride, conv.padding)
+    used = [number if own is None else own for own, number in zip((kernel, stride, padding), given, strict=True)]
+    return nn.Sequential(nn.Conv2d(m, m, *used, groups=m), nn.Conv2d(m, conv.out_channels, 1))
+
+
+def named_separable(conv):
+    depthwise, pointwise = separable(conv)
+    return nn.Sequential(OrderedDict(spread=depthwise.double().float(), mix=pointwise))
 
 
 SEPARABLE = [
@@ -325,6 +376,12 @@ SEPARABLE = [
     (lambda c: separable(c, stride="both"), False, "belong to the depthwise layer alone"),
     (lambda c: separable(c, stride="pointwise"), False, "works on the small map"),
     (lambda c: separable(c, padding=False), False, "output of (1, 16, 6, 6)"),
+    (lambda c: fixed(c, kernel=3), False, "keeps the kernel of 5 × 5"),
+    (lambda c: fixed(c, stride=1), False, "keeps the stride"),
+    (lambda c: fixed(c, padding=1), False, "are the given layer's"),
+    (lambda c: tuple(separable(c)), False, "expected an nn.Sequential"),
+    (lambda c: separable(nn.Conv2d(5, 7, 3)), False, "do not fit together"),  # right for the first layer alone
+    (named_separable, True, "the same shapes"),
 ]
 
 

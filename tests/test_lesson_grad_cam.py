@@ -1,5 +1,6 @@
 """Lesson 03: its drawings, its explorer when it is moved, what it says of its pictures, and its checks."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,84 @@ def hit_rate(maps, masks, threshold, *, enlarge=True, limit=0.5, pick=lambda fou
     return scale * np.mean(hits)
 
 
+def by_backward(head, features, c):
+    """The right answer with backward(), which takes what it left on the weights away again."""
+    leaf = features.clone().requires_grad_()
+    head(leaf)[0, c].backward()
+    for weight in head.parameters():
+        weight.grad = None
+    return weighted(alpha(-leaf.grad[0]), features[0]).relu()
+
+
+def by_nudges(head, features, c):
+    """The right answer without autograd: every cell moved by a little, in double precision."""
+    head, x = copy.deepcopy(head).double(), features.double()
+    with torch.no_grad():
+        moved = x + 1e-6 * torch.eye(x.numel(), dtype=x.dtype).view(-1, *x.shape[1:])
+        g = (head(moved)[:, c] - head(x)[0, c]).view(x.shape[1:]) / 1e-6
+    return weighted(alpha(-g), x[0]).relu()
+
+
+def freezes(head, features, c):
+    head.requires_grad_(False)
+    return counter()(head, features, c)
+
+
+def leaves_a_hook(head, features, c):
+    kept = []
+    head[0].register_forward_hook(lambda module, given, out: kept.append(out))
+    return counter()(head, features, c)
+
+
+def by_the_weights_alone(head, features, c):
+    """The gradient of the first head, layer by layer; another one has other layers."""
+    active = (head[1](features.flatten(1)) > 0).float()
+    g = (head[3].weight[c] * active) @ head[1].weight
+    return weighted(alpha(-g.view(features.shape[1:])), features[0]).relu()
+
+
+def rate_by_hand(maps, masks, threshold):
+    """The right answer with numpy and scipy alone, but for the enlarging."""
+    hits = 0
+    for map, mask in zip(images.upsample(maps, masks.shape[1:]).numpy(), masks, strict=True):
+        regions, _ = ndimage.label(map >= threshold * map.max(), np.ones((3, 3)))
+        y, x = np.nonzero(regions == np.bincount(regions.ravel())[1:].argmax() + 1)
+        v, u = np.nonzero(mask)
+        shared = [max(0, min(a.max(), b.max()) - max(a.min(), b.min()) + 1) for a, b in ((y, v), (x, u))]
+        areas = [np.prod([np.ptp(side) + 1 for side in sides]) for sides in ((y, x), (v, u))]
+        hits += np.prod(shared) >= 0.5 * (sum(areas) - np.prod(shared))
+    return hits / len(maps)
+
+
+def best_of_all(maps, masks, threshold):
+    large = images.upsample(maps, masks.shape[1:])
+    return np.mean(
+        [
+            max(iou(box, ground_truth_box(mask)) for box in boxes(map, threshold)) >= 0.5
+            for map, mask in zip(large, masks, strict=True)
+        ]
+    )
+
+
+def pixels_of_the_mask(maps, masks, threshold):
+    large = images.upsample(maps, masks.shape[1:])
+    found = [boxes(map, threshold)[0].mask(*mask.shape) for map, mask in zip(large, masks, strict=True)]
+    return np.mean([iou(box, mask) >= 0.5 for box, mask in zip(found, masks, strict=True)])
+
+
+def mean_overlap(maps, masks, threshold):
+    large = images.upsample(maps, masks.shape[1:])
+    found = [boxes(map, threshold)[0] for map in large]
+    return np.mean([iou(box, ground_truth_box(mask)) for box, mask in zip(found, masks, strict=True)])
+
+
+def repaints(network, drawn):
+    answer = fall(network, drawn)
+    for scene in drawn:
+        scene.image[scene.mark] = 0
+    return answer
+
+
 def brightest(found, map):
     y, x = divmod(int(map.argmax()), map.shape[1])
     return next(box for box in found if box.left <= x < box.right and box.top <= y < box.bottom)
@@ -202,11 +281,12 @@ def bird_maps(network, drawn):
 
 def right_verdict(network, drawn):
     large = bird_maps(network, drawn)
-    balloon, bird = (
-        sum(pointing(m, region) for m, region in zip(large, regions, strict=True))
-        for regions in ([s.mark for s in drawn], [s.masks[0] for s in drawn])
-    )
-    return balloon > bird
+
+    def hits(regions):
+        near = [ndimage.distance_transform_edt(~region) <= 15 for region in regions]
+        return sum(pointing(m, region) for m, region in zip(large, near, strict=True))
+
+    return hits([s.mark for s in drawn]) > hits([s.masks[0] for s in drawn])
 
 
 def within_15(network, drawn):
@@ -218,6 +298,66 @@ def by_mass(network, drawn, measure=np.sum):
     """By the mass on balloon and bird, or by its mean value there, which is mass divided by area."""
     large = bird_maps(network, drawn).numpy()
     return sum(measure(m[s.mark]) - measure(m[s.masks[0]]) for m, s in zip(large, drawn, strict=True)) > 0
+
+
+def peaks(network, drawn):
+    return [divmod(int(m.argmax()), 128) for m in bird_maps(network, drawn)]
+
+
+def high_up(network, drawn, rows=64):
+    return np.mean([y < rows for y, _ in peaks(network, drawn)]) > 0.5
+
+
+def not_on_the_bird(network, drawn, tolerance=0):
+    near = [ndimage.distance_transform_edt(~s.masks[0]) <= tolerance for s in drawn]
+    return np.mean([near[i][p] for i, p in enumerate(peaks(network, drawn))]) < 0.5
+
+
+def without_tolerance(network, drawn):
+    found = peaks(network, drawn)
+    return sum(s.mark[p] for s, p in zip(drawn, found, strict=True)) > sum(
+        s.masks[0][p] for s, p in zip(drawn, found, strict=True)
+    )
+
+
+def nearer(network, drawn):
+    """By which of the two the maximum is nearer to."""
+    votes = []
+    for s, p in zip(drawn, peaks(network, drawn), strict=True):
+        ball, bird = (ndimage.distance_transform_edt(~region)[p] for region in (s.mark, s.masks[0]))
+        votes.append(ball < bird and ball <= 20)
+    return np.mean(votes) > 0.5
+
+
+def erased(region, fill):
+    """The right answer by another way: is it still a bird without the balloon?"""
+
+    def my_verdict(network, drawn):
+        pictures = []
+        for s in drawn:
+            picture = s.image.copy()
+            picture[region(s)] = fill(s)
+            pictures.append(picture)
+        with torch.no_grad():
+            called = network(network.preprocess(pictures)).argmax(1)
+        return float((called != scenes.BIASED_CLASS).float().mean()) > 0.5
+
+    return my_verdict
+
+
+def fall(network, drawn):
+    """The right answer by what erasing either of the two costs the score."""
+    with torch.no_grad():
+        before = network(network.preprocess([s.image for s in drawn]))[:, scenes.BIASED_CLASS]
+        falls = []
+        for region in (lambda s: s.mark, lambda s: s.masks[0]):
+            pictures = [np.where(region(s)[..., None], s.image.mean((0, 1)), s.image).astype(np.uint8) for s in drawn]
+            falls.append(before - network(network.preprocess(pictures))[:, scenes.BIASED_CLASS])
+    return bool(falls[0].mean() > falls[1].mean())
+
+
+def ground(scene):
+    return np.median(scene.image[~scene.mark & ~scene.masks[0]], axis=0)
 
 
 def exactly_on_it(network, drawn):
@@ -273,9 +413,87 @@ def exactly_on_it(network, drawn):
         ("03.4", exactly_on_it, "allow 15 pixels"),
         ("03.4", lambda n, d: not right_verdict(n, d), "the cheat is not"),
         ("03.4", lambda n, d: n.fc.in_features == 64, "scenes_balanced is accused"),
+        ("03.1", lambda f, g: torch.clamp((f * g.mean((1, 2), keepdim=True)).sum(0), min=0), None),
+        ("03.1", lambda f, g: np.maximum(np.tensordot(g.numpy().mean((1, 2)), f.numpy(), 1), 0), None),
+        ("03.1", lambda f, g: sum(a * each for a, each in zip(alpha(g), f, strict=True)).relu().double(), None),
+        ("03.1", lambda f, g: weighted(alpha(g), f).relu().view(3, 5), "your function stopped"),
+        ("03.1", lambda f, g: weighted(g.sum((1, 2)) / 15, f).relu(), "is not equation 2's"),
+        ("03.1", lambda f, g: weighted(alpha(g), f).relu_(), None),
+        ("03.1", lambda f, g: f.mul_(alpha(g)[:, None, None]).sum(0).relu(), "it changed `f`"),
+        ("03.1", lambda f, g: weighted(alpha(g), f).abs(), "is not equation 2's"),
+        ("03.2", counter(finish=torch.abs), "evidence for and against"),
+        ("03.2", counter(lambda s, c: s.sum()), "sum of all scores"),
+        ("03.2", counter(lambda s, c: s[0, 0]), "class 0"),
+        ("03.2", by_backward, None),
+        ("03.2", by_nudges, None),
+        ("03.2", freezes, "requires_grad of the network's weights was switched off"),
+        ("03.2", leaves_a_hook, "a hook was left"),
+        ("03.2", by_the_weights_alone, "your function stopped"),
+        ("03.3", lambda m, k, t: torch.tensor(hit_rate(m, k, t)), None),
+        (
+            "03.3",
+            lambda m, k, t: float(np.mean([hit_rate(m[i : i + 1], k[i : i + 1], t) for i in range(len(m))])),
+            None,
+        ),
+        ("03.3", lambda m, k, t: hit_rate(m.double(), k, t), None),
+        ("03.3", rate_by_hand, None),
+        ("03.3", best_of_all, "the best of all boxes"),
+        ("03.3", lambda m, k, t: hit_rate(m, k, t, limit=0.5 + 1e-9), "exactly 0.5"),
+        ("03.3", lambda m, k, t: hit_rate(m, k, t, pick=lambda found, map: found[-1]), "last box"),
+        ("03.3", lambda m, k, t: hit_rate(m, k, 0.6), "not used"),
+        ("03.3", lambda m, k, t: hit_rate(m, k, t) * len(m), "divide the number of hits"),
+        ("03.3", lambda m, k, t: hit_rate(m, k, min(1.0, t * float(m.max()) / float(m[0].max()))), "own maximum"),
+        ("03.3", pixels_of_the_mask, "the object's pixels"),
+        ("03.3", mean_overlap, "mean overlap"),
+        ("03.3", lambda m, k, t: 0.6, "of five more"),
+        ("03.4", nearer, None),
+        ("03.4", lambda n, d: np.bool_(right_verdict(n, d)), None),
+        ("03.4", erased(lambda s: s.mark, lambda s: 128), None),
+        ("03.4", erased(lambda s: s.mark, lambda s: s.image.mean((0, 1))), None),
+        ("03.4", erased(lambda s: s.mark, ground), None),
+        ("03.4", fall, None),
+        ("03.4", lambda n, d: not fall(n, d), "the honest networks are accused and the cheat is not"),
+        ("03.4", high_up, "in the upper half"),
+        ("03.4", lambda n, d: high_up(n, d, 32), "peak at nothing"),
+        ("03.4", not_on_the_bird, "off the bird"),
+        ("03.4", lambda n, d: not_on_the_bird(n, d, 15), "peak at nothing"),
+        ("03.4", without_tolerance, "allow 15 pixels"),
+        ("03.4", lambda n, d: right_verdict(n, d[:1]), "the first scene alone"),
+        ("03.4", lambda n, d: within_15(n, d[:1]), "the first scene alone"),
+        ("03.4", lambda n, d: right_verdict(n, d[-1:]), "scenes_resnet is accused"),
+        ("03.4", repaints, "it changed `drawn`"),
     ],
 )
 def test_checks(number, answer, part):
     found = verdict(number, answer)
     assert found.passed == (part is None), found.message
     assert part is None or part in found.message, found.message
+
+
+def test_each_mistake_of_a_rate_shows_alone():
+    """No mistake judges all scenes rightly, nor as another one does."""
+    alone = [(maps[i : i + 1], masks[i : i + 1], t) for maps, masks, t in lesson.hit_cases() for i in range(len(maps))]
+    answers = [lesson._hits(), *lesson.HIT_MISTAKES.values()]
+    assert len({str([float(answer(*scene)[0]) for scene in alone]) for answer in answers}) == len(answers)
+
+
+def test_where_the_networks_of_the_last_exercise_look():
+    """Its scenes are such that a maximum in the upper half, off the bird, or exactly on the balloon decides nothing."""
+    drawn = [scenes.scene(i, kind="biased", split="test", label=scenes.BIASED_CLASS) for i in lesson.CHEAT_SCENES]
+    balloon, bird = ([ndimage.distance_transform_edt(~region) for region in regions] for regions in (
+        [s.mark for s in drawn], [s.masks[0] for s in drawn]))  # fmt: skip
+    at = {}
+    for name, network in lesson.cheat_networks().items():
+        with torch.no_grad():
+            assert (network(network.preprocess([s.image for s in drawn])).argmax(1) == scenes.BIASED_CLASS).all()
+        at[name] = peaks(network, drawn)
+
+    def near(name, distances, tolerance):
+        return [bool(d[p] <= tolerance) for d, p in zip(distances, at[name], strict=True)]
+
+    assert near("scenes_biased", balloon, 15) == [False] + 11 * [True]
+    assert not any(near("scenes_biased", balloon, 0))
+    assert not any(near("scenes_balanced", balloon, 30)) and sum(near("scenes_balanced", bird, 15)) == 12
+    assert sum(near("scenes_balanced", bird, 0)) <= 2 and sum(y < 64 for y, _ in at["scenes_balanced"]) >= 11
+    assert near("scenes_resnet", balloon, 15) == 11 * [False] + [True]
+    assert not any(near("elsewhere", balloon, 25) + near("elsewhere", bird, 15))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from xailab.images import upsample
 from xailab.localization import Box, boxes, grabcut, ground_truth_box
 from xailab.metrics import iou
 
@@ -98,8 +99,13 @@ def test_grabcut_works_on_rgb_and_is_repeatable():
 
 def test_grabcut_says_what_is_missing(unchecked):
     image, map, _ = disc()
-    with pytest.raises(ValueError, match="no pixel is a seed of the foreground"):
-        grabcut(image, torch.zeros(64, 64))
+    for value in (0.0, 7.77):
+        with pytest.raises(ValueError, match=f"the map is constant \\({value:.3g} everywhere"):
+            grabcut(image, upsample(torch.full((7, 7), value), (64, 64)))
+    few = np.ones((64, 64))
+    few[0, :10] = 0
+    with pytest.raises(ValueError, match=r"no pixel is a seed of the foreground: so many share one value"):
+        grabcut(image, few)
     with pytest.raises(ValueError, match="upsample the map first"):
         grabcut(image, map[:8, :8])
     with pytest.raises(ValueError, match="0 < background < foreground < 1"):

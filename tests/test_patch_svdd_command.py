@@ -29,7 +29,7 @@ def test_from_folder_to_figures_and_back_from_the_file(data, tmp_path, capsys):
     report = json.loads((tmp_path / "out/wood/results.json").read_text())
     path = tmp_path / "out/wood/detector.safetensors"
     test = MVTecAD(data, "wood", "test", preprocess=Preprocess(96, None, (0.0,) * 3, (1.0,) * 3))
-    found = evaluate(PatchSVDD.load(path).map(), test)
+    found = evaluate(PatchSVDD.load(path), test)
     assert report["figures"]["pixel_auroc"] == pytest.approx(found.pixel_auroc, abs=1e-6)
 
     code, shown = command(capsys, data, *options, "--steps", 3)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from xailab.datasets.inspection import Inspection
 from xailab.detection import evaluate
-from xailab.patch_svdd import PatchSVDD
+from xailab.patch_svdd import COURSE, PAPER, PatchSVDD, Settings
 from xailab.patch_svdd.network import initial_encoder
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -33,7 +33,7 @@ def test_maps_are_those_of_a_textbook():
     ready = detector(strides=(16, 16))
     p = textbook.parameters(ready.encoder)
     mean = NORMAL.double().mean(0)
-    found, scores = ready.anomaly_maps(NEW), {}
+    found, scores = ready.all_maps(NEW), {}
     for size, name in ((32, "fine"), (64, "coarse")):
         rows, columns = (textbook.corners(side, size, 16) for side in (66, 71))
         embedded = [
@@ -62,13 +62,15 @@ def test_a_remembered_image_is_its_own_nearest_and_scores_0(ready):
         assert (found[name].distances == 0).all() and (found[name].places[..., 0] == 1).all()
         rows = textbook.corners(66, {"fine": 32, "coarse": 64}[name], stride)
         assert found[name].places[0, :, 0, 1].tolist() == rows
-    assert (ready.anomaly_maps(NORMAL).product == 0).all() and (ready.anomaly_maps(NEW).product > 0).all()
+    assert (ready.anomaly_maps(NORMAL) == 0).all() and (ready.anomaly_maps(NEW) > 0).all()
 
 
 def test_an_image_does_not_depend_on_its_batch(ready):
-    together = ready.anomaly_maps(NEW)
+    together = ready.all_maps(NEW)
     for i in range(2):
-        for map, alone in zip(together, ready.anomaly_maps(NEW[i : i + 1]), strict=True):
+        for embeddings, alone in zip(ready.embed(NEW), ready.embed(NEW[i : i + 1]), strict=True):
+            assert torch.equal(embeddings[i], alone[0])
+        for map, alone in zip(together, ready.all_maps(NEW[i : i + 1]), strict=True):
             assert torch.allclose(map[i], alone[0], rtol=1e-5, atol=1e-7)
     assert torch.allclose(ready.scores(NEW), together.product.amax((1, 2)))
 
@@ -91,14 +93,25 @@ def test_the_data_sets_of_the_course():
     )
     one = PatchSVDD(8).fit(normal, steps=1, batch=2, objective="neighbours", progress=False)
     one.remember(normal, progress=False)
-    results = evaluate(one.map("product"), test)
-    assert results.scores == pytest.approx(one.scores(torch.stack([s.image for s in test])).tolist())
-    for kind in ("fine", "coarse", "sum"):
-        assert torch.equal(
-            one.map(kind).anomaly_maps(test[0].image[None]), getattr(one.anomaly_maps(test[0].image[None]), kind)
-        )
+    images = torch.stack([sample.image for sample in test])
+    for kind, maps in one.all_maps(images)._asdict().items():
+        one.kind = kind
+        assert torch.equal(one.anomaly_maps(images), maps)
+        results = evaluate(one, test)
+        assert results.scores == pytest.approx(maps.amax((1, 2)).tolist())
+        assert results.scores == pytest.approx(one.scores(images).tolist())
     with pytest.raises(ValueError, match="expected one of 'fine', 'coarse', 'sum', 'product'"):
-        one.map("both")
+        one.kind = "both"
+    assert one.kind == "product"
+
+
+def test_a_threshold_belongs_to_one_kind_of_map():
+    one = detector()
+    one.threshold = 0.5
+    one.kind = "product"
+    assert one.threshold == 0.5
+    one.kind = "fine"
+    assert one.threshold is None
 
 
 def test_fit_trains_from_the_start_and_forgets():
@@ -134,7 +147,7 @@ def test_a_file_gives_the_same_maps(tmp_path, options):
     one.history, one.threshold = PatchSVDD(8).fit(NORMAL, steps=1, batch=2, progress=False).history, 0.25
     one.save(path)
     other = PatchSVDD.load(path)
-    assert all(torch.equal(a, b) for a, b in zip(one.anomaly_maps(NEW), other.anomaly_maps(NEW), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(one.all_maps(NEW), other.all_maps(NEW), strict=True))
     for name in ("dimensions", "strides", "seed", "threshold", "history", "search"):
         assert getattr(other, name) == getattr(one, name)
     assert len(other.banks["fine"].vectors) == (22 if options else 108)  # 3 images of 6 x 6
@@ -151,7 +164,7 @@ def test_a_file_gives_the_same_maps(tmp_path, options):
     light = PatchSVDD.load(path)
     assert light.banks is None and light.threshold is None
     light.remember(NORMAL, progress=False, **options)
-    assert torch.equal(light.anomaly_maps(NEW).product, one.anomaly_maps(NEW).product)
+    assert torch.equal(light.anomaly_maps(NEW), one.anomaly_maps(NEW))
 
 
 def test_files_that_are_no_detectors(tmp_path, ready):
@@ -182,22 +195,91 @@ def test_a_threshold_from_normal_images():
     assert int(one.predict(images).sum()) == 2
     with pytest.raises(ValueError, match=r"0\.05 false alarms takes at least 19 normal images, and there are 9"):
         one.calibrate(images, progress=False)
-    with pytest.raises(ValueError, match="are in the memory banks and score 0"):
-        one.calibrate(NORMAL, 0.3, progress=False)
     assert one.remember(NORMAL, progress=False).threshold is None
     with pytest.raises(ValueError, match="call calibrate"):
         one.predict(NEW)
 
 
+SHADES = torch.rand(20, 3, 66, 71, generator=GENERATOR)  # on no grid of 8 bits
+AGAIN = {  # the same pictures in other clothes
+    "as they were": lambda x: x,
+    "in another order": lambda x: x.flip(0),
+    "one by one": lambda x: list(x),
+    "in double precision": torch.Tensor.double,
+    "in half precision": torch.Tensor.half,
+    "in bfloat16": torch.Tensor.bfloat16,
+    "rounded to 8 bits": lambda x: (x * 255).round() / 255,
+    "one of them among new ones": lambda x: torch.cat([x.flip(1)[:14], x[3:4]]),
+    "in a loader": lambda x: DataLoader(list(x), batch_size=3, shuffle=True),
+}
+
+
+@pytest.mark.parametrize("again", AGAIN)
+@pytest.mark.parametrize("options", [{}, {"keep": 0.1}])
+def test_no_threshold_from_what_is_remembered(again, options):
+    one = PatchSVDD(8, strides=(32, 64)).remember(SHADES[:15], progress=False, **options)
+    with pytest.raises(ValueError, match=r"are in the memory banks, .*: calibrate with others"):
+        one.calibrate(AGAIN[again](SHADES[:15]), 0.3, progress=False)
+    assert one.threshold is None
+
+
+def test_what_is_remembered_is_known_after_loading_and_forgotten_with_the_banks(tmp_path):
+    one = PatchSVDD(8, strides=(32, 64)).fit(SHADES, steps=1, batch=2, progress=False)
+    one.remember(SHADES[:5].bfloat16(), progress=False).save(tmp_path / "detector")
+    loaded = PatchSVDD.load(tmp_path / "detector")
+    with pytest.raises(ValueError, match="1 of 4 images are in the memory banks"):
+        loaded.calibrate(SHADES[4:8], 0.3, progress=False)
+    assert loaded.calibrate(SHADES[5:], 0.3, progress=False).threshold > 0
+    loaded.remember(SHADES[5:], progress=False).calibrate(SHADES[:5], 0.3, progress=False)
+    almost = SHADES[5:].clone()
+    almost[:, :, 30:40, 30:40] += 0.1  # a small change makes another picture
+    loaded.calibrate(almost.clamp(0, 1), 0.3, progress=False)
+
+
+def test_the_defaults_of_training_are_one_place_with_two_presets():
+    """What ``fit`` takes when nothing is said is ``COURSE``, in the detector, in ``Settings`` and in the command."""
+    assert Settings() == COURSE
+    assert (COURSE.batch, COURSE.rate, COURSE.lambda_) == (16, 1e-3, 0.3)
+    assert (PAPER.batch, PAPER.rate, PAPER.lambda_) == (64, 1e-4, 1.0)
+    seen = []
+
+    class Watched(Exception):
+        pass
+
+    def trainer(settings, *_):
+        seen.append(settings)
+        raise Watched
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xailab.patch_svdd.detector.Trainer", trainer)
+        for arguments, changes in (((), {}), ((PAPER,), {}), ((PAPER,), {"batch": 2, "frozen": True})):
+            with pytest.raises(Watched):
+                PatchSVDD(8, seed=3).fit(NORMAL, *arguments, progress=False, **changes)
+    mine = {"dimensions": 8, "seed": 3}
+    wanted = [(COURSE, {}), (PAPER, {}), (PAPER, {"batch": 2, "frozen": True})]
+    assert seen == [dataclasses.replace(preset, **mine, **changes) for preset, changes in wanted]
+    with pytest.raises(TypeError, match="learning"):
+        PatchSVDD(8).fit(NORMAL, learning=1.0, progress=False)
+
+
+def test_encoders_in_a_wrapper_are_the_ones_inside(tmp_path):
+    one = detector()
+    wanted = one.anomaly_maps(NEW)
+    one.encoder = torch.nn.DataParallel(one.encoder)
+    assert torch.equal(one.anomaly_maps(NEW), wanted)
+    one.save(tmp_path / "detector")
+    assert torch.equal(PatchSVDD.load(tmp_path / "detector").anomaly_maps(NEW), wanted)
+
+
 def test_modes_around_it_change_nothing(ready):
-    wanted = ready.anomaly_maps(NEW).product
+    wanted = ready.anomaly_maps(NEW)
     with torch.inference_mode():
-        found = ready.anomaly_maps(NEW.clone()).product
+        found = ready.anomaly_maps(NEW.clone())
     assert torch.equal(found, wanted) and not found.is_inference()
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(ready.anomaly_maps(NEW).product, wanted)
-    assert not ready.anomaly_maps(NEW.clone().requires_grad_()).product.requires_grad
-    assert torch.allclose(ready.anomaly_maps(NEW.double()).product, wanted, rtol=1e-5)
+        assert torch.equal(ready.anomaly_maps(NEW), wanted)
+    assert not ready.anomaly_maps(NEW.clone().requires_grad_()).requires_grad
+    assert torch.allclose(ready.anomaly_maps(NEW.double()), wanted, rtol=1e-5)
 
 
 def test_what_cannot_be_used(ready, unchecked):

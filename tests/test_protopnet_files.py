@@ -6,22 +6,35 @@ import json
 import pytest
 import torch
 from protopnet_networks import data, network
+from torch import nn
 
+from xailab import storage
 from xailab.datasets import phantoms
 from xailab.protopnet import (
     ProtoPNet,
+    Settings,
+    Trainer,
     accuracy,
+    attack,
     boxes,
     check_projected,
     describe,
     features_of,
+    fit_last_layer,
+    global_analysis,
+    gradient,
     load,
     local_analysis,
+    losses,
+    nearest,
     occlude,
     on_mask,
     project,
+    prune,
+    receptive_field,
     save,
     shipped,
+    train,
     without,
 )
 from xailab.protopnet.shipped import WEIGHTS, manifest
@@ -48,6 +61,120 @@ def test_a_network_comes_back_as_it_was(tmp_path, options):
     assert first["image"] == int(model.provenance.ids[0]) and first["cell"] == model.provenance.cells[0].tolist()
     image = model.provenance.images[0].numpy()
     assert first["sha256"] == hashlib.sha256(image.tobytes()).hexdigest() and first["class"] == model.classes[0]
+
+
+def shared_features(kind):
+    """Features that use one layer, or one weight, twice."""
+    torch.manual_seed(0)
+    layer, other = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+    if kind == "a weight":
+        other.weight = layer.weight
+    last = {"a layer": layer, "a weight": other, "nothing": other}[kind]
+    return nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), layer, nn.BatchNorm2d(8), nn.ReLU(), last)
+
+
+@pytest.mark.parametrize("kind", ["a layer", "a weight"])
+def test_features_that_use_a_layer_twice(tmp_path, kind):
+    """Saved, loaded, trained with a checkpoint and gone on with, pruned: the same as ever, and still shared."""
+    model, (images, labels) = ProtoPNet(shared_features(kind), 2, 2, dimensions=4), data(8)
+    project(model, images, labels)
+    save(model, tmp_path / "net")
+    again = load(tmp_path / "net", shared_features(kind))
+    with torch.no_grad():
+        assert torch.equal(model.eval()(images), again(images))
+    assert again.features[2].weight is again.features[5].weight
+    local_analysis(again, images)
+    small = without(again, torch.tensor([0]))
+    assert small.features[2].weight is small.features[5].weight
+    apart = load(tmp_path / "net", shared_features("nothing"))  # which can hold what the file has
+    with torch.no_grad():
+        assert torch.equal(apart(images), again(images))
+    with torch.no_grad():
+        apart.features[5].weight.add_(1)
+    save(apart, tmp_path / "apart")
+    with pytest.raises(ValueError, match=r"does not fit these features .*shares its values"):
+        load(tmp_path / "apart", shared_features(kind))
+
+    settings = Settings(features=1, warm=1, joint=1, again=1, batch=4)
+    whole = Trainer(ProtoPNet(shared_features(kind), 2, 2, dimensions=4), images, labels, settings)
+    whole.run(progress=False)
+
+    def stop(epoch):
+        if epoch.stage == "joint":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped = ProtoPNet(shared_features(kind), 2, 2, dimensions=4)
+        train(stopped, images, labels, settings, checkpoint=tmp_path / "state", progress=False, on_epoch=stop)
+    rest = ProtoPNet(shared_features(kind), 2, 2, dimensions=4)
+    train(rest, images, labels, settings, checkpoint=tmp_path / "state", progress=False)
+    assert rest.features[2].weight is rest.features[5].weight
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, rest.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")])
+def test_a_wrapped_network_is_the_one_inside(tmp_path, wrap):
+    """Every function gives for a wrapped network what it gives for the network, and files know of no wrapper."""
+    images, labels = data()
+    plain, model = network(), network()
+    wrapped = wrap(model)
+    settings = Settings(features=1, warm=1, joint=1, again=0, batch=6)
+    assert str(train(plain, images, labels, settings, progress=False)) == str(
+        train(wrapped, images, labels, settings, progress=False)
+    )
+    assert accuracy(wrapped, images, labels) == accuracy(plain, images, labels)
+    assert torch.equal(project(wrapped, images, labels).ids, project(plain, images, labels).ids)
+    assert fit_last_layer(wrapped, images, labels) == fit_last_layer(plain, images, labels)
+    assert torch.equal(losses(wrapped, images, labels)[0].cluster, losses(plain, images, labels)[0].cluster)
+    assert check_projected(wrapped) is model.provenance
+    assert receptive_field(wrapped, (32, 32)) == receptive_field(plain, (32, 32))
+    assert torch.equal(nearest(wrapped, images, labels).cells, nearest(plain, images, labels).cells)
+    assert torch.equal(local_analysis(wrapped, images).boxes, local_analysis(plain, images).boxes)
+    assert torch.equal(global_analysis(wrapped, images, labels).ids, global_analysis(plain, images, labels).ids)
+    assert len(without(wrapped, torch.tensor([0])).prototypes) == len(plain.prototypes) - 1
+    assert isinstance(prune(wrapped, images, labels, least=0).model, ProtoPNet)
+    which = torch.zeros(len(images), dtype=torch.long)
+    around = boxes(plain, images, which, "activation")
+    assert torch.equal(boxes(wrapped, images, which, "activation"), around)
+    assert torch.equal(gradient(wrapped, images, which), gradient(plain, images, which))
+    assert torch.equal(occlude(wrapped, images, which, around).at_cell, occlude(plain, images, which, around).at_cell)
+    assert torch.equal(attack(model=wrapped, images=images, prototypes=which, boxes=around, steps=1).pac,
+                       attack(plain, images, which, around, steps=1).pac)  # fmt: skip
+    save(wrapped, tmp_path / "wrapped")
+    save(plain, tmp_path / "plain")
+    assert describe(tmp_path / "wrapped") == describe(tmp_path / "plain")
+    with torch.no_grad():
+        assert torch.equal(load(tmp_path / "wrapped")(images), plain.eval()(images))
+
+
+def test_a_part_in_a_wrapper_changes_no_name(tmp_path):
+    """Files of networks of which a part is in ``DataParallel``, and fingerprints, are those of the plain network."""
+    images, labels = data(8)
+
+    def features(wrap):
+        torch.manual_seed(0)
+        first, second = (nn.Sequential(nn.Conv2d(i, 6, 3, 2, 1), nn.BatchNorm2d(6)) for i in (1, 6))
+        return nn.Sequential(wrap(first), nn.ReLU(), second)
+
+    model = ProtoPNet(features(nn.DataParallel), 2, 2, dimensions=4)
+    plain = ProtoPNet(features(lambda x: x), 2, 2, dimensions=4)
+    assert storage.fingerprint(model) == storage.fingerprint(plain) == storage.fingerprint(nn.DataParallel(model))
+    project(model, images, labels)
+    for saved, wrap in ((model, lambda x: x), (plain, nn.DataParallel)):
+        save(saved, tmp_path / "net")
+        again = load(tmp_path / "net", features(wrap))
+        with torch.no_grad():
+            assert torch.equal(again(images), saved.eval()(images))
+    settings = Settings(features=2, warm=0, joint=0, again=0, batch=4)
+    trainer, other = (
+        Trainer(ProtoPNet(features(wrap), 2, 2, dimensions=4), images, labels, settings)
+        for wrap in (nn.DataParallel, lambda x: x)
+    )
+    other.step(), other.save(tmp_path / "state"), trainer.resume(tmp_path / "state")
+    assert len(trainer.history) == 1 and trainer.step().cross_entropy == other.step().cross_entropy
+    for moments, others in zip(trainer.optimiser.state.values(), other.optimiser.state.values(), strict=True):
+        assert all(torch.equal(moments[key], others[key]) for key in others)
 
 
 def test_images_of_whole_bytes_are_kept_as_bytes(tmp_path):

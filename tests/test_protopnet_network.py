@@ -5,11 +5,26 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from networks import assert_unchanged, snapshot
 from protopnet_networks import SIZE, data, network
 from torch import nn
+from torchvision.models._utils import IntermediateLayerGetter
 
-from xailab.protopnet import Field, ProtoPNet, SmallFeatures, features_of, hot_boxes, receptive_field, upsampled
+from xailab.protopnet import (
+    Field,
+    ProtoPNet,
+    SmallFeatures,
+    features_of,
+    fit_last_layer,
+    hot_boxes,
+    project,
+    receptive_field,
+    train,
+    upsampled,
+)
 from xailab.protopnet.geometry import inside
+
+COLOURS = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
 
 
 def textbook(model, images):
@@ -114,11 +129,29 @@ def test_features_of_torchvision(name, channels, cells):
         assert torch.allclose(grey(images[:, :1]), features_of(whole)(images[:, :1].expand(-1, 3, -1, -1)), atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore")  # of the quantised network
 def test_what_is_no_use_is_refused():
     with pytest.raises(ValueError, match="no ResNet and no VGG"):
         features_of(nn.Linear(3, 2))
-    with pytest.raises(ValueError, match="no convolution"):
+    with pytest.raises(ValueError, match="a ReLU, have no weights"):
         ProtoPNet(nn.ReLU())
+    for make, said in (
+        (lambda: torchvision.models.resnet18(), r"\(2, 1000\), .* expected a network without its pooling"),
+        (lambda: features_of(torchvision.models.swin_t()), r"\(2, 2, 2, 768\).* channels come last: put .*Permute"),
+        (lambda: torchvision.models.swin_t().features, r"\(2, 2, 2, 768\), .*\(2, 4, 4, 768\): .*Permute"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1)), r"\(2, 8, 1, 1\)"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(2)), r"\(2, 8, 3844\)"),
+        (lambda: nn.Conv3d(1, 3, 3, padding=1), "cannot take images of 3 channels"),
+        (lambda: nn.Conv2d(1, 8, 3), r"cannot take images of 3 channels \(as mean and std have\).*RuntimeError"),
+        (lambda: torchvision.models.vit_b_16(), "cannot take|expected a network without"),
+        (lambda: nn.LSTM(64, 8), "put out a tuple|cannot take"),
+        (lambda: IntermediateLayerGetter(torchvision.models.resnet18(), {"layer2": "x"}), "put out a OrderedDict"),
+        (lambda: torchvision.models.quantization.resnet18(quantize=True), "is quantised .*floating-point network"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            ProtoPNet(make(), **COLOURS)
+    with pytest.raises(ValueError, match="begin with a Conv2dNormActivation"):
+        features_of(torchvision.models.mobilenet_v2(), channels=1)
     for options, said in (
         ({"classes": 1}, "1 classes"),
         ({"prototypes_per_class": 0}, "0 prototypes"),
@@ -129,6 +162,48 @@ def test_what_is_no_use_is_refused():
             ProtoPNet(SmallFeatures(), **options)
     with pytest.raises(ValueError, match="channels=2"):
         features_of(torchvision.models.resnet18(), channels=2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Sequential(torchvision.models.swin_t().features, torchvision.ops.Permute((0, 3, 1, 2))),
+        lambda: features_of(torchvision.models.densenet121()),
+        lambda: features_of(torchvision.models.efficientnet_b0()),
+        lambda: features_of(torchvision.models.quantization.resnet18(weights=None, quantize=False)),
+        lambda: features_of(nn.DataParallel(torchvision.models.resnet18())),
+        lambda: nn.DataParallel(SmallFeatures(3)),
+        lambda: nn.Sequential(SmallFeatures(3), nn.AdaptiveAvgPool2d(4)),
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 70), nn.ReLU()),  # for no image of 64 pixels
+    ],
+)
+def test_features_of_many_kinds(make):
+    model = ProtoPNet(make(), 2, 3, dimensions=8, **COLOURS).eval()
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    images = torch.rand(2, 3, 96, 96)
+    with torch.no_grad():
+        logits = model(images)
+        assert logits.shape == (2, 3) and torch.equal(model(images.double()), logits)
+    assert not any("module" in name for name in before)
+
+
+def test_making_one_leaves_the_features_as_they_were():
+    features = SmallFeatures(3)
+    before = snapshot(features)
+    ProtoPNet(features, **COLOURS)
+    assert_unchanged(features, before)
+
+
+def test_other_networks_are_no_protopnets():
+    images, labels = data()
+    for call in (
+        lambda: project(nn.DataParallel(SmallFeatures()), images, labels),
+        lambda: fit_last_layer(SmallFeatures(), images, labels),
+        lambda: train(SmallFeatures(), images, labels),
+        lambda: receptive_field(SmallFeatures(), (64, 64)),
+    ):
+        with pytest.raises(TypeError, match=r"expected a ProtoPNet, got a SmallFeatures: ProtoPNet\(features"):
+            call()
 
 
 def support(model, size, cell):

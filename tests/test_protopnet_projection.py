@@ -2,12 +2,23 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from protopnet_networks import data, network
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from xailab.protopnet import Collapse, check_projected, nearest, project
+from xailab.protopnet import (
+    Collapse,
+    Settings,
+    check_projected,
+    fit_last_layer,
+    global_analysis,
+    losses,
+    nearest,
+    project,
+    train,
+)
 
 
 def by_loops(model, images, labels):
@@ -44,6 +55,74 @@ def test_each_prototype_becomes_its_nearest_own_patch(similarity):
         assert torch.allclose(model.prototypes[j].double(), latent[i, :, y, x], atol=1e-6)
         assert int(labels[i]) == int(origin.labels[j]) == int(model.prototype_classes[j])
         assert torch.equal(origin.images[j], images[i])
+
+
+INTEGERS = [torch.int8, torch.uint8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.int64]
+
+
+@pytest.mark.parametrize("labels_of", [*INTEGERS, np.array, np.uint8, list])
+def test_labels_are_integers_of_any_type(labels_of):
+    images, labels = data(9, 3)
+    wanted = project(network(3), images, labels)
+    other = labels.to(labels_of) if isinstance(labels_of, torch.dtype) else labels_of(labels.tolist())
+    found = project(network(3), images, other)
+    assert torch.equal(found.ids, wanted.ids) and torch.equal(found.cells, wanted.cells)
+    assert found.labels.dtype == torch.int64
+    loader = DataLoader([(x, other[i]) for i, x in enumerate(images)], 4)
+    assert torch.equal(project(network(3), loader).ids, wanted.ids)
+    model = network(3, projected=True)
+    assert torch.equal(nearest(model, images, other).labels, labels)
+    assert torch.equal(
+        global_analysis(model, images, other, k=2).labels, global_analysis(model, images, labels, k=2).labels
+    )
+
+
+def test_labels_that_are_no_class_numbers(unchecked):
+    images, labels = data()
+    for wrong, error, said in (
+        (labels.float(), TypeError, r"integers, 0 to 1\), got torch.float32"),
+        (labels.bool(), TypeError, r"got torch.bool"),
+        (labels[:3], ValueError, "a label for each of 12 images"),
+        (labels - 1, ValueError, "labels go from -1 to 0"),
+    ):
+        for call in (
+            lambda wrong=wrong: project(network(), images, wrong),
+            lambda wrong=wrong: nearest(network(), images, wrong),
+            lambda wrong=wrong: fit_last_layer(network(), images, wrong),
+            lambda wrong=wrong: train(network(), images, wrong, Settings(batch=6), progress=False),
+            lambda wrong=wrong: train(network(), *data(), Settings(batch=6), held_out=(images, wrong), progress=False),
+            lambda wrong=wrong: losses(network(), images, wrong),
+        ):
+            with pytest.raises(error, match=said):
+                call()
+
+
+class Sizes(Dataset):
+    """Pictures of two sizes in turn."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, i):
+        return torch.rand(1, 32 + 8 * (i % 2), 32), i % 2
+
+
+@pytest.mark.parametrize("batch, said", [(1, "images of 40 x 32 pixels, those before of 32 x 32"), (3, "40, 32")])
+def test_pictures_of_several_sizes_are_refused_with_their_sizes(batch, said):
+    model, before = network(), network().prototypes.detach().clone()
+    with pytest.raises(ValueError, match=f"{said}.*resize or crop all to one size"):
+        project(model, DataLoader(Sizes(), batch))
+    assert torch.equal(model.prototypes, before) and model.provenance is None
+
+
+def test_loaders_and_ids_that_do_not_fit(unchecked):
+    images, labels = data()
+    for loader in (DataLoader(images, 4), DataLoader([{"image": x} for x in images], 4)):
+        with pytest.raises(ValueError, match=r"expected \(images, labels\)"):
+            project(network(), loader)
+    for ids in (torch.arange(11), torch.arange(13)):
+        with pytest.raises(ValueError, match=f"{len(ids)} ids for .*12 images|{len(ids)} ids for more than"):
+            project(network(), images, labels, ids=ids, batch=6)
 
 
 def test_a_projected_prototype_is_its_own_patch():

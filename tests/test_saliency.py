@@ -64,7 +64,7 @@ def test_smooth_grad_averages_gradients_at_noisy_copies(model):
     generator = torch.Generator().manual_seed(3)
     total = torch.zeros_like(images)
     for _ in range(4):
-        noisy = images + 0.2 * ranges.view(2, 1, 1, 1) * torch.randn(images.shape, generator=generator)
+        noisy = images + 0.2 * ranges.view(2, 1, 1, 1) * torch.randn((1, 3, 12, 12), generator=generator)
         noisy.requires_grad_()
         total += torch.autograd.grad(model(noisy)[:, 2].sum(), noisy)[0]
     expected = (total / 4).abs().amax(1)

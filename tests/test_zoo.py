@@ -1,3 +1,4 @@
+import argparse
 import hashlib
 import json
 import re
@@ -106,9 +107,87 @@ def test_pickled_code_is_never_run(tmp_path):
             return (open, (str(tmp_path / "attacked"), "w"))
 
     torch.save({"weight": Attack()}, tmp_path / "evil.pth")
-    with pytest.raises(ValueError, match=r"evil\.pth holds no weights of squeezenet1_1 \(it cannot be read\)"):
+    with pytest.raises(ValueError, match=r"evil\.pth holds no weights of squeezenet1_1: .*could do anything"):
         zoo.load("squeezenet1_1", weights=tmp_path / "evil.pth")
     assert not (tmp_path / "attacked").exists()
+
+
+def wrapped(state, *prefixes):
+    return {".".join((*prefixes, name)): x for name, x in state.items()}
+
+
+CHECKPOINTS = {
+    "plain": lambda s: s,
+    "data parallel": lambda s: wrapped(s, "module"),
+    "compiled": lambda s: wrapped(s, "_orig_mod"),
+    "both": lambda s: wrapped(s, "module", "_orig_mod"),
+    "a part is compiled": lambda s: {x.replace("features", "features._orig_mod"): y for x, y in s.items()},
+    "a part is data parallel": lambda s: {x.replace("features", "features.module"): y for x, y in s.items()},
+    "of a larger module": lambda s: wrapped(s, "backbone"),
+    "checkpoint": lambda s: {"state_dict": s, "epoch": 1},
+    "torchvision's checkpoint": lambda s: {"model": s, "model_ema": wrapped(s, "module"), "optimizer": {"state": {}}},
+    "checkpoint with another key": lambda s: {"net": wrapped(s, "module"), "head": {"weight": torch.zeros(1)}},
+    "half precision": lambda s: {name: x.half() for name, x in s.items()},
+    "parameters": lambda s: {name: torch.nn.Parameter(x) for name, x in s.items()},
+}
+
+
+@pytest.mark.parametrize("ending", ["pth", "pth.tar", "safetensors", "bin"])
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_weights_in_whatever_they_are_wrapped(tmp_path, kind, ending):
+    made = zoo.load("squeezenet1_1-random", seed=3)
+    held, path = CHECKPOINTS[kind](made.state_dict()), tmp_path / f"file.{ending}"
+    if ending == "safetensors" and all(isinstance(x, torch.Tensor) for x in held.values()):
+        save_file(held, path)
+    else:
+        torch.save(held, path)
+    found = zoo.load("squeezenet1_1", weights=path).state_dict()
+    for name, x in made.state_dict().items():
+        assert torch.equal(found[name], x.half().float() if kind == "half precision" else x), name
+
+
+def test_published_names_of_densenets_and_files_that_count_no_batches(tmp_path):
+    made = zoo.load("densenet121-random", seed=3)
+    state = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", name): x for name, x in made.state_dict().items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in state
+    torch.save({name: x for name, x in state.items() if "num_batches" not in name}, tmp_path / "densenet.pth")
+    found = zoo.load("densenet121", weights=tmp_path / "densenet.pth").state_dict()
+    assert all(torch.equal(found[name], x) for name, x in made.state_dict().items())
+
+
+FIRST = "features.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: {k: v for k, v in s.items() if k != FIRST}, rf"lacks 1 of 52 tensors, the first is {FIRST}:"),
+        (
+            lambda s: s | {"head.weight": torch.zeros(1)},
+            r"it has 1 that the network has not, the first is head\.weight:",
+        ),
+        (lambda s: s | {FIRST: torch.zeros(64, 1, 3, 3)}, rf"{FIRST}, \(64, 1, 3, 3\) instead of \(64, 3, 3, 3\)"),
+        (lambda s: wrapped({k: v for k, v in s.items() if k != FIRST}, "module"), rf"lacks 1 .* is {FIRST}:"),
+        (lambda s: {"a": s, "b": s}, "it holds 'a', 'b': several entries could be meant"),
+        (lambda s: {"epoch": 1}, "it holds 'epoch': expected tensors by name"),
+        (lambda s: {}, "it holds nothing"),
+        (lambda s: list(s.values()), r"it holds a list, expected tensors by name; .*state_dict\(\)"),
+        (lambda s: s[FIRST], "it holds a Tensor"),
+        (lambda s: zoo.load("squeezenet1_1-random"), r"pickled objects .*SqueezeNet.*torch\.save\(network\.state_dict"),
+        (lambda s: {"state_dict": s, "args": argparse.Namespace()}, r"pickled objects .*argparse\.Namespace"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(tmp_path, change, said):
+    torch.save(change(zoo.load("squeezenet1_1-random").state_dict()), tmp_path / "file.pth")
+    with pytest.raises(ValueError, match=rf"file\.pth holds no weights of squeezenet1_1: .*{said}"):
+        zoo.load("squeezenet1_1", weights=tmp_path / "file.pth")
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_a_scripted_network_is_no_file_of_weights(tmp_path):
+    torch.jit.script(zoo.load("squeezenet1_1-random")).save(tmp_path / "scripted.pt")
+    with pytest.raises(ValueError, match=r"scripted network; .*state_dict\(\)"):
+        zoo.load("squeezenet1_1", weights=tmp_path / "scripted.pt")
 
 
 @pytest.mark.parametrize("name", ["junk.pth", "junk.safetensors", "empty.pth", "other.safetensors"])

@@ -3,4 +3,4 @@
 Import what you need, one module a method: ``from xailab import cam, flops``.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

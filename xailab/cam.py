@@ -19,45 +19,69 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from xailab.hooks import evaluating, find_layer, recording
-from xailab.targets import Target, check_scores, resolve
+from xailab.graph import nonlinear_steps
+from xailab.hooks import check_differentiable, is_scripted, recording
+from xailab.targets import Target, class_gradients, opened, resolve
+from xailab.token_maps import ChannelAxes, check_places
 
 
-class _Head(TorchFunctionMode):
-    """Watch a forward pass for its last global average pooling and the last linear layer behind it.
+class GlobalAverage(ChannelAxes):
+    """While it is entered, find the last global average of feature maps, by its numbers, under any name.
 
-    Watching the calls instead of the modules finds pooling and linear layers under any name, functional ones too.
+    From that average on, the network runs with a graph, so that the weights of what follows can be read off.
+
+    Attributes:
+        features: What is averaged, (n, k, h, w).
+        pooled: Their averages, a leaf with n k numbers.
     """
 
-    POOLINGS = (F.adaptive_avg_pool2d, F.avg_pool2d, torch.mean, Tensor.mean)
+    POOLINGS = (F.adaptive_avg_pool2d, F.avg_pool2d, torch.mean, Tensor.mean)  # these average, be it one cell
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.features: Tensor | None = None  # (n, k, h, w), what is averaged
-        self.pooled: Tensor | None = None  # (n, k)
-        self.linear: tuple[Tensor, Tensor, Tensor] | None = None  # input, weight, output
+    def __init__(self, images: Float[Tensor, "n c h w"]) -> None:
+        super().__init__(images)
+        self.features: Tensor | None = None
+        self.pooled: Tensor | None = None
+        self._recent: list[Tensor] = []  # the last feature maps, the newest first
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        output = func(*args, **(kwargs or {}))
-        given = dict(zip(("input", "weight"), args, strict=False)) | (kwargs or {})
-        if func in self.POOLINGS and _is_global_average(given["input"], output):
-            self.features, self.pooled = given["input"], output.flatten(1)
-        elif func is F.linear:
-            self.linear = given["input"], given["weight"], output
+        with torch.set_grad_enabled(self.pooled is not None):
+            output = super().__torch_function__(func, types, args, kwargs)
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            return output
+        if output.ndim == 4 and 1 not in (output.shape[1:3].numel(), output.shape[2:].numel()):
+            # feature maps again: what was averaged is not the last
+            features = output.detach()
+            self._put(features, self.of(output))
+            self._recent, self.pooled = [features, *self._recent[:3]], None
+            return features if output.requires_grad else output
+        if output.requires_grad:  # computed from the average
+            return output
+        given = args[0] if args else None
+        one_cell = func in self.POOLINGS and isinstance(given, Tensor) and given.shape[2:].numel() == 1
+        for features in [given.detach()] if one_cell else self._recent:
+            averaged = _averaged(features, self.of(features), output)
+            if averaged is not None:
+                self.features, self.pooled = averaged, output.detach().clone().requires_grad_()
+                with torch.enable_grad():
+                    return self.pooled.clone()  # the network may work on it in place
         return output
 
 
-def _is_global_average(features: Tensor, output: Tensor) -> bool:
-    """Whether every cell counted, and alike: a 4 x 4 window on 5 x 5 cells, say, gives other numbers."""
-    if features.ndim != 4 or output.numel() != features.shape[0] * features.shape[1]:
-        return False
-    average, rounding = features.mean((2, 3)), 8 * torch.finfo(output.dtype).eps * features.abs().max().item()
-    return torch.allclose(average, output.view_as(average), rtol=0, atol=rounding)
+def _averaged(features: Float[Tensor, "n _ _ _"], axis: int | None, output: Tensor) -> Float[Tensor, "n k h w"] | None:
+    """The features with their channels second, if the output is their mean over rows and columns, else None."""
+    if features.shape[0] == 0 or output.shape[:1] != features.shape[:1]:
+        return None
+    rounding = 8 * torch.finfo(output.dtype).eps * features.abs().max().item()
+    for second, maps in ((1, features), (3, features.permute(0, 3, 1, 2))):
+        n, k = maps.shape[:2]
+        if axis in (second, None) and output.numel() == n * k:
+            average = maps.mean((2, 3), dtype=torch.promote_types(maps.dtype, torch.float32))
+            if torch.allclose(average, output.reshape(n, k).to(average), rtol=0, atol=rounding):
+                return maps
+    return None
 
 
-@torch.no_grad()
 def class_activation_map(
     model: nn.Module,
     images: Float[Tensor, "n c height width"],
@@ -67,9 +91,10 @@ def class_activation_map(
 ) -> Float[Tensor, "n h w"] | Float[Tensor, "n k h w"]:
     """Compute M_c(x, y) = sum_k w^c_k f_k(x, y), equation 2 of Zhou et al. 2016 (arXiv 1512.04150).
 
-    One forward pass in eval mode; the network is left as it was. What is averaged and how it is weighted is read off
-    that pass, so ResNet, DenseNet, GoogLeNet, EfficientNet, MobileNet (dropout in between does nothing in eval mode)
-    and SqueezeNet (the average comes last) all work without being told about.
+    One forward pass in eval mode; the network is left as it was. What is averaged is found by its numbers, and w is
+    the derivative of the score for the averages, so that every spelling of a global average and of a linear layer will
+    do: ResNet, DenseNet, GoogLeNet, EfficientNet, MobileNet (dropout in between does nothing in eval mode), Swin, and
+    SqueezeNet, where the average comes last.
 
     Args:
         model: A network that ends in global average pooling and one linear layer, or in global average pooling.
@@ -82,45 +107,52 @@ def class_activation_map(
         score: ``maps.mean((-2, -1)) + bias`` equals the logit.
 
     Raises:
-        ValueError: if the network does not end so (use ``grad_cam`` then), or ``layer`` is not what is averaged, or a
-            class or layer does not exist, or the scores are not finite.
+        ValueError: if the network does not end so (use ``grad_cam`` then) or is scripted, its feature maps have one
+            cell, ``layer`` is not what is averaged, a class or layer does not exist, or the scores are not finite.
+        TypeError: if images are no floating-point tensor, or a target is no class number.
+
+    Warns:
+        MixedBatch: if the score of an image changes with the images beside it.
     """
-    names = [] if layer is None else [find_layer(model, layer)[0]]
-    with evaluating(model), recording(model, *names) as outputs, _Head() as head:
-        logits = check_scores(model, model(images))
-    weight = _class_weights(model, logits, head)
-    for name in names:
-        _check_averaged(name, outputs.get(name), head.features)
-    chosen = resolve(target, logits)
-    several = chosen.view(len(chosen), -1)
-    if weight is None:
-        maps = torch.take_along_dim(head.features, several[..., None, None], dim=1)
-    else:
-        maps = torch.einsum("nck, nkhw -> nchw", weight[several], head.features)
-    return maps if chosen.ndim == 2 else maps[:, 0]
+    check_differentiable(model)
+    if is_scripted(model):
+        raise ValueError(
+            f"this {type(model).__name__}, or a part of it, is scripted or traced, which hides its last layers: give "
+            "the network that it was made from"
+        )
+    with torch.inference_mode(False), torch.no_grad(), opened(model, images) as entry:
+        images = images.clone() if images.is_inference() else images
+        with recording(entry.network, *([] if layer is None else [layer])) as outputs, GlobalAverage(images) as average:
+            scores = entry.scores(images)
+        _check_head(entry.network, average, scores, images)
+    if layer is not None:
+        _check_averaged(layer, next(iter(outputs.values()), None), average.features)
+    chosen = resolve(target, scores)
+    weights = class_gradients(scores, chosen, [average.pooled])
+    f = average.features
+    maps = [torch.einsum("nk, nkhw -> nhw", w.reshape(f.shape[:2]), f) for (w,) in weights]  # equation 2
+    return torch.stack(maps, 1) if chosen.ndim == 2 else maps[0]
 
 
-def _class_weights(model: nn.Module, logits: Tensor, head: _Head) -> Float[Tensor, "classes k"] | None:
-    """Find w in S = w pooled + b; None where the averaged maps are the classes' scores themselves."""
-    if head.pooled is not None:
-        if torch.equal(logits, head.pooled):
-            return None
-        if head.linear is not None:
-            scored, weight, scores = head.linear
-            if torch.equal(scored, head.pooled) and torch.equal(scores, logits):
-                return weight
-    raise ValueError(
-        f"{type(model).__name__} does not end in global average pooling and one linear layer (or in global average "
-        "pooling), so it has no class activation map; xailab.grad_cam.grad_cam explains any layer of any network"
-    )
+def _check_head(network: nn.Module, average: GlobalAverage, scores: Tensor, images: Tensor) -> None:
+    """Raise ValueError if the scores are not linear in a global average of feature maps."""
+    linear = average.pooled is not None and scores.requires_grad
+    if not linear or nonlinear_steps(scores, average.pooled):
+        raise ValueError(
+            f"{type(network).__name__} does not end in global average pooling and one linear layer (or in global "
+            "average pooling), so it has no class activation map; xailab.grad_cam.grad_cam explains any layer of any "
+            "network"
+        )
+    check_places("the last before the average", average.features.shape[2:], images.shape[2:])
 
 
-def _check_averaged(name: str, output: Tensor | None, features: Tensor) -> None:
+def _check_averaged(layer: nn.Module | str, output: Tensor | None, features: Tensor) -> None:
+    name = repr(layer) if isinstance(layer, str) else type(layer).__name__
     if output is None:
-        raise ValueError(f"layer {name!r} was not called in the forward pass: choose the last layer before the average")
+        raise ValueError(f"layer {name} was not called in the forward pass: choose the last layer before the average")
     if output.shape != features.shape or not torch.equal(output, features):
         raise ValueError(
-            f"layer {name!r} is not what this network averages: something (a residual sum, a ReLU, a layer) comes "
+            f"layer {name} is not what this network averages: something (a residual sum, a ReLU, a layer) comes "
             "between it and the average, so its weighted maps do not add up to the score; leave out layer=, or choose "
             "the last layer before the average"
         )

@@ -13,7 +13,8 @@ Visualization", Distill 2017).
 """
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,9 +24,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from xailab.hooks import check_differentiable, evaluating, unwrapped
+from xailab.hooks import check_differentiable
 from xailab.images import Preprocess
-from xailab.targets import check_scores, resolve
+from xailab.targets import ZeroGradient, check_images, class_numbers, is_zero, opened, resolve, unreached
+
+OPTIMISERS = {"adam": torch.optim.Adam, "ascent": torch.optim.SGD}
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class ClassModel:
     """What ``class_model`` found for k classes.
 
     Attributes:
-        images: Normalised for the network, (k, c, h, w).
+        images: Normalised for the network, (k, c, h, w); in single precision for a network in half.
         scores: S_c of the images as the network saw them before each step, (steps, k).
         snapshots: Normalised images by the number of steps taken.
     """
@@ -95,37 +98,48 @@ def class_model(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: if a class does not exist, an option is out of its range, or a score became NaN or infinite; the
-            message says at which step.
+        ValueError: if a class does not exist, an option is out of its range, ``start`` has another shape, no gradient
+            reaches the images, or a score became NaN or infinite; the message says at which step.
+        TypeError: if a target is no class number.
+
+    Warns:
+        ZeroGradient: if a score does not change with the images that the climb begins with.
+        MixedBatch: if the network mixes the images of a batch: climb for one class at a time then.
     """
     height, width = (size, size) if isinstance(size, int) else size
     _check(steps=steps, rate=rate, height=height, width=width)
+    if optimiser not in OPTIMISERS:
+        raise ValueError(f"optimiser={optimiser!r}: expected one of {', '.join(map(repr, OPTIMISERS))}")
     check_differentiable(model)
-    network = unwrapped(model)
+    classes = class_numbers(target).reshape(-1)
+    weight = next((each for each in model.parameters() if each.is_floating_point()), torch.zeros(()))
+    wide = torch.promote_types(weight.dtype, torch.float32)  # steps are too small for half precision
     generator = torch.Generator().manual_seed(seed)
-    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
-        classes = torch.as_tensor(target).clone().reshape(-1)
-        like = next(network.parameters(), torch.zeros(()))
-        first = torch.zeros(len(classes), channels, height, width) if start is None else start.detach().clone()
-        canvas = _Canvas(first.to(like), fourier, colours)
-        climber = {"adam": torch.optim.Adam, "ascent": torch.optim.SGD}[optimiser](
-            [canvas.values], lr=rate, maximize=True
-        )
+    with torch.inference_mode(False), torch.enable_grad():
+        first = _first(start, (len(classes), channels, height, width))
+        canvas = _Canvas(first.to(weight.device, wide), fourier, colours)
+        climber = OPTIMISERS[optimiser]([canvas.values], lr=rate, maximize=True)
         scores, snapshots = [], {}
-        for step in tqdm(range(1, steps + 1), "class model", disable=not progress, leave=False):
-            images = canvas.images()
-            logits = _finite(network(_moved(images, jitter, turn, zoom, generator)), model, step, rate)
-            score = logits.gather(1, resolve(classes, logits)[:, None])[:, 0]
-            objective = (score - l2 * images.square().sum((1, 2, 3))).sum()
-            (canvas.values.grad,) = torch.autograd.grad(objective, canvas.values)
-            climber.step()
-            scores.append(score.detach())
-            if blur_every and step % blur_every == 0:
-                canvas.replace(_blurred(canvas.images(), blur))
-            if clip is not None:
-                canvas.replace(_clipped(canvas.images(), clip))
-            if snapshot_every and step % snapshot_every == 0:
-                snapshots[step] = canvas.images().detach().clone()
+        with opened(model, canvas.images().detach().to(weight.dtype)) as entry:
+            if len(classes) > 1:
+                entry.scores(canvas.images().detach().to(weight.dtype))  # as they were opened: do they mix?
+            for step in tqdm(range(1, steps + 1), "class model", disable=not progress, leave=False):
+                images = canvas.images()
+                moved = _moved(images, jitter, turn, zoom, generator).to(weight.dtype)
+                logits = _finite(entry.scores, moved, step, rate).to(wide)
+                score = logits.gather(1, resolve(classes, logits)[:, None])[:, 0]
+                if step == 1:
+                    _check_reached(model, score, images)
+                objective = (score - l2 * images.square().sum((1, 2, 3))).sum()
+                (canvas.values.grad,) = torch.autograd.grad(objective, canvas.values)
+                climber.step()
+                scores.append(score.detach())
+                if blur_every and step % blur_every == 0:
+                    canvas.replace(_blurred(canvas.images(), blur))
+                if clip is not None:
+                    canvas.replace(_clipped(canvas.images(), clip))
+                if snapshot_every and step % snapshot_every == 0:
+                    snapshots[step] = canvas.images().detach().clone()
         return ClassModel(canvas.images().detach(), torch.stack(scores), snapshots)
 
 
@@ -179,10 +193,44 @@ def _check(**numbers: float) -> None:
             raise ValueError(f"{name}={value}: expected a number above 0")
 
 
-def _finite(logits, model: nn.Module, step: int, rate: float) -> Tensor:
-    if isinstance(logits, Tensor) and not torch.isfinite(logits).all():
-        raise ValueError(f"the scores became NaN or infinite at step {step}: take a rate below {rate}")
-    return check_scores(model, logits)
+def _first(start: Tensor | None, shape: tuple[int, ...]) -> Float[Tensor, "k c h w"]:
+    """The images to begin with: the mean colour, or those that were given."""
+    if start is None:
+        return torch.zeros(shape)
+    if tuple(check_images(start).shape) != shape:
+        raise ValueError(
+            f"start has shape {tuple(start.shape)}, expected (classes, channels, height, width) = {shape}: give size= "
+            "and channels= those of start, and one image for each class"
+        )
+    return start.detach().clone()
+
+
+def _finite(score: Callable[[Tensor], Tensor], images: Tensor, step: int, rate: float) -> Tensor:
+    """Score images that are finite; what the climb itself made infinite is its rate's fault."""
+    if step > 1 and not torch.isfinite(images).all():
+        raise ValueError(f"the images became NaN or infinite at step {step - 1}: take a rate below {rate}")
+    try:
+        return score(images)
+    except ValueError as error:
+        if step > 1 and "NaN or infinite" in str(error):
+            raise ValueError(f"the scores became NaN or infinite at step {step}: take a rate below {rate}") from error
+        raise
+
+
+def _check_reached(model: nn.Module, score: Tensor, images: Tensor) -> None:
+    """Raise ValueError if no gradient reaches the images, and warn if it is zero where the climb begins."""
+    gradient = None
+    if score.requires_grad:
+        (gradient,) = torch.autograd.grad(score.sum(), images, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        raise ValueError(unreached(model))
+    if is_zero(gradient).any():
+        warnings.warn(
+            "the gradient of a score is zero at the images to begin with, so that they will not move: give start="
+            "faint random spots instead of the mean colour",
+            ZeroGradient,
+            stacklevel=3,
+        )
 
 
 def _moved(images: Tensor, jitter: int, turn: float, zoom: float, generator: torch.Generator) -> Tensor:

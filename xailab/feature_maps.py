@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from xailab.hooks import evaluating, find_layer, recording
+from xailab.hooks import evaluating, find_layer, recording, running_eagerly, unwrapped
+from xailab.targets import check_images
 
 Kinds = type[nn.Module] | Sequence[type[nn.Module]]
 
@@ -26,14 +27,15 @@ def feature_maps(model: nn.Module, images: Float[Tensor, "n c h w"], kinds: Kind
         kinds: Classes of layers.
 
     Returns:
-        Outputs by layer name, usually (n, k, h, w), in the order in which the layers ran.
+        Outputs by layer name, usually (n, k, h, w), in the order in which the layers ran; of a single layer that is
+        given as the network, by the name "".
 
     Raises:
         ValueError: if the network has no layer of these kinds.
     """
-    names = list(_layers(model, kinds))
-    with evaluating(model), recording(model, *names) as outputs:
-        model(images)
+    network = unwrapped(model)
+    with evaluating(network), recording(network, *_layers(network, kinds)) as outputs:
+        network(check_images(images))
     return outputs
 
 
@@ -56,9 +58,9 @@ def chain(model: nn.Module, images: Float[Tensor, "n c h w"], kinds: Kinds) -> l
     Raises:
         ValueError: if there is no such layer, or one does not take what the one before it puts out.
     """
-    outputs, x = [], images
-    with evaluating(model):
-        for name, layer in _layers(model, kinds).items():
+    outputs, x = [], check_images(images)
+    with evaluating(model), running_eagerly(model):
+        for name, layer in _layers(unwrapped(model), kinds).items():
             try:
                 x = layer(x.clone())  # an in-place layer must not change the output before it
             except RuntimeError as error:
@@ -80,7 +82,7 @@ def filters(model: nn.Module, layer: nn.Module | str | None = None) -> UInt8[np.
         layer: A convolution with three input channels; the network's first convolution if None.
     """
     if layer is None:
-        layer = next(iter(_layers(model, nn.Conv2d)))
+        layer = next(iter(_layers(unwrapped(model), nn.Conv2d)))
     name, convolution = find_layer(model, layer)
     weight = getattr(convolution, "weight", torch.empty(0)).detach().float().cpu()
     if weight.ndim != 4 or weight.shape[1] != 3:
@@ -92,9 +94,10 @@ def filters(model: nn.Module, layer: nn.Module | str | None = None) -> UInt8[np.
     return ((share + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
-def _layers(model: nn.Module, kinds: Kinds) -> dict[str, nn.Module]:
+def _layers(network: nn.Module, kinds: Kinds) -> dict[str, nn.Module]:
     kinds = kinds if isinstance(kinds, type) else tuple(kinds)
-    found = {name: module for name, module in model.named_modules() if isinstance(module, kinds) and name}
+    parts = dict(network.named_modules())
+    found = {name: part for name, part in parts.items() if isinstance(part, kinds) and (name or len(parts) == 1)}
     if not found:
-        raise ValueError(f"{type(model).__name__} has no layer of the kinds {kinds}")
+        raise ValueError(f"{type(network).__name__} has no layer of the kinds {kinds}")
     return found

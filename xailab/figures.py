@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from xailab.images import as_array
+
 LARGEST_PNG = 60_000  # bytes
 
 # Okabe and Ito's eight colours, distinct for all common kinds of colour vision.
@@ -90,7 +92,7 @@ def show(figure: Figure, alt: str) -> None:
 
 def picture(axes: Axes, image: np.ndarray, title: str | None = None, **options) -> None:
     """Draw one picture (h, w, 3) or map (h, w) on ``axes``, without ticks or frame."""
-    axes.imshow(image, **options)
+    axes.imshow(as_array(image), **options)
     axes.set_axis_off()
     if title is not None:
         axes.set_title(title)
@@ -153,7 +155,8 @@ def map_scale(values: np.ndarray) -> dict:
     Returns:
         ``cmap``, ``vmin`` and ``vmax`` for ``imshow``. A signed map is scaled symmetrically, so that white is 0.
     """
-    low, high = float(np.min(values)), float(np.max(values))
+    values = as_array(values)
+    low, high = float(values.min()), float(values.max())
     if low < 0:
         bound = max(-low, high)
         return {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound}
@@ -189,7 +192,7 @@ def maps(
     Raises:
         ValueError: if there are no maps, or not one title for each, or a value is not finite.
     """
-    values = [np.asarray(value) for value in values]
+    values = [as_array(value) for value in values]
     if not values or len(titles) != len(values):
         raise ValueError(f"expected maps and one title for each, got {len(values)} maps and {len(titles)} titles")
     if not all(np.isfinite(value).all() for value in values):

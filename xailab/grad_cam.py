@@ -10,7 +10,6 @@ A counterfactual map takes -d y^c / d A^k instead (Section 3.3): it shows what s
 (Section 3.2) multiplies L^c, enlarged to the picture, with guided backpropagation.
 """
 
-import math
 import warnings
 from collections.abc import Sequence
 
@@ -19,12 +18,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from xailab.guided_backprop import RecordedReLUs, backward_rule
-from xailab.hooks import evaluating, find_layer, graph_behind, unwrapped
+from xailab.hooks import find_layer, graph_behind, unwrapped
 from xailab.images import upsample
-from xailab.targets import Target, check_images, check_scores, class_gradients, resolve, score_images
+from xailab.targets import (
+    Target,
+    check_images,
+    class_gradients,
+    classes_of,
+    image_gradients,
+    is_zero,
+    opened,
+    resolve,
+    saturation,
+    score_images,
+    warn_of_zero,
+)
+from xailab.token_maps import ChannelAxes, Grid, as_maps
 
 Layer = nn.Module | str
-Grid = Sequence[int]
 Maps = Float[Tensor, "n h w"] | Float[Tensor, "n k h w"]
 
 
@@ -52,7 +63,7 @@ def grad_cam(
         images: A batch, normalised for the network.
         layer: A layer or its dotted name; usually the last one that still has space in it. Several give a dict by name.
             Its output is (n, k, h, w), or tokens: (n, tokens, k) as in ViT, (n, h, w, k) as in Swin; which of them, the
-            picture's shape tells. A layer that is called several times is explained at its last call.
+            forward pass tells. A layer that is called several times is explained at its last call.
         target: One class, one for each image, several for each (shape (n, k)), or None for each image's top class.
         counterfactual: Negate the gradient: what speaks against the class.
         relu: Keep the positive part only, as the paper does; False keeps the sign.
@@ -64,30 +75,39 @@ def grad_cam(
         layers a dict of them.
 
     Raises:
-        ValueError: if a class or layer does not exist, the layer has no space in it, was not called, or does not lead
-            to the scores, or the scores are not finite.
+        ValueError: if a class or layer does not exist, the layer has no space in it (or one cell), its first dimension
+            is not the batch, it was not called, or does not lead to the scores, or the scores are not finite.
         TypeError: if images are no floating-point tensor, or a target is no class number.
 
     Warns:
         NoPositiveEvidence: if a map is zero everywhere.
+        ZeroGradient: with ``relu=False``, if the gradient at the first layer named is zero everywhere.
+        MixedBatch: if the score of an image changes with the images beside it.
     """
-    check_images(images)
     several = isinstance(layer, Sequence) and not isinstance(layer, str)
-    layers = _inside(model, layer if several else [layer])
-    with graph_behind(unwrapped(model), *layers) as activations, evaluating(model):
-        # what was made under inference_mode could not be saved for the way back, if the network uses it again
-        scores = check_scores(model, unwrapped(model)(images.clone() if images.is_inference() else images))
-        _check_called(layers, activations)
+    check_images(images)
+    images = images.clone() if images.is_inference() else images  # else it could not be saved for the way back
+    with opened(model, images) as entry:
+        layers = _find(entry.network, layer if several else [layer])
+        with graph_behind(entry.network, *layers) as activations, ChannelAxes(images) as channels:
+            scores = entry.scores(images)
         chosen = resolve(target, scores)
+        _check_batches(layers, activations, scores)
         maps: dict[str, list[Tensor]] = {name: [] for name in layers}
+        flat: list[Tensor] = []
         for gradients in class_gradients(scores, chosen, [activations[name] for name in layers]):
             for (name, module), gradient in zip(layers.items(), gradients, strict=True):
-                features, gradient = _as_maps(name, module, activations[name], gradient, grid, images.shape[-2:])
+                features = activations[name]
+                both = [features, _reached(name, gradient)]
+                features, gradient = as_maps(name, module, both, images.shape[2:], channels.of(features), grid)
                 maps[name].append(_weighted_sum(features, -gradient if counterfactual else gradient))
+            flat.append(is_zero(gradients[0]))
     found = {name: torch.stack(each, 1) if chosen.ndim == 2 else each[0] for name, each in maps.items()}
     if relu:
         found = {name: each.relu_() for name, each in found.items()}
-        _warn_of_empty(found, chosen, "evidence against" if counterfactual else "positive evidence for")
+        _warn_of_empty(found, chosen, scores, "evidence against" if counterfactual else "positive evidence for")
+    else:
+        warn_of_zero(torch.stack(flat, 1), chosen, scores)
     return found if several else next(iter(found.values()))
 
 
@@ -116,24 +136,24 @@ def guided_grad_cam(
     Warns:
         NoPositiveEvidence: if a map is zero everywhere.
     """
-    layers = _inside(model, [layer])
-    ((name, module),) = layers.items()
-    with graph_behind(unwrapped(model), name) as activations, RecordedReLUs() as relus:
-        pictures, scores = score_images(model, images)
-    _check_called(layers, activations)
-    relus.check(model)
+    check_images(images)
+    network = unwrapped(model)
+    ((name, module),) = _find(network, [layer]).items()
+    with graph_behind(network, name) as activations, RecordedReLUs() as relus, ChannelAxes(images) as channels:
+        pictures, scores = score_images(network, images)
+    relus.check(model, scores, pictures)
     chosen = resolve(target, scores)
-    maps = []
-    for (gradient,) in class_gradients(scores, chosen, [activations[name]], keep_graph=True):
-        halves = _as_maps(name, module, activations[name], gradient, grid, images.shape[-2:])
+    _check_batches({name: module}, activations, scores)
+    features, maps = activations[name], []
+    for (gradient,) in class_gradients(scores, chosen, [features], keep_graph=True):
+        both = [features, _reached(name, gradient)]
+        halves = as_maps(name, module, both, images.shape[2:], channels.of(features), grid)
         maps.append(_weighted_sum(*halves).relu_())
     with backward_rule(relus.nodes, "guided"):
-        guided = [gradient for (gradient,) in class_gradients(scores, chosen, [pictures])]
-    if guided[0] is None:
-        raise ValueError(f"the scores of this {type(model).__name__} do not depend on its images")
+        guided = image_gradients(model, pictures, scores, chosen)
     several = torch.stack(maps, 1)
-    _warn_of_empty({name: several}, chosen, "positive evidence for")
-    product = torch.stack(guided, 1) * upsample(several, images.shape[-2:]).unsqueeze(2)
+    _warn_of_empty({name: several}, chosen, scores, "positive evidence for")
+    product = guided * upsample(several, images.shape[-2:]).unsqueeze(2)
     return product if chosen.ndim == 2 else product[:, 0]
 
 
@@ -143,90 +163,59 @@ def _weighted_sum(features: Float[Tensor, "n k h w"], gradient: Float[Tensor, "n
     return torch.einsum("nk, nkhw -> nhw", alpha, features)  # equation 2, before its ReLU
 
 
-def _inside(model: nn.Module, layers: Sequence[Layer]) -> dict[str, nn.Module]:
-    """The layers by their names in the network, or in the network that ``DataParallel`` wraps."""
-    network = unwrapped(model)
-    if network is not model:
-        layers = [layer.removeprefix("module.") if isinstance(layer, str) else layer for layer in layers]
+def _find(network: nn.Module, layers: Sequence[Layer]) -> dict[str, nn.Module]:
     found = dict(find_layer(network, layer) for layer in layers)
     if not found:
         raise ValueError("name at least one layer")
     return found
 
 
-def _check_called(layers: dict[str, nn.Module], activations: dict[str, Tensor]) -> None:
+def _check_batches(layers: dict[str, nn.Module], activations: dict[str, Tensor], scores: Tensor) -> None:
+    """Raise ValueError if a layer was not called, or its first dimension is not the batch."""
     for name in layers:
         if name not in activations:
             raise ValueError(f"layer {name!r} was not called in the forward pass: choose one that leads to the scores")
+        features, n = activations[name], len(scores)
+        if (
+            features.ndim == 0
+            or len(features) != n
+            or (n > 1 and features.shape[1:2] == (n,) and _crossed(features, scores))
+        ):
+            raise ValueError(
+                f"layer {name!r} puts out shape {tuple(features.shape)} for {n} image{'s' * (n > 1)}: its first "
+                "dimension is not the batch, as inside windows or where the sequence comes first; choose a layer "
+                "before or after that part, whose output has the images first"
+            )
 
 
-def _as_maps(
-    name: str, layer: nn.Module, features: Tensor, gradient: Tensor | None, grid: Grid | None, picture: Sequence[int]
-) -> tuple[Float[Tensor, "n k h w"], Float[Tensor, "n k h w"]]:
-    """Lay a layer's output and its gradient out as feature maps."""
+def _crossed(features: Tensor, scores: Float[Tensor, "n classes"]) -> bool:
+    """Whether the first image's scores depend on other rows of the features than the first."""
+    if not scores.requires_grad:
+        return False
+    with torch.enable_grad():
+        total = scores[0].sum()
+    (gradient,) = torch.autograd.grad(total, features, retain_graph=True, allow_unused=True)
+    return gradient is not None and bool(gradient[1:].any())
+
+
+def _reached(name: str, gradient: Tensor | None) -> Tensor:
     if gradient is None:
         raise ValueError(
             f"the scores do not depend on layer {name!r}, or the network runs it under torch.no_grad itself: choose a "
             "layer that leads to them, or one behind that block"
         )
-    shape, grid = tuple(features.shape), grid and tuple(grid)
-    if len(shape) == 4:
-        last = _channels_last(layer, shape, grid, picture)
-        if grid in (None, shape[1:3] if last else shape[2:]):
-            return tuple(each.permute(0, 3, 1, 2) if last else each for each in (features, gradient))
-    if len(shape) == 3 and (rows_columns := grid or _grid(shape[1], picture)):
-        cells = math.prod(rows_columns)
-        if cells <= shape[1]:
-            tokens = (each[:, shape[1] - cells :].mT.unflatten(2, rows_columns) for each in (features, gradient))
-            return tuple(tokens)
-    wanted = "choose a layer whose output has rows and columns" if grid is None else f"grid={grid} does not fit it"
-    if len(shape) == 3 and grid is None:
-        wanted = "its tokens form no grid that fits the picture: give grid=(rows, columns)"
-    raise ValueError(f"layer {name!r} puts out shape {shape}; {wanted}")
+    return gradient
 
 
-def _channels_last(layer: nn.Module, shape: tuple[int, ...], grid: Grid | None, picture: Sequence[int]) -> bool:
-    """Whether an output is (n, h, w, k), as in Swin, rather than (n, k, h, w).
-
-    The picture's shape tells: rows and columns share it, up to a cell. Where both readings fit, or neither does, the
-    layer's own modules tell: channels come last where a linear layer or layer norm is as wide as the last dimension,
-    and no convolution is among them.
-    """
-
-    def fits(rows: int, columns: int) -> bool:
-        if grid is not None:
-            return (rows, columns) == grid
-        height, width = picture
-        return abs(rows * width - columns * height) <= max(height, width)
-
-    last, first = fits(*shape[1:3]), fits(*shape[2:])
-    if last != first:
-        return last
-    widths = {module.normalized_shape[-1] for module in layer.modules() if isinstance(module, nn.LayerNorm)}
-    widths |= {module.out_features for module in layer.modules() if isinstance(module, nn.Linear)}
-    return shape[3] in widths and not any(isinstance(module, nn.Conv2d) for module in layer.modules())
-
-
-def _grid(tokens: int, picture: Sequence[int]) -> Grid | None:
-    """Rows and columns of square patches that cover a picture; one token more may be a class token."""
-    height, width = picture
-    for patches in (tokens, tokens - 1):
-        side = math.isqrt(height * width // max(patches, 1))
-        if side and side * side * patches == height * width and height % side == width % side == 0:
-            return height // side, width // side
-    return None
-
-
-def _warn_of_empty(maps: dict[str, Tensor], chosen: Tensor, evidence: str) -> None:
+def _warn_of_empty(maps: dict[str, Tensor], chosen: Tensor, scores: Tensor, evidence: str) -> None:
     """Warn once of all classes whose map is zero everywhere."""
     for name, each in maps.items():
         empty = (each.amax((-2, -1)) == 0).reshape(chosen.shape)
         if empty.any():
-            classes = sorted(set(chosen[empty].tolist()))
-            named = f"class{'es' if len(classes) > 1 else ''} {', '.join(map(str, classes))}"
+            why = saturation(scores) or "the score does not depend on these cells: choose an earlier layer"
             warnings.warn(
-                f"no {evidence} {named} at layer {name!r}: the map is zero everywhere. relu=False shows what lies "
-                "below zero; if that is zero too, the score does not depend on these cells: choose an earlier layer",
+                f"no {evidence} {classes_of(chosen[empty])} at layer {name!r}: the map is zero everywhere. relu=False "
+                f"shows what lies below zero; if that is zero too, {why}",
                 NoPositiveEvidence,
                 stacklevel=3,
             )

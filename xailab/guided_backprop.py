@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
-from xailab.hooks import is_compiled
-from xailab.targets import Target, class_gradients, resolve, score_images
+from xailab.graph import NORMS, POOLINGS, nonlinear_steps
+from xailab.hooks import is_scripted, unwrapped
+from xailab.targets import Target, image_gradients, is_zero, resolve, score_images, warn_of_zero
 
 Rule = Literal["true", "guided", "deconvnet"]
 
@@ -61,10 +62,12 @@ def input_gradient(
 
     Raises:
         ValueError: if a rule other than "true" is asked for and no ReLU was met; the message names the activations
-            that were. Also if a class does not exist or the scores are not finite.
+            that were. Also if no gradient reaches the images, a class does not exist, or the scores are not finite.
+        TypeError: if images are no floating-point tensor, or a target is no class number.
 
     Warns:
-        MixedActivations: if a rule other than "true" met other activations besides ReLUs.
+        MixedActivations: if a rule other than "true" met other nonlinear steps besides ReLUs, poolings and norms.
+        ZeroGradient, MixedBatch: as ``saliency`` does.
     """
     if relu not in ("true", "guided", "deconvnet"):
         raise ValueError(f"relu={relu!r}: expected 'true', 'guided' or 'deconvnet'")
@@ -72,12 +75,11 @@ def input_gradient(
         images, scores = score_images(model, images)
     chosen = resolve(target, scores)
     if relu != "true":
-        relus.check(model)
+        relus.check(model, scores, images)
     with backward_rule(relus.nodes, relu):
-        gradients = [gradient for (gradient,) in class_gradients(scores, chosen, [images])]
-    if gradients[0] is None:
-        raise ValueError(f"the scores of this {type(model).__name__} do not depend on its images")
-    return torch.stack(gradients, 1) if chosen.ndim == 2 else gradients[0]
+        gradients = image_gradients(model, images, scores, chosen)
+    warn_of_zero(is_zero(gradients.flatten(0, 1)).view(gradients.shape[:2]), chosen, scores)
+    return gradients if chosen.ndim == 2 else gradients[:, 0]
 
 
 def guided_backprop(model: nn.Module, images: Float[Tensor, "n c h w"], target: Target = None) -> Gradients:
@@ -93,38 +95,43 @@ def deconvnet(model: nn.Module, images: Float[Tensor, "n c h w"], target: Target
 class RecordedReLUs(TorchFunctionMode):
     """While it is entered, every call of a ReLU leaves its node of the backward graph in ``nodes``.
 
-    What cuts off at zero is a ReLU, under whatever name: ``clamp(min=0)`` too, and ReLU6, which also cuts off above.
+    What cuts off at zero is a ReLU, under whatever name: ``clamp(min=0)`` and ``maximum(x, 0)`` too, and ReLU6, which
+    also cuts off above.
 
     Attributes:
         nodes: One for each call that can be differentiated.
         calls: How many ReLUs were called.
-        others: Names of the other activations that were called.
+        hidden: Names of nonlinear steps that leave no node of their own in the graph.
     """
 
     RELUS = (F.relu, torch.relu, Tensor.relu, torch.relu_, Tensor.relu_, F.relu6)
-    CUT_OFFS: ClassVar = {  # where they cut off: the argument behind the input
-        F.hardtanh: "min_val", F.hardtanh_: "min_val", F.threshold: "threshold",
+    CUT_OFFS: ClassVar = {  # where they cut off, or how steep they are below: the argument after the input
+        F.hardtanh: "min_val", F.hardtanh_: "min_val", F.threshold: "threshold", F.threshold_: "threshold",
         torch.clamp: "min", Tensor.clamp: "min", torch.clamp_: "min", Tensor.clamp_: "min",
-        torch.clip: "min", Tensor.clip: "min", Tensor.clip_: "min",
-        torch.clamp_min: "min", Tensor.clamp_min: "min", Tensor.clamp_min_: "min",
+        torch.clip: "min", Tensor.clip: "min", torch.clip_: "min", Tensor.clip_: "min",
+        torch.clamp_min: "min", Tensor.clamp_min: "min", torch.clamp_min_: "min", Tensor.clamp_min_: "min",
+        F.leaky_relu: "negative_slope", F.leaky_relu_: "negative_slope",
     }  # fmt: skip
-    OTHERS = (
-        F.gelu, F.silu, F.hardswish, F.mish, F.elu, F.selu, F.celu, F.leaky_relu, F.rrelu, F.prelu, F.softplus,
-        F.hardsigmoid, F.hardtanh, F.threshold, F.sigmoid, F.tanh,
-        torch.sigmoid, torch.tanh, Tensor.sigmoid, Tensor.tanh,
+    MAXIMA = (torch.maximum, Tensor.maximum, torch.fmax, Tensor.fmax, torch.max, Tensor.max)
+    COMPARISONS = (
+        torch.gt, Tensor.gt, Tensor.__gt__, torch.ge, Tensor.ge, Tensor.__ge__, torch.greater, torch.greater_equal,
+        torch.lt, Tensor.lt, Tensor.__lt__, torch.le, Tensor.le, Tensor.__le__, torch.less, torch.less_equal,
+        torch.heaviside, Tensor.heaviside,
     )  # fmt: skip
+    LINEAR_IN_PLACE = ("add_", "sub_", "mul_", "div_", "copy_", "zero_", "fill_", "neg_", "requires_grad_", "detach_")
 
     def __init__(self) -> None:
         super().__init__()
         self.nodes: list[Node] = []
         self.calls = 0
-        self.others: set[str] = set()
+        self.hidden: set[str] = set()
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         options = dict(kwargs or {})
+        if func in self.MAXIMA and (rectified := _beside_zero(args, options)) is not None:
+            func, args, options = torch.relu, (rectified,), {}
         if not (func in self.RELUS or self._cuts_off_at_zero(func, args, options)):
-            if func in self.OTHERS:
-                self.others.add(func.__name__)
+            self._note_hidden(func, args, options)
             return func(*args, **options)
         self.calls += 1
         given, *rest = args or (options.pop("input"),)
@@ -139,23 +146,46 @@ class RecordedReLUs(TorchFunctionMode):
         if func not in self.CUT_OFFS:
             return False
         given = dict(zip(("input", self.CUT_OFFS[func], "value"), args, strict=False)) | options
-        bounds = [given.get(self.CUT_OFFS[func])] + [given.get("value")] * (func is F.threshold)
+        bounds = [given.get(self.CUT_OFFS[func])] + [given.get("value")] * (func in (F.threshold, F.threshold_))
         return all(isinstance(bound, (int, float)) and bound == 0 for bound in bounds)
 
-    def check(self, model: nn.Module) -> None:
-        """Raise ValueError if no ReLU was called, or calls may have been hidden; warn of other activations."""
-        if is_compiled(model) or any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+    def _note_hidden(self, func, args, options) -> None:
+        """Masks made by comparing cut a graph unseen, and so does what works in place on a view."""
+        given = args[0] if args else options.get("input")
+        if not (isinstance(given, Tensor) and given.requires_grad):
+            return
+        name = getattr(func, "__name__", "")
+        in_place = name.endswith("_") and not name.endswith("__") and name not in self.LINEAR_IN_PLACE
+        if func in self.COMPARISONS or (in_place and given._is_view()):
+            self.hidden.add(name.strip("_"))
+
+    def check(self, model: nn.Module, scores: Tensor, images: Tensor) -> None:
+        """Raise ValueError if no ReLU was called, or calls may have been hidden; warn of other nonlinear steps."""
+        name = type(unwrapped(model)).__name__
+        if is_scripted(model):
             raise ValueError(
-                f"this {type(model).__name__}, or a part of it, is compiled or scripted, which hides its ReLUs: "
-                "give the network that it was made from"
+                f"this {name}, or a part of it, is scripted or traced, which hides its ReLUs: give the network that "
+                "it was made from"
             )
-        name, others = type(model).__name__, ", ".join(sorted(self.others))
+        others = ", ".join(sorted(self.hidden | nonlinear_steps(scores, images, POOLINGS | NORMS, self.nodes)))
         if not self.calls:
             why = f"its activations are {others}" if others else "no activation of a known name was called"
             raise ValueError(f"the rule is one for ReLUs, and this {name} called none; {why}: use relu='true'")
         if others:
             message = f"the rule is one for ReLUs; this {name} also calls {others}, which pass their true derivative"
             warnings.warn(message, MixedActivations, stacklevel=4)
+
+
+def _beside_zero(args, options) -> Tensor | None:
+    """x, if these are the arguments of max(x, 0) or max(0, x); None for any other maximum."""
+    operands = [*args, *(options[name] for name in ("input", "other") if name in options)]
+    if len(operands) != 2 or not all(isinstance(each, Tensor) for each in operands) or "out" in options:
+        return None
+    for given, zero in (operands, operands[::-1]):
+        same = torch.broadcast_shapes(given.shape, zero.shape) == given.shape
+        if same and torch.result_type(given, zero) == given.dtype and not zero.requires_grad and not zero.any():
+            return given
+    return None
 
 
 @contextmanager

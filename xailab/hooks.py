@@ -2,21 +2,34 @@
 
 import difflib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+WRAPPERS_NAMES = ("module.", "_orig_mod.")
+QUANTISED = (
+    "torch.ao.nn.quantized",
+    "torch.ao.nn.intrinsic.quantized",
+    "torch.nn.quantized",
+    "torch.nn.intrinsic.quantized",
+)
 
 
 def find_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Module]:
     """Find a layer by its dotted name, or the name of a layer.
 
+    Wrappers (``DataParallel``, ``torch.compile`` ...) count as what they wrap, wherever they stand: their own part of a
+    name (``module``, ``_orig_mod``) may be given or left out. A layer with several names is found by each of them.
+
     Args:
         model: The network.
-        layer: A module inside ``model``, or its name as in ``model.named_modules()``.
+        layer: A module inside ``model`` or its name as in ``model.named_modules()``; "" is the network itself.
 
     Returns:
-        (name, module).
+        (name, module), the name without the parts of wrappers: the given one, or the first of a given module.
 
     Raises:
         ValueError: if the network has no such layer; the message lists the nearest names.
@@ -24,18 +37,39 @@ def find_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Module
     """
     if not isinstance(layer, (nn.Module, str)):
         raise TypeError(f"expected a layer or its name, got {type(layer).__name__}: names are in model.named_modules()")
-    for name, module in model.named_modules():
-        if name and (module is layer or name == layer):
-            return name, module
     if isinstance(layer, nn.Module):
+        inside = unwrapped(layer)
+        for name, module in _named(model):
+            if module is inside:
+                return name, module
         raise ValueError(
             f"this {type(layer).__name__} is not part of the {type(model).__name__}; give its name instead"
         )
-    names = [name for name, _ in model.named_modules() if name]
+    layers = dict(_named(model))
+    written = dict(model.named_modules(remove_duplicate=False))
+    if layer not in layers and layer in written:  # the name of a wrapped layer, written out
+        layer = next(name for name, module in layers.items() if module is unwrapped(written[layer]))
+    bare = layer
+    while bare not in layers and bare.startswith(WRAPPERS_NAMES):  # from a wrapped copy of this network
+        bare = bare.partition(".")[2]
+    if bare in layers:
+        return bare, layers[bare]
+    names = [name for name in layers if name]
     tail = layer.rsplit(".", 1)[-1]
     near = difflib.get_close_matches(layer, names, n=5, cutoff=0.5) or [n for n in names if tail and tail in n][:5]
-    near = near or [name for name, _ in model.named_children()][:12]
-    raise ValueError(f"{type(model).__name__} has no layer {layer!r}; did you mean one of {', '.join(near)}?")
+    near = near or [name for name in names if "." not in name][:12]
+    raise ValueError(
+        f"{type(unwrapped(model)).__name__} has no layer {layer!r}; did you mean one of {', '.join(near)}?"
+    )
+
+
+def _named(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """All layers with all of their names; a wrapper stands for what it wraps."""
+    network = unwrapped(model)
+    yield name, network
+    for part, child in network._modules.items():
+        if child is not None:
+            yield from _named(child, f"{name}.{part}" if name else part)
 
 
 @contextmanager
@@ -55,7 +89,7 @@ def recording(model: nn.Module, *layers: nn.Module | str) -> Iterator[dict[str, 
         A dict by layer name, filled when the network runs.
 
     Raises:
-        ValueError: if there is no such layer, or the network is compiled.
+        ValueError: if there is no such layer, or it calls no hooks (it is scripted or traced) or is quantised.
         TypeError: when a recorded layer returns something other than a tensor.
     """
     outputs: dict[str, Tensor] = {}
@@ -86,8 +120,8 @@ def graph_behind(model: nn.Module, *layers: nn.Module | str) -> Iterator[dict[st
         output.
 
     Raises:
-        ValueError: if there is no such layer, the network is compiled, or its weights were made under
-            ``inference_mode``.
+        ValueError: if there is no such layer, it calls no hooks (it is scripted or traced), the network is quantised,
+            or its weights were made under ``inference_mode``.
         TypeError: when a recorded layer returns something other than a tensor.
     """
     check_differentiable(model)
@@ -118,8 +152,7 @@ def _calling(
     function: Callable[[str, Tensor], Tensor | None], model: nn.Module, layers: tuple[nn.Module | str, ...]
 ) -> Iterator[None]:
     """Call ``function(name, output)`` whenever one of the layers has run; what it returns replaces the output."""
-    if is_compiled(model):
-        raise ValueError("a compiled network does not call new hooks: record the one that you compiled (._orig_mod)")
+    check_not_quantised(model)
     found = dict(find_layer(model, layer) for layer in layers)
     for name, module in found.items():
         if isinstance(module, torch.jit.ScriptModule):
@@ -135,17 +168,36 @@ def _calling(
 
         return hook
 
-    with ExitStack() as stack:
+    with running_eagerly(model), ExitStack() as stack:
         for name, module in found.items():
             stack.callback(module.register_forward_hook(hook_of(name)).remove)
         yield
 
 
-def is_compiled(model: nn.Module) -> bool:
-    """Whether a network, or a part of it, went through ``torch.compile``."""
-    return any(
-        getattr(module, "_compiled_call_impl", None) or hasattr(module, "_orig_mod") for module in model.modules()
+@contextmanager
+def running_eagerly(model: nn.Module) -> Iterator[None]:
+    """Run a compiled network, or its compiled parts, as they were before ``torch.compile``: hooks are called again."""
+    compiled = any(
+        getattr(module, "_compiled_call_impl", None) or "_orig_mod" in module._modules for module in model.modules()
     )
+    with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        yield
+
+
+def is_scripted(model: nn.Module) -> bool:
+    """Whether a network, or a part of it, is scripted or traced, so that its calls cannot be followed."""
+    return any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
+
+
+def check_not_quantised(model: nn.Module) -> None:
+    """Raise ValueError if a part of a network computes with integers, which nothing can be differentiated through."""
+    for name, module in model.named_modules():
+        room, kind = type(module).__module__, type(module).__name__
+        if room.startswith(QUANTISED) and "FloatFunctional" not in kind:
+            raise ValueError(
+                f"layer {name!r} of this {type(unwrapped(model)).__name__} is quantised ({kind}): integers have no "
+                "gradient. Give the floating-point network that it was made from"
+            )
 
 
 @contextmanager
@@ -162,6 +214,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside ``DataParallel`` or ``DistributedDataParallel``; any other network as it is."""
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    return model.module if isinstance(model, wrappers) else model
+    """The network inside its wrappers, any other network as it is.
+
+    Wrappers are ``DataParallel``, ``DistributedDataParallel``, ``torch.compile``'s and ``AveragedModel``.
+    """
+    while True:
+        if isinstance(model, WRAPPERS):
+            model = model.module
+        elif "_orig_mod" in model._modules:  # torch.compile's
+            model = model._modules["_orig_mod"]
+        else:
+            return model

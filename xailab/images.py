@@ -13,11 +13,14 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 Picture = UInt8[np.ndarray, "h w 3"]
+Map = Float[Tensor, "h w"] | Float[np.ndarray, "h w"]
+Maps = Float[Tensor, "*n h w"] | Float[np.ndarray, "*n h w"]
+TIE = 1e-6  # added before a resized value is rounded, so that halves go up on every processor, whatever its last bit
 
 
 def load(path: str | Path, *, size: int | None = None) -> Picture:
@@ -57,7 +60,11 @@ def load(path: str | Path, *, size: int | None = None) -> Picture:
         raise ValueError(f"{path} has more than 179 megapixels: make it smaller first") from None
     except UnidentifiedImageError:
         raise ValueError(f"{path} is no picture that can be read: expected PNG, JPEG, TIFF, BMP, GIF or WebP") from None
-    except (OSError, SyntaxError) as error:
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a damaged file brings about
         raise ValueError(f"{path} is damaged or cut off ({error}): download or export it again") from None
     return array if size is None else _shrink(array, size)
 
@@ -67,7 +74,11 @@ def _rgb(image: Image.Image) -> Picture:
     if image.mode.startswith(("I", "F")):  # 16-bit and floating-point grey: Pillow's own conversion would clip
         grey, white = np.asarray(image), 1.0 if image.mode == "F" else 65535
         if not (grey.min() >= 0 and grey.max() <= white):
-            raise ValueError(f"the picture's values go from {grey.min()} to {grey.max()}: expected 0 to {white}")
+            kind = "floating-point values are shares of white" if image.mode == "F" else "these are more than 8 bits"
+            raise ValueError(
+                f"the picture's values go from {grey.min():.4g} to {grey.max():.4g}, expected 0 to {white:g} ({kind}): "
+                "divide them by what is white, or save the picture with 8 bits"
+            )
         return np.repeat((grey * (255 / white)).round().astype(np.uint8)[..., None], 3, axis=2)
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         image = image.convert("RGBA")
@@ -121,7 +132,8 @@ class Preprocess:
         image = torch.from_numpy(as_picture(image).copy()).permute(2, 0, 1)
         if self.resize is not None:
             mode = InterpolationMode(self.interpolation)
-            image = transforms.resize(image, [self.resize], interpolation=mode, antialias=True)
+            image = transforms.resize(image.double(), [self.resize], interpolation=mode, antialias=True)
+            image = (image + TIE).clamp(0, 255).round().to(torch.uint8)
         if self.crop is not None:
             if min(image.shape[1:]) < self.crop:
                 raise ValueError(
@@ -156,32 +168,56 @@ class Preprocess:
         return pixels.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy()
 
 
-def upsample(maps: Float[Tensor, "*n h w"], size: int | tuple[int, int]) -> Float[Tensor, "*n H W"]:
+def as_tensor(values: Float[Tensor, "..."] | Float[np.ndarray, "..."]) -> Float[Tensor, "..."]:
+    """Values of a map as a tensor without a graph, whether they come as a tensor or as an array."""
+    return torch.as_tensor(values).detach()
+
+
+def as_array(values) -> np.ndarray:
+    """Values of a map as an array, from a tensor on any device and of any precision, with or without a graph."""
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    return (values.float() if values.dtype in (torch.bfloat16, torch.float16) else values).numpy()
+
+
+def upsample(maps: Maps, size: int | tuple[int, int]) -> Float[Tensor, "*n H W"]:
     """Enlarge maps to ``size`` (side, or (height, width) in pixels), bilinearly; cell centres stay in place."""
-    size = (size, size) if isinstance(size, int) else tuple(size)
+    maps, size = torch.as_tensor(maps), (size, size) if isinstance(size, int) else tuple(size)
     *batch, height, width = maps.shape
     large = F.interpolate(maps.reshape(-1, 1, height, width), size=size, mode="bilinear", align_corners=False)
     return large.reshape(*batch, *size)
 
 
-def normalise(maps: Float[Tensor, "*n h w"]) -> Float[Tensor, "*n h w"]:
+def is_constant(maps: Maps) -> Bool[Tensor, "*n"]:
+    """Whether a map is constant to rounding: its span is at most a few units in the last place of its values."""
+    maps = as_tensor(maps)
+    low, high = maps.amin((-2, -1)), maps.amax((-2, -1))
+    rounding = 8 * max(torch.finfo(maps.dtype).eps, torch.finfo(torch.float32).eps)
+    return high / 2 - low / 2 <= rounding * torch.maximum(low.abs(), high.abs()) / 2
+
+
+def normalise(maps: Maps) -> Float[Tensor, "*n h w"]:
     """Stretch each map by itself to [0, 1]: (map - min) / (max - min).
 
-    A constant map carries no contrast and becomes 0 everywhere. The values of different maps cannot be compared after
-    this; where that matters, show the raw maps.
+    A map that is constant to rounding carries no contrast and becomes 0 everywhere. Normalise a map before you enlarge
+    it, or rounding adds to it. The values of different maps cannot be compared after this; where that matters, show
+    the raw maps.
 
     Raises:
         ValueError: if a map has a value that is not finite.
     """
+    maps = torch.as_tensor(maps)
     if not torch.isfinite(maps).all():
         raise ValueError("a map has values that are NaN or infinite: look at the network's output first")
     halves = maps.double() / 2  # so that the span of the largest values is finite too
     low, high = halves.amin((-2, -1), keepdim=True), halves.amax((-2, -1), keepdim=True)
-    span = (high - low).masked_fill(high == low, 1)
-    return ((halves - low) / span).to(maps.dtype)
+    constant = is_constant(maps)[..., None, None]
+    stretched = (halves - low) / (high - low).masked_fill(constant, 1)
+    return stretched.masked_fill(constant, 0).to(maps.dtype)
 
 
-def heatmap(values: Float[Tensor, "*n h w"], colours: str = "inferno") -> UInt8[np.ndarray, "*n h w 3"]:
+def heatmap(values: Maps, colours: str = "inferno") -> UInt8[np.ndarray, "*n h w 3"]:
     """Colour maps with values in [0, 1]: dark for 0, bright for 1 (values outside are clipped).
 
     Args:
@@ -192,20 +228,20 @@ def heatmap(values: Float[Tensor, "*n h w"], colours: str = "inferno") -> UInt8[
     import matplotlib
 
     table = (matplotlib.colormaps[colours](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
-    index = (values.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
+    index = (as_tensor(values).float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
     return table[index]
 
 
 def overlay(
     image: UInt8[np.ndarray, "H W 3"] | Image.Image,
-    map: Float[Tensor, "h w"],
+    map: Map,
     opacity: float = 0.75,
     colours: str = "inferno",
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Lay a map over its picture: enlarge it, stretch it to [0, 1], colour it, blend.
+    """Lay a map over its picture: stretch it to [0, 1], enlarge it, colour it, blend.
 
     The blend follows the map: at its minimum the picture is left as it is, at its maximum the colour covers it with
-    ``opacity``.
+    ``opacity``. A map that is constant to rounding leaves the picture as it is.
 
     Args:
         image: The picture (H, W, 3) that the network saw, at any size.
@@ -213,47 +249,50 @@ def overlay(
         opacity: Share of the colour at the map's maximum, 0 to 1.
         colours: A colour map of matplotlib's.
     """
-    image, large = _to_lay_over(image, map, opacity)
-    values = normalise(large)
+    image, map = _to_lay_over(image, map, opacity)
+    values = upsample(normalise(map), image.shape[:2])
     share = opacity * values.numpy()[..., None]
     return (share * heatmap(values, colours) + (1 - share) * image).round().astype(np.uint8)
 
 
-def _to_lay_over(image, map: Tensor, opacity: float) -> tuple[Picture, Float[Tensor, "H W"]]:
-    """A picture, and a map enlarged to its size, if they and the opacity can be used."""
+def _to_lay_over(image, map: Map, opacity: float) -> tuple[UInt8[np.ndarray, "H W 3"], Float[Tensor, "h w"]]:
+    """A picture and a map, if they and the opacity can be used."""
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is a share from 0 to 1, got {opacity}")
     if map.ndim != 2:
         raise ValueError(f"expected one map (h, w), got shape {tuple(map.shape)}: lay over one map at a time")
+    map = as_tensor(map).float().cpu()
     if not torch.isfinite(map).all():
         raise ValueError("a map has values that are NaN or infinite: look at the network's output first")
-    image = as_picture(image)
-    return image, upsample(map.detach().float().cpu(), image.shape[:2])
+    return as_picture(image), map
 
 
 def signed_overlay(
-    image: UInt8[np.ndarray, "H W 3"] | Image.Image, map: Float[Tensor, "h w"], opacity: float = 0.75
+    image: UInt8[np.ndarray, "H W 3"] | Image.Image, map: Map, opacity: float = 0.75
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Lay a signed map over its picture: red for positive values, blue for negative ones.
 
     Zero leaves the picture as it is; the largest absolute value covers it with ``opacity``. Arguments are those of
     ``overlay``.
     """
-    image, large = _to_lay_over(image, map, opacity)
-    values = large / large.abs().max().clamp(min=torch.finfo(large.dtype).tiny)
+    image, map = _to_lay_over(image, map, opacity)
+    values = upsample(map / map.abs().max().clamp(min=torch.finfo(map.dtype).tiny), image.shape[:2])
     share = opacity * values.abs().numpy()[..., None]
     return (share * heatmap(0.5 + 0.5 * values, "RdBu_r") + (1 - share) * image).round().astype(np.uint8)
 
 
-def signed(values: Float[Tensor, "3 h w"], quantile: float = 0.995) -> UInt8[np.ndarray, "h w 3"]:
+def signed(
+    values: Float[Tensor, "3 h w"] | Float[np.ndarray, "3 h w"], quantile: float = 0.995
+) -> UInt8[np.ndarray, "h w 3"]:
     """Draw signed values of three channels, a gradient say, on grey.
 
     128 is exactly 0, and both signs and all channels share one scale, clipped at a quantile of the absolute values (the
     largest of all would decide how everything else looks).
     """
+    values = as_tensor(values).float()
     if values.ndim != 3 or not torch.isfinite(values).all():
         raise ValueError(f"expected finite values of shape (3, h, w), got {tuple(values.shape)}: draw one at a time")
-    sizes = values.detach().float().abs().flatten()
+    sizes = values.abs().flatten()
     bound = float(sizes.quantile(quantile)) or float(sizes.max()) or 1.0
-    grey = 128 + 127 * (values.detach().float() / bound).clamp(-1, 1)
+    grey = 128 + 127 * (values / bound).clamp(-1, 1)
     return grey.round().permute(1, 2, 0).to("cpu", torch.uint8).numpy()

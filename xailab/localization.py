@@ -3,11 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from xailab.images import as_picture
+from xailab.images import as_array, as_picture, is_constant
 
 
 class Box(NamedTuple):
@@ -96,12 +95,16 @@ def grabcut(
         raise ValueError(f"map {values.shape} and picture {image.shape[:2]} differ in size: upsample the map first")
     if not 0 < background < foreground < 1:
         raise ValueError(f"expected 0 < background < foreground < 1, got {background} and {foreground}")
+    if is_constant(values):
+        raise ValueError(
+            f"the map is constant ({values[0, 0]:.3g} everywhere): there is nothing to grow an object from"
+        )
     low, high = np.quantile(values, [background, foreground])
     sure = (values >= high) & (values > low)
     if not sure.any():
         raise ValueError(
-            f"no pixel is a seed of the foreground: the map is constant (its {background:.0%} and {foreground:.0%} "
-            f"quantiles are both {low:.3g}), so there is nothing to grow an object from"
+            f"no pixel is a seed of the foreground: so many share one value that the map's {background:.0%} and "
+            f"{foreground:.0%} quantiles are both {low:.3g}; lower background=, or give a map with more contrast"
         )
     labels = np.full(values.shape, cv2.GC_PR_BGD, np.uint8)
     labels[sure], labels[values <= low] = cv2.GC_FGD, cv2.GC_BGD
@@ -117,7 +120,7 @@ def grabcut(
 
 def _values(map: Tensor | np.ndarray) -> np.ndarray:
     """One finite map as an array."""
-    values = map.detach().float().cpu().numpy() if isinstance(map, torch.Tensor) else np.asarray(map)
+    values = as_array(map)
     if values.ndim != 2:
         raise ValueError(f"expected one map (h, w), got shape {values.shape}: take one map at a time")
     if not np.isfinite(values).all():

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from xailab.images import as_array, is_constant
 from xailab.localization import Box
 
 Values = Shaped[np.ndarray, "*n"] | Shaped[Tensor, "*n"] | Sequence
@@ -53,10 +54,10 @@ def iou(a: Box | Bool[np.ndarray, "h w"], b: Box | Bool[np.ndarray, "h w"]) -> f
     return both / either
 
 
-def pointing(map: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> bool:
+def pointing(map: Map, mask: Mask) -> bool:
     """The pointing game: does the maximum of a map lie on the object? (Zhang et al. 2016, arXiv 1608.00507)
 
-    A constant map points nowhere, which is a miss.
+    A map that is constant to rounding points nowhere, which is a miss.
 
     Args:
         map: A map at the mask's resolution (see ``images.upsample``).
@@ -65,12 +66,12 @@ def pointing(map: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], mask: Bool[np
     Raises:
         ValueError: if the shapes differ, or a value is not finite.
     """
-    map = torch.as_tensor(map).detach()
-    if tuple(map.shape) != mask.shape:
-        raise ValueError(f"map {tuple(map.shape)} and mask {mask.shape} differ in shape: upsample the map first")
-    if not torch.isfinite(map).all():
+    values, mask = as_array(map), as_array(mask)
+    if values.shape != mask.shape:
+        raise ValueError(f"map {values.shape} and mask {mask.shape} differ in shape: upsample the map first")
+    if not np.isfinite(values).all():
         raise ValueError("the map has values that are NaN or infinite: look at the network's output first")
-    return bool(map.max() > map.min() and mask.flat[int(map.argmax())])
+    return bool(not is_constant(values) and mask.flat[values.argmax()])
 
 
 def auroc(labels: Values, scores: Values) -> float:

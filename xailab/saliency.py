@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from xailab.targets import Target, class_gradients, resolve, score_images
+from xailab.targets import Target, check_images, image_gradients, is_zero, resolve, score_images, warn_of_zero
 
 Maps = Float[Tensor, "n h w"] | Float[Tensor, "n k h w"]
 
@@ -35,9 +35,16 @@ def saliency(model: nn.Module, images: Float[Tensor, "n c h w"], target: Target 
     Returns:
         Maps of the images' size, not negative, (n, h, w), or (n, k, h, w) where k classes were asked for. In units of
         the score for one unit of normalised pixel.
+
+    Raises:
+        ValueError: if no gradient reaches the images, a class does not exist, or the scores are not finite.
+        TypeError: if images are no floating-point tensor, or a target is no class number.
+
+    Warns:
+        ZeroGradient: if a score does not change with its image at all.
+        MixedBatch: if the score of an image changes with the images beside it.
     """
-    gradient, chosen = _gradient(model, images, target)
-    return _largest(gradient, chosen)
+    return _largest(*_gradient(model, images, target))
 
 
 def smooth_grad(
@@ -52,7 +59,8 @@ def smooth_grad(
     """Average dS_c / dI over noisy copies of each image, then take the saliency (arXiv 1706.03825).
 
     The gradients themselves are averaged, so that what flickers in sign goes away. One forward and one backward pass
-    of the batch for each sample; the sum alone is kept.
+    of the batch for each sample; the sum alone is kept. All images of a batch get the same noise, each in its own
+    range, so that an image's map does not depend on the images beside it.
 
     Args:
         model, images, target: As for ``saliency``; None is the top class of the image without noise.
@@ -65,26 +73,27 @@ def smooth_grad(
     """
     if samples < 1 or sigma < 0:
         raise ValueError(f"expected samples from 1 and sigma from 0, got {samples} and {sigma}")
+    check_images(images)
     if target is None:
-        with torch.no_grad():
-            target = score_images(model, images)[1].argmax(1)
+        target = score_images(model, images)[1].argmax(1)
     generator = torch.Generator().manual_seed(seed)
     spread = sigma * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
     total = None
     for _ in range(samples):
-        noise = torch.randn(images.shape, generator=generator).to(images)
-        gradient, chosen = _gradient(model, images + spread * noise, target)
+        noise = torch.randn((1, *images.shape[1:]), generator=generator).to(images)
+        gradient, chosen, scores = _gradient(model, images + spread * noise, target)
         total = gradient if total is None else total.add_(gradient)
-    return _largest(total / samples, chosen)
+    return _largest(total / samples, chosen, scores)
 
 
-def _gradient(model: nn.Module, images: Tensor, target: Target) -> tuple[Float[Tensor, "n k c h w"], Tensor]:
-    """w of equation 4 for each target, and the targets' numbers."""
+def _gradient(model: nn.Module, images: Tensor, target: Target) -> tuple[Float[Tensor, "n k c h w"], Tensor, Tensor]:
+    """w of equation 4 for each target, the targets' numbers, and the scores."""
     images, scores = score_images(model, images)
     chosen = resolve(target, scores)
-    return torch.stack([gradient for (gradient,) in class_gradients(scores, chosen, [images])], 1), chosen
+    return image_gradients(model, images, scores, chosen), chosen, scores.detach()
 
 
-def _largest(gradient: Float[Tensor, "n k c h w"], chosen: Tensor) -> Maps:
+def _largest(gradient: Float[Tensor, "n k c h w"], chosen: Tensor, scores: Tensor) -> Maps:
+    warn_of_zero(is_zero(gradient.flatten(0, 1)).view(gradient.shape[:2]), chosen, scores)
     maps = gradient.abs().amax(2)
     return maps if chosen.ndim == 2 else maps[:, 0]

@@ -1,4 +1,4 @@
-"""Where data lies, and what was learned as a file: safetensors with a JSON description in the header.
+"""The data folder, files that are written whole or not at all, and safetensors with a JSON description in the header.
 
 Nothing in a file is ever executed.
 """
@@ -6,27 +6,66 @@ Nothing in a file is ever executed.
 import hashlib
 import json
 import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
+
+from xailab.hooks import unwrapped
 
 KEY, CHECK = "xailab", "sha256"
 
 
-def data_root() -> Path:
-    """Where downloaded data and weights lie: ``$XAILAB_DATA``, or ``data`` in the working folder.
+def data_root(folder: str | Path | None = None) -> Path:
+    """Where downloaded data and weights lie: ``folder`` or ``$XAILAB_DATA``, or ``data`` in the working folder.
 
     Raises:
         ValueError: if it begins with ``~`` and a user whom this computer does not know.
     """
-    folder = Path(os.environ.get("XAILAB_DATA") or "data")
+    named = "XAILAB_DATA" if folder is None else "the folder of the data"
+    folder = Path(folder or os.environ.get("XAILAB_DATA") or "data")
     try:
         return folder.expanduser()
     except RuntimeError:
-        raise ValueError(f"XAILAB_DATA is {folder}, and nobody's home is known by that name") from None
+        raise ValueError(f"{named} is {folder}, and nobody's home is known by that name") from None
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Write a file whole, or not at all: yield a file to fill, which takes the place of ``path`` at the end.
+
+        with storage.atomic("notes.txt") as part:
+            part.write_text("All of it.")
+
+    Args:
+        path: The file; what was there before is replaced, unless an error is raised.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    path = Path(path)
+    check_folder(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # each process and thread has its own
+    try:
+        part.touch(exist_ok=False)
+        mode = part.stat().st_mode
+        yield part
+        part.chmod(mode)  # safetensors makes files that nobody else may read
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def whole_of(part: Path) -> Path | None:
+    """Find the file that `atomic` was writing when the computer stopped; None if this is another file."""
+    found = re.fullmatch(r"\.(.+?)(\.[0-9a-f]{8})?\.part", part.name)
+    return part.with_name(found[1]) if found else None
 
 
 def write(path: str | Path, kind: str, description: dict, tensors: dict[str, Tensor]) -> None:
@@ -36,24 +75,15 @@ def write(path: str | Path, kind: str, description: dict, tensors: dict[str, Ten
         path: The file; what was there before is replaced.
         kind: What it holds, in words: "PaDiM detector".
         description: What JSON can hold.
-        tensors: By name.
+        tensors: By name. Those that share memory, as a layer that a network uses under two names, are written apart.
 
     Raises:
         FileNotFoundError: if there is no such folder.
     """
-    path = Path(path)
-    check_folder(path)
-    tensors = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
+    tensors = _apart({name: x.detach().cpu().contiguous() for name, x in tensors.items()})
     text = json.dumps([kind, description])
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.touch()
-        mode = part.stat().st_mode
+    with atomic(path) as part:
         save_file(tensors, part, {KEY: text, CHECK: _check(text, tensors)})
-        part.chmod(mode)  # save_file lets nobody else read
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read(path: str | Path, kind: str) -> tuple[dict, dict[str, Tensor]]:
@@ -69,7 +99,8 @@ def read(path: str | Path, kind: str) -> tuple[dict, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copied, as they lie in the file at any byte: some kernels compute otherwise where a tensor is not aligned.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         if metadata[CHECK] != _check(metadata[KEY], tensors):
             raise ValueError
         found, description = json.loads(metadata[KEY])
@@ -80,15 +111,59 @@ def read(path: str | Path, kind: str) -> tuple[dict, dict[str, Tensor]]:
     return description, tensors
 
 
+def convert(source: Path, target: Path) -> None:
+    """Write a state dict that torch saved as safetensors.
+
+    Raises:
+        ValueError: if the source holds something else.
+    """
+    try:
+        weights = torch.load(source, map_location="cpu", weights_only=True)
+        data = save({name: tensor.contiguous().clone() for name, tensor in weights.items()})
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever a foreign file brings about
+        raise ValueError(f"{source.name} holds no weights ({(str(error) or repr(error)).splitlines()[0]})") from None
+    with atomic(target) as part:
+        part.write_bytes(data)
+
+
 def check_folder(path: str | Path) -> None:
     """Raise FileNotFoundError, before work is lost, if a file cannot be written for want of its folder."""
     if not Path(path).parent.is_dir():
         raise FileNotFoundError(f"there is no folder {Path(path).parent}: make it first")
 
 
+def state(network: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a network, by names without what wrappers inside it add to them."""
+    return {plain_name(network, name): x for name, x in network.state_dict().items()}
+
+
+def load_state(network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load what ``state`` gave, wrapped as the network may be.
+
+    Raises:
+        RuntimeError: if a tensor is missing, unexpected or of another shape, or a layer that the network uses under two
+            names has other values under each.
+    """
+    names = {plain_name(network, name): name for name in network.state_dict()}
+    network.load_state_dict({names.get(name, name): x for name, x in tensors.items()})
+    for name, x in state(network).items():
+        if not torch.equal(x, tensors[name].to(x)) and not x.isnan().any():
+            raise RuntimeError(f"{name} shares its values with another layer, and the file has others for each")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def fingerprint(network: nn.Module) -> dict[str, str]:
-    """Type, shape and SHA-256 of each parameter and buffer, by name."""
+    """Type, shape and SHA-256 of each parameter and buffer, by its name, to which wrappers add nothing."""
+    network = unwrapped(network)
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    tensors = {plain_name(network, name): x for name, x in tensors.items()}
     return {name: f"{str(x.dtype)[6:]} {tuple(x.shape)} {_digest(x)}" for name, x in sorted(tensors.items())}
 
 
@@ -102,6 +177,27 @@ def difference(fitted: dict[str, str], network: nn.Module) -> str | None:
     then, now = (prints.get(name, "nothing - -").rsplit(" ", 1)[0] for prints in (fitted, found))
     what = f"{then} then, {now} now" if then != now else "other values"
     return f"{len(differing)} of {len(fitted)} parameters and buffers differ, the first is {name} ({what})"
+
+
+def plain_name(network: nn.Module, name: str) -> str:
+    """A tensor's name without what ``DataParallel``, ``torch.compile`` and the like, around a part, add to it."""
+    parts, here = [], network
+    for part in name.split("."):
+        inside = here is not None and part in here._modules
+        if not inside or unwrapped(here) is here:
+            parts.append(part)
+        here = here._modules[part] if inside else None
+    return ".".join(parts)
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, no two of them in the same memory, which safetensors refuses."""
+    taken, apart = set(), {}
+    for name, x in tensors.items():
+        place = x.untyped_storage().data_ptr()
+        apart[name] = x.clone() if place in taken else x
+        taken.add(place)
+    return apart
 
 
 def _check(text: str, tensors: dict[str, Tensor]) -> str:

@@ -1,13 +1,17 @@
 """Which class is explained: the one meaning of ``target`` for every method, and the gradient of its score."""
 
+import re
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from weakref import WeakSet
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor, nn
 
-from xailab.hooks import check_differentiable, evaluating, unwrapped
+from xailab.hooks import check_differentiable, check_not_quantised, evaluating, running_eagerly, unwrapped
 
 Classes = Integer[Tensor, "n"] | Integer[Tensor, "n k"] | Integer[np.ndarray, "n"] | Integer[np.ndarray, "n k"]
 Target = int | np.integer | Sequence[int] | Sequence[Sequence[int]] | Classes | None
@@ -31,13 +35,7 @@ def resolve(target: Target, logits: Float[Tensor, "n classes"]) -> Int[Tensor, "
     n, classes = logits.shape
     if target is None:
         return logits.argmax(1)
-    try:
-        chosen = torch.as_tensor(target, device=logits.device)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"a target is a class number (int) or several, got {target!r}") from None
-    if chosen.numel() and (chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool):
-        raise TypeError(f"a target is a class number (int), got {chosen.dtype}")
-    chosen = chosen.long()
+    chosen = class_numbers(target).to(logits.device)
     if chosen.ndim == 0:
         chosen = chosen.expand(n)
     if chosen.ndim > 2 or chosen.shape[0] != n or chosen.shape[-1] == 0 < n:
@@ -47,6 +45,21 @@ def resolve(target: Target, logits: Float[Tensor, "n classes"]) -> Int[Tensor, "
     if chosen.numel() and (chosen.min() < 0 or chosen.max() >= classes):
         raise ValueError(f"class numbers go from 0 to {classes - 1}, got {sorted(set(chosen.flatten().tolist()))}")
     return chosen
+
+
+def class_numbers(target) -> Int[Tensor, "..."]:
+    """Turn one class number or several into a tensor.
+
+    Raises:
+        TypeError: if a target is no whole number.
+    """
+    try:
+        chosen = torch.as_tensor(target).clone()  # also what was made under inference_mode
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"a target is a class number (int) or several, got {target!r}") from None
+    if chosen.numel() and (chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool):
+        raise TypeError(f"a target is a class number (int), got {chosen.dtype}")
+    return chosen.long()
 
 
 def check_images(images) -> Tensor:
@@ -87,6 +100,118 @@ def check_scores(model: nn.Module, scores) -> Float[Tensor, "n classes"]:
     return scores
 
 
+class MixedBatch(UserWarning):
+    """The score of an image changes with the images beside it, so that no image has an explanation of its own."""
+
+
+class ZeroGradient(UserWarning):
+    """A score does not change with its image at all; the message says for which class, and why."""
+
+
+_SEPARATE: WeakSet[nn.Module] = WeakSet()  # networks that were seen to score an image alone as they do in a batch
+
+
+class Opened:
+    """A network that is ready to be explained: what ``opened`` yields.
+
+    Attributes:
+        network: The network inside all wrappers, in eval mode.
+    """
+
+    def __init__(self, network: nn.Module, images: Float[Tensor, "n c h w"]) -> None:
+        self.network = network
+        self._alone = None  # the first image's scores without the others; an error that speaks of the batch
+        if len(images) > 1 and network not in _SEPARATE:
+            self._alone = self._score_alone(images[:1])
+
+    def scores(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+        """Run the network on the images that it was opened with, or on copies of them; the scores are checked.
+
+        Warns:
+            MixedBatch: if the first image has other scores alone.
+        """
+        scores = check_scores(self.network, self._run(images))
+        if len(scores) != len(images):
+            raise ValueError(
+                f"{type(self.network).__name__} gives {len(scores)} rows of scores for {len(images)} images: "
+                "expected one for each image"
+            )
+        if self._alone is not None:
+            self._compare(np.array(scores[0].tolist()), torch.finfo(scores.dtype if scores.is_cpu else torch.half).eps)
+        return scores
+
+    def _run(self, images: Tensor):
+        try:
+            return self.network(images)
+        except TypeError as error:
+            if re.search(r"missing \d+ required", str(error)):
+                raise TypeError(_one_input(self.network, str(error))) from error
+            raise
+        except RuntimeError as error:
+            weight = next((each for each in self.network.parameters() if each.is_floating_point()), images)
+            if (weight.dtype, weight.device) == (images.dtype, images.device) or torch.is_autocast_enabled():
+                raise
+            raise ValueError(
+                f"the images are {images.dtype} on {images.device}, the network's weights {weight.dtype} on "
+                f"{weight.device}: images.to(weight) makes them alike. ({str(error).splitlines()[0]})"
+            ) from error
+
+    @torch.no_grad()
+    def _score_alone(self, image: Float[Tensor, "1 c h w"]) -> Tensor | Exception | None:
+        try:
+            alone = self._run(image)
+        except Exception as error:  # a network that runs on batches only is none of our business, unless it says why
+            return error if "more than 1 value per channel" in str(error) else None
+        return alone if isinstance(alone, Tensor) and alone.ndim == 2 else None
+
+    def _compare(self, beside: Float[np.ndarray, "classes"], precision: float) -> None:
+        """Warn if the first image has other scores alone; on a GPU, TF32 has no more precision than half."""
+        alone, self._alone = self._alone, None
+        if isinstance(alone, Tensor):
+            difference = np.abs(np.array(alone[0].tolist()) - beside).max()
+            if difference <= precision**0.5 * np.abs(beside).max():
+                _SEPARATE.add(self.network)
+                return
+        warnings.warn(
+            f"this {type(self.network).__name__} mixes the images of a batch: the first image has other scores alone "
+            "than beside the others (a batch norm without running statistics does so), so that an explanation is not "
+            "one of its image only. Explain one image at a time",
+            MixedBatch,
+            stacklevel=4,
+        )
+
+
+def _one_input(network: nn.Module, said: str) -> str:
+    return (
+        f"explanations hand a network its images alone, and this {type(network).__name__} wants more ({said}): wrap it "
+        "in a module that keeps the other inputs, as\n"
+        "    class OfImages(nn.Module):\n"
+        "        def __init__(self, network, other): super().__init__(); self.network, self.other = network, other\n"
+        "        def forward(self, images): return self.network(images, self.other.expand(len(images), -1))"
+    )
+
+
+@contextmanager
+def opened(model: nn.Module, images: Float[Tensor, "n c h w"]) -> Iterator[Opened]:
+    """The way into a network that all explanations share: checked, unwrapped, in eval mode, not compiled.
+
+    The first time that a network meets a batch, it also runs on the first image alone, to see whether it mixes images.
+
+    Args:
+        model: Any network of images to scores (n, classes), also inside ``DataParallel`` or ``torch.compile``.
+        images: A batch, normalised for the network.
+
+    Raises:
+        TypeError: if images are no floating-point tensor, or the network wants other inputs besides.
+        ValueError: if images are no batch, or the network is quantised.
+    """
+    check_images(images)
+    check_not_quantised(model)
+    network = unwrapped(model)
+    with evaluating(network), running_eagerly(network):
+        yield Opened(network, images)
+
+
 def score_images(
     model: nn.Module, images: Float[Tensor, "n c h w"]
 ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n classes"]]:
@@ -96,11 +221,65 @@ def score_images(
         The copies, which are leaves, and the scores, whatever grad mode surrounds the call.
     """
     check_differentiable(model)
-    check_images(images)
-    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
-        images = images.detach().clone().requires_grad_()
-        scores = unwrapped(model)(images.clone())  # a copy, since a network may work in place
-    return images, check_scores(model, scores)
+    with torch.inference_mode(False), torch.enable_grad():
+        copies = check_images(images).detach().clone().requires_grad_()
+        with opened(model, copies) as entry:
+            return copies, entry.scores(copies.clone())  # a copy, since a network may work in place
+
+
+def image_gradients(
+    model: nn.Module,
+    images: Float[Tensor, "n c h w"],
+    scores: Float[Tensor, "n classes"],
+    chosen: Int[Tensor, "n"] | Int[Tensor, "n k"],
+) -> Float[Tensor, "n k c h w"]:
+    """Differentiate the chosen scores for the images that ``score_images`` returned.
+
+    Raises:
+        ValueError: if no gradient reaches the images.
+    """
+    gradients = [gradient for (gradient,) in class_gradients(scores, chosen, [images])]
+    if gradients[0] is None:
+        raise ValueError(unreached(model))
+    return torch.stack(gradients, 1)
+
+
+def unreached(model: nn.Module) -> str:
+    """What to say where no gradient reaches the images."""
+    return (
+        f"the scores of this {type(unwrapped(model)).__name__} do not depend on its images, or no gradient reaches "
+        "them: look for torch.no_grad, detach or numpy inside its forward"
+    )
+
+
+def is_zero(gradient: Float[Tensor, "n ..."]) -> Bool[Tensor, "n"]:
+    """Whether the gradient of each image is zero everywhere."""
+    return gradient.flatten(1).count_nonzero(1) == 0
+
+
+def warn_of_zero(
+    zero: Bool[Tensor, "n k"], chosen: Int[Tensor, "n"] | Int[Tensor, "n k"], scores: Float[Tensor, "n classes"]
+) -> None:
+    """Warn ``ZeroGradient`` of the classes whose gradient is zero everywhere, and say what makes it so."""
+    if zero.any():
+        named = classes_of(chosen.view(len(chosen), -1)[zero])
+        why = saturation(scores) or "nothing passes the ReLUs, clamps or rounding steps on the way: try another image"
+        warnings.warn(f"the gradient of {named} is zero everywhere: {why}", ZeroGradient, stacklevel=3)
+
+
+def saturation(scores: Float[Tensor, "n classes"]) -> str | None:
+    """What to say if scores are probabilities, whose gradient is zero where they are saturated; None for others."""
+    scores = scores.detach().float()
+    if not ((scores >= 0) & (scores <= 1)).all() or not scores.any():
+        return None
+    kind = "softmax" if (scores.sum(1) - 1).abs().max() < 0.01 else "sigmoid"
+    return f"the scores look like a saturated {kind}: give a network that returns the scores before it"
+
+
+def classes_of(chosen: Int[Tensor, "_"]) -> str:
+    """Name classes in a message: "class 3", "classes 1, 4"."""
+    classes = sorted(set(chosen.tolist()))
+    return f"class{'es' if len(classes) > 1 else ''} {', '.join(map(str, classes))}"
 
 
 def class_gradients(

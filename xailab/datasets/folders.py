@@ -14,7 +14,8 @@ unknown, and a folder that holds nothing but pictures is a category of normal on
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, SupportsIndex
 
@@ -28,9 +29,30 @@ from torch.utils.data import Dataset
 from xailab.images import Preprocess, load
 
 SPLITS = ("train", "test")
+LAYOUT = (*SPLITS, "ground_truth")
 GOOD = "good"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}  # what the last bytes of a whole file hold
+GOOD_NAMES = {
+    *(
+        "good",
+        "goods",
+        "ok",
+        "okay",
+        "normal",
+        "normals",
+        "healthy",
+        "intact",
+        "fine",
+        "clean",
+        "gut",
+        "perfect",
+        "pass",
+    ),
+    *("passed", "flawless", "faultless", "defectfree", "nodefect", "nodefects", "noanomaly", "anomalyfree", "nominal"),
+}
+GOOD_WORDS, BAD_WORDS = {"good", "ok", "okay", "normal"}, {"not", "no", "non", "bad"}
+MASKS = ("groundtruth", "mask", "gt", "annotation", "label")
 NAMED = ("", ".")  # ways to say that the root is itself the category, besides None
 
 
@@ -76,16 +98,18 @@ def categories(root: str | Path) -> tuple[str, ...]:
         FileNotFoundError: if there is no such folder, or no category in it.
     """
     root = _folder(root)
-    inside = [each for each in _sorted(root.iterdir()) if each.is_dir() and not each.name.startswith(".")]
+    inside = _folders(root)
     if (root / "train").is_dir():
         return (".",)
     found = tuple(each.name for each in inside if (each / "train").is_dir())
     if not found:
         found = (".",) if _pictures(root) else tuple(each.name for each in inside if _pictures(each))
     if not found:
+        deeper = next((each for each in inside if any(each.glob("*/train"))), None)
+        hint = _deeper(root) if deeper is None else f"there are categories one folder deeper, in {deeper}"
         raise FileNotFoundError(
             f"no category in {root}: expected <category>/train/good/ with pictures ({', '.join(SUFFIXES)}), "
-            "or folders of pictures"
+            f"or folders of pictures{hint and '; '}{hint}"
         )
     return found
 
@@ -125,8 +149,19 @@ class MVTecAD(Dataset):
         self.pictures, kinds = [], []
         for kind, folder in _kinds(self.folder, split, problems).items():
             found = _pictures(folder)
+            deeper = _deeper(folder, LAYOUT if folder == self.folder else ())
             if not found:
-                problems.append(f"{folder}: no pictures ({', '.join(SUFFIXES)}) in this folder")
+                problems.append(
+                    f"{folder}: no pictures ({', '.join(SUFFIXES)}) in this folder{deeper and '; '}{deeper}"
+                )
+            elif deeper:
+                warnings.warn(f"{folder}: only its own {len(found)} pictures are read; {deeper}", stacklevel=2)
+            if kind != GOOD and _looks_good(kind):
+                warnings.warn(
+                    f"{folder}: its {len(found)} pictures count as defective, of a kind called {kind!r}, which looks "
+                    f"like a name of the good ones: they belong into {folder.with_name(GOOD)}",
+                    stacklevel=2,
+                )
             problems += _doubles(found)
             self.pictures += found
             kinds += [kind] * len(found)
@@ -136,6 +171,10 @@ class MVTecAD(Dataset):
         self.names = tuple(f"{split}/{k}/{path.stem}" for k, path in zip(kinds, self.pictures, strict=True))
         truth = self.folder / "ground_truth"
         self.has_masks = not self.defects or truth.is_dir()
+        if not self.has_masks and (others := _alike(self.folder, *MASKS)):
+            warnings.warn(
+                f"{self.folder}: the masks are taken for unknown, expected {truth.name}; is it {others}?", stacklevel=2
+            )
         self.masks = [None] * len(kinds)
         if self.defects and self.has_masks:
             self._find_masks(truth, problems)
@@ -190,7 +229,10 @@ class MVTecAD(Dataset):
                     f"{self.masks[i]}: a mask of {_by(mask.shape)} pixels for a picture of {_by(image.shape)}"
                 )
         sample = Sample(image, mask, self.kinds[i], self.names[i])
-        return sample if self.preprocess is None else sample.preprocessed(self.preprocess)
+        try:
+            return sample if self.preprocess is None else sample.preprocessed(self.preprocess)
+        except ValueError as error:
+            raise ValueError(_naming(self.pictures[i], error)) from None
 
 
 def load_mask(path: str | Path) -> Bool[np.ndarray, "h w"]:
@@ -206,7 +248,9 @@ def load_mask(path: str | Path) -> Bool[np.ndarray, "h w"]:
                 image = image.convert("RGB")
             values = np.asarray(image).reshape(image.height, image.width, -1)
             colours = values[..., :-1] if image.mode in ("RGBA", "LA") else values
-    except (OSError, SyntaxError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a damaged file brings about
         raise ValueError(f"{path}: damaged or no picture ({error}); download or export it again") from None
     return (colours > 127 if lossy else colours != 0).any(2)
 
@@ -238,13 +282,23 @@ def _kinds(folder: Path, split: str, problems: list[str]) -> dict[str, Path]:
         if not (inside / GOOD).is_dir():
             return {GOOD: inside}
     elif not inside.is_dir():
+        others = _alike(folder, split)
         raise FileNotFoundError(
             f"{folder} has no test pictures: expected {inside / GOOD} and {inside}/<a folder for each kind of defect>"
+            f"{others and f'; is it {others}?'}"
         )
-    kinds = [each for each in _sorted(inside.iterdir()) if each.is_dir() and not each.name.startswith(".")]
+    kinds = _folders(inside)
+    if loose := _pictures(inside):
+        warnings.warn(
+            f"{inside}: {len(loose)} pictures lie beside the folders of their kinds, and are not read: {loose[0].name}"
+            f"{', ...' if len(loose) > 1 else ''}",
+            stacklevel=3,
+        )
     if split == "train":
         problems += [
-            f"{each}: a detector learns from normal pictures only, move these to {folder / 'test' / each.name}"
+            f"{each}: its name looks like that of the good ones, move these to {inside / GOOD}"
+            if _looks_good(each.name)
+            else f"{each}: a detector learns from normal pictures only, move these to {folder / 'test' / each.name}"
             for each in kinds
             if each.name != GOOD
         ]
@@ -252,6 +306,39 @@ def _kinds(folder: Path, split: str, problems: list[str]) -> dict[str, Path]:
     if not kinds:
         problems.append(f"{inside}: expected a folder for each kind of picture, {GOOD!r} and the defects")
     return {each.name: each for each in sorted(kinds, key=lambda each: each.name != GOOD)}
+
+
+def _looks_good(name: str) -> bool:
+    """Whether a folder's name is one that people give to normal pictures, other than "good" itself."""
+    words = re.findall("[a-z0-9]+", name.lower())
+    return "".join(words) in GOOD_NAMES or bool(GOOD_WORDS & set(words) and not BAD_WORDS & set(words))
+
+
+def _alike(folder: Path, *names: str) -> str:
+    """Folders whose names look like one of these, as text; empty if there are none."""
+    plain = {each: "".join(re.findall("[a-z]+", each.name.lower())) for each in _folders(folder)}
+    return " or ".join(str(each) for each, name in plain.items() if name.startswith(names))
+
+
+def _deeper(folder: Path, read: Sequence[str] = ()) -> str:
+    """Say how many pictures lie in folders of this one that are not read, and which looks like the good one's."""
+    counts = {}
+    for each in _folders(folder):
+        with suppress(OSError):  # folders that one may not look into
+            found = sum(len(_pictures(place)) for place in (each, *_folders(each)))
+            if found and each.name not in read:
+                counts[each.name] = found
+    if not counts:
+        return ""
+    places = ", ".join(f"{name} ({count})" for name, count in counts.items())
+    good = [name for name in counts if _looks_good(name)]
+    advice = f"{good[0]} looks like the good ones: rename it to {GOOD!r}" if good else "move them up"
+    return f"there are others deeper, in {places}; {advice}"
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder, in natural order; hidden ones are left out."""
+    return _sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -305,9 +392,16 @@ def _size(path: Path) -> tuple[int, int]:
     except UnidentifiedImageError:
         what = "no picture that can be read" if path.stat().st_size else "empty (0 bytes)"
         raise ValueError(f"{path}: {what}") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a damaged file brings about
+        raise ValueError(_naming(path, error)) from None
     return height, width
+
+
+def _naming(path: Path, error: Exception) -> str:
+    """What an error says, with the file."""
+    return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
 def _end(path: Path) -> bytes:

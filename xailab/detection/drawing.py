@@ -39,7 +39,7 @@ def drawn(
         map: What the detector made of it, in the frame of ``preprocess``.
         preprocess: How the picture became what the detector saw.
         scale: Scores that get no colour, and full colour.
-        threshold: Score from which a pixel counts as anomalous.
+        threshold: Score above which a pixel counts as anomalous.
         opacity: Share of the colour at the upper end of the scale.
     """
     top, left, height, width = window(picture.shape[:2], preprocess)
@@ -51,7 +51,7 @@ def drawn(
     painted[inside] = (share * heatmap(values) + (1 - share) * picture[inside]).round().astype(np.uint8)
     if threshold is not None:
         above = np.zeros(picture.shape[:2], np.uint8)
-        above[inside] = (large >= threshold).numpy()
+        above[inside] = (large > threshold).numpy()
         outlines = cv2.findContours(above, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
         cv2.drawContours(painted, outlines, -1, (255, 255, 255), max(1, min(picture.shape[:2]) // 256))
     return painted

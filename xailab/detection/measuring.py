@@ -75,13 +75,17 @@ def evaluate(
 
     Raises:
         ValueError: if there are no images, they are not preprocessed, or maps are not finite or not of their size.
+        TypeError: if maps are no tensor.
     """
     names, kinds, masks, maps = [], [], [], []
     batches = _batches(data, batch) if isinstance(data, Dataset) else data
     for group in tqdm(batches, total=_count(data, batch), disable=not progress, desc="scoring", unit="batch"):
         if not group.image.is_floating_point():
             raise ValueError("the images are not preprocessed: make the data set with preprocess=network.preprocess")
-        found = detector.anomaly_maps(group.image.to(device)).detach().float().cpu()
+        found = detector.anomaly_maps(group.image.to(device))
+        if not isinstance(found, Tensor):
+            raise TypeError(f"anomaly_maps gives a {type(found).__name__}, expected one tensor (n, height, width)")
+        found = found.detach().float().cpu()
         expected = (len(group.image), *group.image.shape[2:])
         for what, shape in (("maps", found.shape), ("masks", group.mask.shape)):
             if shape != expected and 0 not in shape[1:]:

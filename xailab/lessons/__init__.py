@@ -9,12 +9,17 @@ Each lesson's checks stand in a small file of this folder, named after its modul
         return "and that is all a square is."
 """
 
+import copy
 import functools
 import importlib
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+
+from xailab.lessons.traces import left_behind
 
 LESSONS = {
     "00": "welcome",
@@ -71,8 +76,13 @@ def verdict(number: str, answer: Any) -> Verdict:
     if number not in _checks:
         near = [n for n in _checks if n.partition(".")[0] == lesson] or sorted(LESSONS)
         raise ValueError(f"there is no exercise {number!r}; there are {', '.join(near)}")
+    changes: list[str] = []
     try:
-        return Verdict(True, _checks[number](_guarded(answer)))
+        with torch.inference_mode(False), torch.enable_grad():  # whatever an earlier cell has switched off
+            praise = _checks[number](_guarded(answer, changes))
+        if changes:
+            raise Wrong(f"what comes back is right, but {changes[0]}")
+        return Verdict(True, praise)
     except _NotWritten:
         return Verdict(False, "not written yet: replace the dots by your own lines and run the cell again.")
     except Wrong as wrong:
@@ -87,17 +97,24 @@ def check(number: str, answer: Any) -> None:
     print("✓" if result.passed else "✗", number, f"{'passed' if result.passed else 'open'}: {result.message}")
 
 
-def _guarded(answer: Any) -> Any:
-    """The answer; one that was left as None or dots, or returns so, is not written yet."""
+def _guarded(answer: Any, changes: list[str]) -> Any:
+    """The answer; one that was left as None or dots, or returns so, is not written yet.
+
+    It gets copies of its arguments, so that the check's own stay whole; what it did to the copies goes to ``changes``.
+    """
     if not callable(answer):
         return _written(answer)
 
     @functools.wraps(answer)
     def call(*args, **kwargs):
+        given = copy.deepcopy((args, kwargs))
         try:
-            return _written(answer(*args, **kwargs))
+            value = _written(answer(*given[0], **given[1]))
         except NotImplementedError as error:
             raise _NotWritten from error
+        if said := left_behind(answer, (args, kwargs), given):
+            changes.append(said)
+        return value
 
     return call
 

@@ -6,12 +6,15 @@ import ipywidgets as widgets
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from scipy import ndimage
 from torch import Tensor, nn
 
 from xailab import figures, images
 from xailab.cam import class_activation_map
 from xailab.lessons import Wrong, exercise
 from xailab.lessons.explorer import explorer
+from xailab.lessons.judging import judge
+from xailab.lessons.traces import watched
 from xailab.localization import boxes
 
 
@@ -60,103 +63,226 @@ def cam_explorer(network: nn.Module, pictures: Sequence[np.ndarray]) -> widgets.
     )
 
 
-def _case(classes: int = 3) -> tuple[Tensor, Tensor]:
-    """Features (k=4, h=3, w=5) and weights (classes, k), signed, so that a stray ReLU shows."""
-    generator = torch.Generator().manual_seed(7)
-    return torch.rand(4, 3, 5, generator=generator), torch.randn(classes, 4, generator=generator)
-
-
-def _tensor(value, shape: tuple[int, ...]) -> Tensor:
-    value = torch.as_tensor(value, dtype=torch.float32)
-    if tuple(value.shape) != shape:
-        raise Wrong(f"expected a result of shape {shape}, got {tuple(value.shape)}.")
-    return value
-
-
 @exercise("02.1")
 def _(my_cam) -> str:
-    features, weight = _case()
-    expected = torch.stack([sum(weight[c, k] * features[k] for k in range(4)) for c in range(3)])
-    for c in range(3):
-        map = torch.as_tensor(my_cam(features, weight, c), dtype=torch.float32)
-        if map.shape == (4, 3, 5):
-            raise Wrong("one map is left for each channel: add the weighted channels up.")
-        map = _tensor(map, (3, 5))
-        if torch.allclose(map, expected[c].relu(), atol=1e-5) and (expected[c] < 0).any():
-            raise Wrong("CAM has no ReLU: negative cells speak against the class, and without them the mean is wrong.")
-        if torch.allclose(map, features.mean(0), atol=1e-5) or torch.allclose(map, features.sum(0), atol=1e-5):
-            raise Wrong("every channel counts alike here: weight it with weight[c, k] first.")
-        if torch.allclose(map, expected[c] / 15, atol=1e-5) or torch.allclose(map, expected[c] / 4, atol=1e-5):
-            raise Wrong("nothing is divided in M_c: the average over space comes afterwards.")
-        low, high = expected[c].min(), expected[c].max()
-        if torch.allclose(map, (expected[c] - low) / (high - low), atol=1e-4):
-            raise Wrong("return the raw map; stretched to [0, 1] it no longer adds up to the score.")
-        if not torch.allclose(map, expected[c], atol=1e-5):
-            raise Wrong(f"the map of class {c} is wrong: in cell (0, 0) it should be {expected[c][0, 0]:.3f}, "
-                        f"yours is {map[0, 0]:.3f}. Is it sum_k weight[c, k] * features[k]?")  # fmt: skip
+    generator = torch.Generator().manual_seed(7)
+    for k, h, w, classes in ((4, 3, 5, 3), (6, 2, 7, 4)):
+        features, weight = torch.rand(k, h, w, generator=generator), torch.randn(classes, k, generator=generator)
+        maps = torch.einsum("ck,khw->chw", weight, features)
+        for c in range(classes):
+            expected = maps[c]
+            mistakes = {
+                "one map is left for each channel: add the weighted channels up.": weight[c].view(-1, 1, 1) * features,
+                "CAM has no ReLU: negative cells speak against the class, and without them the mean is wrong.": (
+                    expected.relu()
+                ),
+                "every channel counts alike here: weight it with weight[c, k] first.": features.mean(0),
+                "every channel counts alike here, summed: weight it with weight[c, k] first.": features.sum(0),
+                "nothing is divided in M_c: the average over space comes afterwards.": expected / (h * w),
+                "nothing is divided in M_c: the channels are added up, not averaged.": expected / k,
+                "return the raw map; stretched to [0, 1] it no longer adds up to the score.": (
+                    (expected - expected.min()) / (expected.max() - expected.min())
+                ),
+                "return the raw map; divided by its maximum it no longer adds up to the score.": (
+                    expected / expected.max()
+                ),
+                "these are the maps of all classes: return that of class c.": maps,
+                f"the map of class {c} is wrong: it is that of class 0, whatever class is asked for.": maps[0],
+                f"the map of class {c} is wrong: it is that of the class with the largest score.": (
+                    maps[maps.sum((1, 2)).argmax()]
+                ),
+            }
+            found = torch.as_tensor(my_cam(features, weight, c))
+            if found.shape not in {value.shape for value in mistakes.values()}:
+                raise Wrong(f"expected a result of shape {(h, w)}, got {tuple(found.shape)}.")
+            otherwise = f"the map of class {c} is wrong. Is it sum_k weight[c, k] * features[k]?"
+            judge(found, expected, mistakes, "one map, (h, w)", otherwise)
+    few, many = (watched(my_cam, torch.ones(4, *size), torch.ones(3, 4), 0) for size in ((3, 5), (6, 10)))
+    if few.steps != many.steps:
+        raise Wrong("the map is right, but made in a loop over the cells: weight whole channels, and add those up.")
     return "your map is the library's."
+
+
+def _box(
+    map: np.ndarray,
+    threshold: float,
+    *,
+    of=lambda map: map,
+    level=lambda threshold, values: threshold * values.max(),
+    reaches=np.greater_equal,
+    structure=((1, 1, 1),) * 3,
+    largest=lambda region, values: region.sum(),
+    labels=lambda count: range(1, count + 1),
+) -> tuple[int, ...]:
+    """The box of 02.2, with one thing that can be done wrongly at a time; ``labels`` says which regions may be it."""
+    values = of(map)
+    regions, count = ndimage.label(reaches(values, level(threshold, values)), structure=structure)
+    chosen = max([regions == label for label in labels(count)], key=lambda region: largest(region, values))
+    y, x = np.nonzero(chosen)
+    return int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1
+
+
+def _box_area(region: np.ndarray, values: np.ndarray) -> int:
+    return int(np.prod([np.ptp(places) + 1 for places in np.nonzero(region)]))
+
+
+def _box_around_all(map: np.ndarray, threshold: float) -> tuple[int, ...]:
+    y, x = np.nonzero(map >= threshold * map.max())
+    return int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1
+
+
+def _box_of_background(map: np.ndarray, threshold: float) -> tuple[int, ...]:
+    return _box(map, threshold, labels=lambda count: range(count + 1))
+
+
+def _stretched(values):
+    return (values - values.min()) / (values.max() - values.min())
+
+
+BOX_MISTAKES = {
+    "rows and columns are exchanged: left and right run along the width, top and bottom the height.": (
+        lambda map, t: tuple(_box(map, t)[i] for i in (1, 0, 3, 2))
+    ),
+    "the last row and column are missing: right and bottom are one past the last bright pixel.": (
+        lambda map, t: (*_box(map, t)[:2], _box(map, t)[2] - 1, _box(map, t)[3] - 1)
+    ),
+    "this is (left, top, width, height): right and bottom are places.": (
+        lambda map, t: (*_box(map, t)[:2], _box(map, t)[2] - _box(map, t)[0], _box(map, t)[3] - _box(map, t)[1])
+    ),
+    "this box spans all bright regions: keep the largest connected one (scipy.ndimage.label).": _box_around_all,
+    "label 0 is the background, and may be the largest: the regions are numbered from 1.": _box_of_background,
+    "region 1 is only the first from above: take the one with the most pixels.": (
+        lambda map, t: _box(map, t, labels=lambda count: [1])
+    ),
+    "the largest region has the most pixels, not the highest value.": (
+        lambda map, t: _box(map, t, largest=lambda region, values: values[region].max())
+    ),
+    "the largest region has the most pixels, not the largest sum of values: few bright ones do not outweigh many.": (
+        lambda map, t: _box(map, t, largest=lambda region, values: values[region].sum())
+    ),
+    "the largest region has the most pixels, not the largest box around it.": (
+        lambda map, t: _box(map, t, largest=_box_area)
+    ),
+    "this is the smallest region: take the one with the most pixels.": (
+        lambda map, t: _box(map, t, largest=lambda region, values: -region.sum())
+    ),
+    "a region reaches the threshold where it is equal, too: what reaches 0.5 counts (>=, not >).": (
+        lambda map, t: _box(map, t, reaches=np.greater)
+    ),
+    "diagonal neighbours are connected too: pass structure=np.ones((3, 3)) to label.": (
+        lambda map, t: _box(map, t, structure=None)
+    ),
+    "the threshold is a share of the maximum: in a row 0, 3, 5, 10 only the 10 reaches 0.6 of it.": (
+        lambda map, t: _box(map, t, level=lambda t, values: t)
+    ),
+    "the map was stretched to [0, 1] first: its zero has moved, and the threshold with it. Take a share of the raw "
+    "maximum.": lambda map, t: _box(map, t, of=_stretched),
+    "cells below zero speak against the class, and are no part of its region: no absolute values.": (
+        lambda map, t: _box(map, t, of=np.abs)
+    ),
+    "the threshold that was given is not used: this is 0.5, whatever is asked for.": lambda map, t: _box(map, 0.5),
+    "the threshold that was given is not used: this is 0.6, whatever is asked for.": lambda map, t: _box(map, 0.6),
+}
+
+
+def box_cases() -> list[tuple[np.ndarray, float]]:
+    """Maps and thresholds on which each of these mistakes gives boxes of its own; all numbers are exact."""
+    plain, unlike, corner, negative, slanted = (np.zeros((7, 10), np.float32) for _ in range(5))
+    plain[0:2, 0:2], plain[3:5, 4:9] = 6, 8
+    plain[0, 0] = 9
+    unlike[0, 2:8], unlike[3:5, 0:2] = 9, 16  # six pale pixels, and four bright ones
+    corner[1, 0:3], corner[2, 3:5], corner[5, 6:10] = 4, 4, 4  # five pixels that touch at a corner, and four in a row
+    negative[:] = -4
+    negative[0, 0:3], negative[4, 3:5], negative[5:7, 2:7] = 6, 4, 2  # 2 is halfway and more from -4 to 6
+    slanted[0:3, 0:3] = 2
+    slanted[range(6), range(4, 10)] = 2  # six pixels in a box of 36, and nine in one of nine
+    row = np.array([[0, 3, 5, 10]], np.float32)
+    return [(plain, 0.5), (plain, 0.875), (unlike, 0.5), (corner, 0.5), (negative, 0.5), (slanted, 0.5), (row, 0.6),
+            (row, 0.5), (row, 0.25)]  # fmt: skip
 
 
 @exercise("02.2")
 def _(my_box) -> str:
-    def box(map: Tensor, threshold: float) -> tuple[int, ...]:
-        return tuple(int(value) for value in my_box(map, threshold))
+    cases = box_cases()
+    found = [tuple(int(end) for end in my_box(torch.from_numpy(map), threshold)) for map, threshold in cases]
+    right = [_box(*case) for case in cases]
+    if found == right:
+        return "the largest connected region, in the right order, ends exclusive."
+    for words, mistaken in BOX_MISTAKES.items():
+        if found == [mistaken(*case) for case in cases]:
+            raise Wrong(words)
+    i = next(i for i, ends in enumerate(found) if ends != right[i])
+    map, threshold = cases[i]
+    raise Wrong(
+        f"expected (left, top, right, bottom) = {right[i]} at {threshold} of the maximum, got {found[i]}, for the map "
+        f"{map.astype(int).tolist()}."
+    )
 
-    map = torch.zeros(6, 10)
-    map[1:3, 4:9] = 1.0
-    map[4:6, 0:2] = 0.65
-    hints = {
-        (1, 4, 3, 9): "rows and columns are exchanged: left and right run along the width, top and bottom the height.",
-        (4, 1, 8, 2): "the last row and column are missing: right and bottom are one past the last bright pixel.",
-        (0, 1, 9, 6): "this box spans both bright regions: keep the largest connected one (scipy.ndimage.label).",
-        (0, 0, 10, 6): "that is the whole map: label 0 is the background, so the regions are numbered from 1.",
-        (0, 4, 2, 6): "that is the smaller region: count the pixels of each, without the background.",
-    }
-    found = box(map, 0.6)
-    if found != (4, 1, 9, 3):
-        usual = f"expected (left, top, right, bottom) = (4, 1, 9, 3) for this map, got {found}."
-        raise Wrong(hints.get(found, usual))
-    if box(torch.tensor([[0.0, 3.0, 5.0, 10.0]]), 0.6) != (3, 0, 4, 1):
-        raise Wrong("the threshold is a share of the maximum: in the row 0, 3, 5, 10 only the 10 reaches 0.6 of it.")
-    map = torch.zeros(8, 10)
-    map[0:2, 0:2] = 2.0
-    map[4, 2:7] = 1.0
-    map[5, 7:9] = 1.0
-    hints = {
-        (
-            0,
-            0,
-            2,
-            2,
-        ): "the largest region has the most pixels, not the highest value; and what reaches 0.5 counts (>=).",
-        (2, 4, 7, 5): "diagonal neighbours are connected too: pass structure=np.ones((3, 3)) to label.",
-    }
-    found = box(map, 0.5)
-    if found != (2, 4, 9, 6):
-        usual = f"a small bright square and a longer, paler line: expected the line's box (2, 4, 9, 6), got {found}."
-        raise Wrong(hints.get(found, usual))
-    return "the largest connected region, in the right order, ends exclusive."
+
+def _left(maps: Tensor) -> Tensor:
+    return maps[..., : maps.shape[2] // 2]
+
+
+HALF_MISTAKES = {
+    "in the left half without the negative cells: evidence against a class counts too": lambda maps: _left(maps).relu(),
+    "in the left half by absolute value: evidence against a class counts against it": lambda maps: _left(maps).abs(),
+    "in the single strongest cell of the left half: add up all of them": lambda maps: _left(maps).amax((1, 2)),
+    "in the right half": lambda maps: maps[..., maps.shape[2] // 2 :],
+    "in the upper half: columns are the last dimension": lambda maps: maps[:, : maps.shape[1] // 2],
+    "in the whole picture": lambda maps: maps,
+    "in the left half with the middle column, which belongs to neither": (
+        lambda maps: maps[..., : (maps.shape[2] + 1) // 2]
+    ),
+    "in the first 4 columns, which are the half of one width only": lambda maps: maps[..., :4],
+    "in its stretched map: raw maps add up over a region, stretched ones do not": (
+        lambda maps: _left(torch.stack([_stretched(map) for map in maps]))
+    ),
+    "as a share of its own: compare the evidence itself": (
+        lambda maps: _left(maps).sum((1, 2)) / maps.sum((1, 2)).masked_fill(maps.sum((1, 2)) == 0, 1)
+    ),
+}
+
+
+def half_cases(count: int = 12) -> list[tuple[Tensor, Tensor]]:
+    """Features (k, h, w) and weights (classes, k), whole numbers; one class leads on the left, another over all."""
+    generator, cases = torch.Generator().manual_seed(104), []
+    while len(cases) < count:
+        k, h, w, classes = (
+            int(torch.randint(*ends, (1,), generator=generator)) for ends in ((2, 6), (3, 7), (5, 12), (4, 8))
+        )
+        features = torch.randint(-30, 10, (k, h, w), generator=generator).relu().float()  # few cells are active
+        weight = torch.randint(-5, 6, (classes, k), generator=generator).float()
+        maps = torch.einsum("ck,khw->chw", weight, features)
+        left = _left(maps).sum((1, 2))
+        first, second = left.topk(2).values
+        if first > second and left.argmax() != maps.sum((1, 2)).argmax():
+            cases.append((features, weight))
+    return cases
 
 
 @exercise("02.3")
 def _(my_half) -> str:
-    generator = torch.Generator().manual_seed(104)
-    features, weight = torch.rand(4, 6, 8, generator=generator), torch.randn(5, 4, generator=generator)
-    maps = torch.einsum("ck,khw->chw", weight, features)
-    left = maps[..., :4]
-    answer = int(my_half(features, weight))
-    if not 0 <= answer < 5:
-        raise Wrong(f"the answer is a class number from 0 to 4, got {answer}.")
-    if answer == int(left.sum((1, 2)).argmax()):
+    cases = half_cases()
+    maps = [torch.einsum("ck,khw->chw", weight, features) for features, weight in cases]
+
+    def strongest(evidence) -> list[int]:
+        return [int(evidence(each).reshape(len(each), -1).sum(1).argmax()) for each in maps]
+
+    right, found = strongest(_left), []
+    for (features, weight), each in zip(cases, maps, strict=True):
+        found.append(int(my_half(features, weight)))
+        if not 0 <= found[-1] < len(each):
+            raise Wrong(f"the answer is a class number from 0 to {len(each) - 1}, got {found[-1]}.")
+    if found == right:
         return "evidence adds up over any region, since nothing was normalised."
-    others = {
-        "in the left half without the negative cells: evidence against a class counts too": left.relu().sum((1, 2)),
-        "in the single strongest cell of the left half: add up all of them": left.amax((1, 2)),
-        "in the right half": maps[..., 4:].sum((1, 2)),
-        "in the upper half: columns are the last dimension": maps[:, :3].sum((1, 2)),
-        "in the whole picture": maps.sum((1, 2)),
-    }
-    same = [words for words, evidence in others.items() if int(evidence.argmax()) == answer]
-    if same:
-        raise Wrong(f"class {answer} has the most evidence {same[0]}. The left half is columns 0 to w // 2 - 1.")
-    raise Wrong(f"class {answer} is wrong: weight the features into maps first, then add up the left half of each.")
+    if len(set(found)) == 1:
+        raise Wrong(f"class {found[0]} is wrong for most pictures: the answer has to depend on what you are given.")
+    for words, evidence in HALF_MISTAKES.items():
+        if found == strongest(evidence):
+            raise Wrong(f"yours is the class with the most evidence {words}. The left half is columns 0 to w // 2 - 1.")
+    i = next(i for i, c in enumerate(found) if c != right[i])
+    k, h, w = cases[i][0].shape
+    raise Wrong(
+        f"class {found[i]} is wrong, it is class {right[i]}, for {k} channels of {h} × {w} cells: weight the features "
+        "into maps first, then add up the left half of each."
+    )

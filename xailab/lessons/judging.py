@@ -11,7 +11,7 @@ from xailab.lessons import Wrong
 
 def judge(value, expected: Tensor, mistakes: Mapping[str, Tensor], form: str, otherwise: str) -> None:
     """Raise Wrong with the words of the mistake that gives this very answer; ``form`` says what shape is expected."""
-    found = (value if isinstance(value, Tensor) else torch.tensor(np.array(value))).detach().double()
+    found = (value if isinstance(value, Tensor) else torch.tensor(np.array(value))).detach().cpu().double()
 
     def same(a: Tensor) -> bool:
         return a.shape == found.shape and torch.allclose(found, a.double(), atol=1e-4, rtol=1e-4)

@@ -1,5 +1,6 @@
 """A network up to the last of some layers."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
@@ -10,6 +11,17 @@ from torch import Tensor, nn
 from xailab.hooks import evaluating, find_layer, recording, unwrapped
 
 Layer = nn.Module | str
+CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.BatchNorm2d,
+    nn.InstanceNorm2d,
+    nn.GroupNorm,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+)  # what these put out is (n, channels, rows, columns) by their definition
+SMALLEST = 64  # shorter side of a picture that half of a picture may have, in pixels
 
 
 class Backbone:
@@ -26,10 +38,12 @@ class Backbone:
     def __init__(self, network: nn.Module, layers: Layer | Sequence[Layer]) -> None:
         layers = [layers] if isinstance(layers, (str, nn.Module)) else layers
         self.network = unwrapped(network)
-        self.names = tuple(find_layer(self.network, layer)[0] for layer in layers)
-        if not self.names or len(set(self.names)) != len(self.names):
+        found = [find_layer(self.network, layer) for layer in layers]
+        self.names = tuple(name for name, _ in found)
+        if not found or len({module for _, module in found}) != len(found):
             raise ValueError(f"expected one layer or several different ones, got {self.names}")
         self._order: list[str] = []
+        self._channels_last: dict[str, bool] = {}  # known once the network has run
 
     @property
     def like(self) -> Tensor:
@@ -39,12 +53,30 @@ class Backbone:
     def outputs(self, images: Float[Tensor, "n _c _h _w"]) -> list[Float[Tensor, "n _k _rows _columns"]]:
         """Run the network and return what each layer puts out, in single precision at least.
 
-        The first time it runs as a whole, and shows in which order it calls the layers; from then on it stops behind
-        the last call.
+        The first time it runs as a whole, and shows in which order it calls the layers; from then on it stops after
+        the last call. The first time it runs on one picture of another size, too, to see which dimension of an output
+        is its channels; those of layers that have them last (Swin's) are moved.
 
         Raises:
-            ValueError: if a layer is not called, or its output is not (n, channels, rows, columns).
+            ValueError: if a layer is not called, its output has no rows and columns, or which dimension is its channels
+                cannot be told.
+
+        Warns:
+            UserWarning: where rows : columns of a layer is not height : width of the pictures.
         """
+        outputs = self._run(images)
+        for name in self.names:
+            if name not in outputs:
+                raise ValueError(f"the network does not call layer {name!r}: choose another")
+            if outputs[name].ndim != 4 or len(outputs[name]) != len(images):
+                raise ValueError(f"layer {name!r} puts out shape {tuple(outputs[name].shape)}: {WANTED}")
+        if not self._channels_last:
+            self._channels_last = self._layouts(images, outputs)
+        moved = [x.permute(0, 3, 1, 2) if self._channels_last[name] else x for name, x in outputs.items()]
+        return [x if x.dtype == torch.float64 else x.float() for x in moved]
+
+    def _run(self, images: Float[Tensor, "n _c _h _w"]) -> dict[str, Tensor]:
+        """What the layers that are called put out, in the order of the names."""
         calls: list[str] = []
 
         def count(name: str) -> None:
@@ -62,16 +94,88 @@ class Backbone:
             with suppress(_Enough):
                 self.network((images.clone() if images.is_inference() else images).to(self.like))
         self._order = calls
-        for name in self.names:
-            if name not in outputs:
-                raise ValueError(f"the network does not call layer {name!r}: choose another")
-            if outputs[name].ndim != 4 or len(outputs[name]) != len(images):
+        return {name: outputs[name] for name in self.names if name in outputs}
+
+    def _layouts(self, images: Float[Tensor, "n _c _h _w"], outputs: dict[str, Tensor]) -> dict[str, bool]:
+        """Whether each layer has its channels last, and a word where there is something odd about its grid."""
+        modules = {name: find_layer(self.network, name)[1] for name in self.names}
+        others = {}
+        if not all(isinstance(module, CHANNELS_FIRST) for module in modules.values()):
+            others = self._at_another_size(images)
+        size, found = tuple(images.shape[2:]), {}
+        for name, module in modules.items():
+            shape = tuple(outputs[name].shape[1:])
+            other = tuple(others[name].shape) if name in others else (1, *shape)
+            if len(other) != 4 or other[0] != 1:
+                raise ValueError(f"layer {name!r} puts out shape {other} for one picture of another size: {WANTED}")
+            last = not isinstance(module, CHANNELS_FIRST) and _has_channels_last(name, module, shape, other[1:], size)
+            rows, columns = shape[:2] if last else shape[1:]
+            if rows * columns == 1:
                 raise ValueError(
-                    f"layer {name!r} puts out shape {tuple(outputs[name].shape)}: choose one whose output is (n, "
-                    "channels, rows, columns)"
+                    f"layer {name!r} puts out shape {tuple(outputs[name].shape)} for pictures of {size[0]} x {size[1]} "
+                    "pixels, which has no rows and columns: choose a layer before the network pools it, or larger "
+                    "pictures"
                 )
-        return [x if x.dtype == torch.float64 else x.float() for x in map(outputs.get, self.names)]
+            if not _share(rows, columns, size):
+                warnings.warn(
+                    f"layer {name!r} has {rows} x {columns} cells for pictures of {size[0]} x {size[1]} pixels: not "
+                    "the same rows : columns. Maps are stretched to the picture, so look whether a defect that you "
+                    "know is found at its place",
+                    stacklevel=2,
+                )
+            found[name] = last
+        return found
+
+    def _at_another_size(self, images: Float[Tensor, "n _c _h _w"]) -> dict[str, Tensor]:
+        """What the layers put out for one black picture of half the size, or twice; nothing where that cannot be."""
+        sides = images.shape[2:]
+        halves = [tuple(side // 2 for side in sides)] if min(sides) >= 2 * SMALLEST else []
+        for size in (*halves, tuple(2 * side for side in sides)):
+            order = self._order
+            with suppress(Exception):  # whatever keeps a network from another size
+                return self._run(images.new_zeros(1, images.shape[1], *size))
+            self._order = order
+        return {}
+
+
+WANTED = "choose one whose output is (n, channels, rows, columns) or (n, rows, columns, channels)"
+
+
+def _has_channels_last(
+    name: str, module: nn.Module, shape: tuple[int, ...], other: tuple[int, ...], size: tuple[int, ...]
+) -> bool:
+    """Whether an output without its images is (rows, columns, channels) rather than (channels, rows, columns).
+
+    Channels are the dimension that does not change with the picture's size. Where none changes, since the network
+    takes one size only or pools to a fixed grid, rows and columns are the two that share the picture's ratio; a layer
+    that holds a convolution is then not believed to have its channels last.
+
+    Raises:
+        ValueError: if neither tells.
+    """
+    changes = tuple(a != b for a, b in zip(shape, other, strict=True))
+    if changes == (False, True, True):
+        return False
+    if changes == (True, True, False):
+        return True
+    if not any(changes):
+        first, last = _share(*shape[1:], size), _share(*shape[:2], size)
+        convolves = any(isinstance(each, nn.modules.conv._ConvNd) for each in module.modules())
+        if first != last and not (last and convolves):
+            return last
+    compared = "whatever the picture's size" if shape == other else f"and {other} for pictures of another size"
+    raise ValueError(
+        f"layer {name!r} puts out {shape} for each picture, {compared}, so that its channels cannot be told from its "
+        "rows and columns: choose another layer, or one inside it, or put a module in its place whose output is (n, "
+        "channels, rows, columns)"
+    )
+
+
+def _share(rows: int, columns: int, size: tuple[int, ...]) -> bool:
+    """Whether a grid has the ratio of a picture's sides, up to a cell."""
+    height, width = size
+    return abs(rows * width - columns * height) <= max(height, width)
 
 
 class _Enough(Exception):
-    """The last of the layers has run: what lies behind it need not."""
+    """The last of the layers has run: what lies after it need not."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from xailab import storage
+from xailab.detection.seen import Seen
 from xailab.hooks import unwrapped
 from xailab.images import upsample
 from xailab.metrics import conformal_fewest, conformal_threshold
@@ -37,7 +38,8 @@ class PaDiM:
 
     Args:
         backbone: The network, on any device and in any precision.
-        layers: Layers or their dotted names, whose outputs are (n, channels, rows, columns).
+        layers: Layers or their dotted names, whose outputs are (n, channels, rows, columns), or, as Swin's, (n, rows,
+            columns, channels).
         dimensions: How many of the layers' channels together are kept; None keeps all. The paper takes 100 of
             ResNet18's 448 and 550 of Wide-ResNet50-2's 1792.
         reduction: "random" keeps channels drawn at random. "pca" projects on the principal components of the normal
@@ -99,8 +101,9 @@ class PaDiM:
     def fit(self, loader: Iterable, *, progress: bool = True) -> "PaDiM":
         """Learn from normal images, one pass ("pca": two), and forget what was learned before.
 
-        Memory does not grow with the number of images. Where ``torch.distributed`` is initialised, each process gives
-        its own part of the images (none will do), and every one ends up with the statistics of all.
+        Memory does not grow with the number of images, but for 3 KB each by which ``calibrate`` knows them again. Where
+        ``torch.distributed`` is initialised, each process gives its own part of the images (none will do), and every
+        one ends up with the statistics of all.
 
         Args:
             loader: Batches of images normalised for the network, all of one size: tensors (n, c, h, w), or tuples or
@@ -126,6 +129,7 @@ class PaDiM:
             if distributed:
                 self._share_sizes()
                 self.gaussians.all_reduce()
+                self._seen.all_gather(self._device)
             if self.n < 2:
                 raise ValueError(f"a covariance needs at least 2 normal images, and the loader gave {self.n}")
         except BaseException:
@@ -166,6 +170,7 @@ class PaDiM:
         merged = PaDiM(self.backbone, self.layers, **self._options())
         merged._size, merged._shapes, merged._dtype, merged._kept = self._size, self._shapes, self._dtype, self._kept
         merged.gaussians = self.gaussians.merge(other.gaussians)
+        merged._seen = Seen(torch.cat([self._seen.prints, other._seen.prints]))
         return merged
 
     def embed(self, images: Images) -> list[Float[Tensor, "n _d _h _w"]]:
@@ -228,7 +233,7 @@ class PaDiM:
         return self.scores(images_or_maps) > self.threshold
 
     def calibrate(self, loader: Iterable, false_alarms: float = 0.05, *, progress: bool = True) -> "PaDiM":
-        """Set the threshold from normal images alone, none of which ``fit`` has seen (``metrics.conformal_threshold``).
+        """Set the threshold from normal images that it was not fitted to (``metrics.conformal_threshold``).
 
         On images that it was fitted to, each of which is part of its own mean and covariance, a detector measures
         smaller distances than on new ones: a threshold from them would give more false alarms than asked for.
@@ -242,12 +247,18 @@ class PaDiM:
             The detector itself.
 
         Raises:
-            ValueError: if there are too few images for that share; the message says how many it takes.
+            ValueError: if there are too few images for that share (the message says how many it takes), or one of them
+                is among those that it was fitted to.
         """
         conformal_fewest(false_alarms)
         scores = []
         for number, images in self._batches(loader, "calibrate", progress):
             with _naming_batch(number):
+                if known := int(self._seen.among(images).sum()):
+                    raise ValueError(
+                        f"{known} of {len(images)} images are among those that the detector was fitted to, and score "
+                        "lower than new ones: calibrate with others"
+                    )
                 scores.append(self.scores(images))
         self.threshold = conformal_threshold(torch.cat(scores) if scores else torch.empty(0), false_alarms)
         return self
@@ -263,7 +274,8 @@ class PaDiM:
             raise ValueError("this detector has learned nothing yet: there is nothing to save")
         kept = {f"kept.{i}": tensor for i, tensor in enumerate(self._kept)}
         backbone = storage.fingerprint(self._backbone.network)
-        storage.write(path, KIND, self._description() | {"backbone": backbone}, kept | self.gaussians.state())
+        tensors = kept | self.gaussians.state() | {"seen": self._seen.prints}
+        storage.write(path, KIND, self._description() | {"backbone": backbone}, tensors)
 
     @classmethod
     def load(cls, path: str | Path, backbone: nn.Module) -> "PaDiM":
@@ -324,6 +336,7 @@ class PaDiM:
         self.threshold = threshold if threshold is None else float(threshold)
         self.gaussians = self._no_statistics()
         self.gaussians.load_state(description["n"], tensors)
+        self._seen = Seen(tensors.get("seen"))
 
     def _forget(self) -> None:
         self._size: tuple[int, int] | None = None  # of the images
@@ -331,6 +344,7 @@ class PaDiM:
         self._dtype = torch.float32  # of the statistics
         self._kept: list[Tensor] | None = None  # numbers of each layer's channels, or its part of the components
         self.gaussians: Gaussians | None = None
+        self._seen = Seen()
         self.threshold: float | None = None
 
     @property
@@ -362,6 +376,7 @@ class PaDiM:
         if self.gaussians is None:
             self.gaussians = self._no_statistics()
         self.gaussians.update(features)
+        self._seen.add(images)
         self.threshold = None
 
     def _no_statistics(self) -> Gaussians:

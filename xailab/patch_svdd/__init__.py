@@ -6,21 +6,22 @@ Yi, Yoon, "Patch SVDD: Patch-level SVDD for Anomaly Detection and Segmentation",
 (sampling.py), losses and their minimisation (training.py), nearest neighbours and maps (scoring.py).
 """
 
-from xailab.patch_svdd.detector import OneMap, PatchSVDD
+from xailab.patch_svdd.detector import PatchSVDD
 from xailab.patch_svdd.network import Embeddings, Encoder, PositionClassifier
 from xailab.patch_svdd.sampling import Pairs, close_pairs, cut, position_pairs, rectangles, shaken
 from xailab.patch_svdd.scoring import Bank, Maps, Nearest, farthest, nearest, to_pixels
 from xailab.patch_svdd.shipped import shipped
-from xailab.patch_svdd.training import Collapse, Settings, Step, Trainer
+from xailab.patch_svdd.training import COURSE, PAPER, Collapse, Settings, Step, Trainer
 
 __all__ = [
+    "COURSE",
+    "PAPER",
     "Bank",
     "Collapse",
     "Embeddings",
     "Encoder",
     "Maps",
     "Nearest",
-    "OneMap",
     "Pairs",
     "PatchSVDD",
     "PositionClassifier",

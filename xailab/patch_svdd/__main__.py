@@ -5,6 +5,7 @@ detectors.
 """
 
 import argparse
+import dataclasses
 import sys
 from typing import get_args
 
@@ -16,15 +17,18 @@ from xailab.patch_svdd import PatchSVDD
 from xailab.patch_svdd.detector import check_memory
 from xailab.patch_svdd.network import STRIDES
 from xailab.patch_svdd.scoring import Maps, Search, Subset
-from xailab.patch_svdd.training import Settings
+from xailab.patch_svdd.training import COURSE, PAPER
+
+PRESETS = {"course": COURSE, "paper": PAPER}
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("Patch SVDD").add_argument
     add("--steps", type=_steps, default=200, metavar="N", help="of the training (default: 200)")
-    add("--pairs", type=int, default=16, metavar="N", help="of patches a step, for each of the losses (default: 16)")
-    add("--rate", type=float, default=1e-3, help="of Adam (default: 1e-3)")
-    add("--lambda", type=float, default=0.3, dest="lambda_", metavar="L", help="weight of the pull (default: 0.3)")
+    add("--preset", choices=PRESETS, default="course", help="whose pairs, rate and lambda to take (default: course)")
+    add("--pairs", type=int, metavar="N", help="of patches a step, for each of the losses (default: the preset's)")
+    add("--rate", type=float, help="of Adam (default: the preset's)")
+    add("--lambda", type=float, dest="lambda_", metavar="L", help="weight of the pull (default: the preset's)")
     add("--encoders", metavar="FILE", help="take those of a detector that was written before, and do not train")
     apart = {"nargs": 2, "type": int, "default": list(STRIDES), "metavar": "N"}
     add("--strides", **apart, help="from one patch to the next, small and large (default: 4 16)")
@@ -41,9 +45,10 @@ def _steps(text: str) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> Prepared:
-    training = {"steps": options.steps, "batch": options.pairs, "rate": options.rate, "lambda_": options.lambda_}
+    changes = {"batch": options.pairs, "rate": options.rate, "lambda_": options.lambda_}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    settings = dataclasses.replace(PRESETS[options.preset], **changes)
     memory = {"keep": options.keep, "subset": options.subset, "search": options.search}
-    Settings(batch=options.pairs, rate=options.rate, lambda_=options.lambda_)
     check_memory(**memory)
     made = {"strides": options.strides, "kind": options.map, "seed": options.seed}
     shown = {"progress": sys.stderr.isatty()}
@@ -64,13 +69,13 @@ def _prepare(options: argparse.Namespace) -> Prepared:
     def fit(normal: Dataset, held_out: Dataset | None) -> Detector:
         detector = fresh()
         if options.encoders is None:
-            detector.fit(loader(normal), **training, **shown)
+            detector.fit(loader(normal), settings, steps=options.steps, **shown)
         detector.remember(loader(normal), **memory, **shown)
         if held_out is not None:
             detector.calibrate(loader(held_out), options.calibrate, **shown)
-        return detector.map()
+        return detector
 
-    learned = f"{options.steps} steps of {options.pairs} pairs" if options.encoders is None else options.encoders
+    learned = f"{options.steps} steps of {settings.batch} pairs" if options.encoders is None else options.encoders
     return Prepared(
         preprocess=PatchSVDD.preprocess,
         fit=fit,

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import torch
 from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from xailab import storage
+from xailab.detection.seen import Seen
+from xailab.hooks import unwrapped
 from xailab.images import Preprocess
 from xailab.metrics import conformal_fewest, conformal_threshold
 from xailab.patch_svdd.network import (
@@ -19,33 +22,34 @@ from xailab.patch_svdd.network import (
     FINE,
     STRIDES,
     Embeddings,
+    Encoder,
     check_size,
     check_strides,
     initial_encoder,
     starts,
 )
 from xailab.patch_svdd.scoring import Bank, Maps, Nearest, Search, Subset, to_pixels
-from xailab.patch_svdd.training import Objective, OnStep, Settings, Step, Trainer
+from xailab.patch_svdd.training import COURSE, OnStep, Settings, Step, Trainer
 from xailab.targets import check_images
 
 Images = Float[Tensor, "n 3 height width"]
 SIZES = {"fine": FINE, "coarse": COARSE}
 KIND = "Patch SVDD detector"  # as files say
-AT_ONCE = 2**17  # pixels that go through the encoder at a time: two pictures of 256 x 256
 NORMALISED = 0.01  # pixel values may leave [0, 1] by so much
 
 
 class PatchSVDD:
     """Patch SVDD (Yi and Yoon, ACCV 2020, arXiv 2006.16067).
 
-    ``PatchSVDD().fit(normal).remember(normal).anomaly_maps(images).product``. Images are float tensors with values from
-    0 to 1, all of one size of at least 64 x 64 pixels; ``preprocess`` makes them of pictures.
+    ``PatchSVDD().fit(normal).remember(normal).anomaly_maps(images)``. Images are float tensors with values from 0 to 1,
+    all of one size of at least 64 x 64 pixels; ``preprocess`` makes them of pictures.
 
     Args:
         dimensions: Of the embeddings.
         strides: Pixels from one scored patch to the next, fine (32 x 32) and coarse (64 x 64); even numbers. The
             paper's (4, 16). Twice the fine stride takes a sixteenth of the search.
-        kind: Of the map of which ``scores`` takes the maximum: "fine", "coarse", "sum" or "product", the paper's.
+        kind: Of the anomaly maps: "fine", "coarse", "sum" or "product", the paper's. A threshold belongs to one kind,
+            and goes when ``kind`` is set to another.
         seed: Of the initial weights and of all that is drawn.
 
     Attributes:
@@ -68,26 +72,43 @@ class PatchSVDD:
         check_strides(strides)
         check_kind(kind)
         Settings(dimensions=dimensions)
-        self.dimensions, self.strides, self.kind, self.seed = dimensions, tuple(strides), kind, seed
+        self.dimensions, self.strides, self._kind, self.seed = dimensions, tuple(strides), kind, seed
         self.encoder = initial_encoder(dimensions, seed).eval().requires_grad_(False)
         self.mean: Float[Tensor, "3 h w"] | None = None
         self.history: list[Step] = []
         self._forget()
 
+    @property
+    def encoder(self) -> Encoder:
+        """Both encoders, without what they are wrapped in."""
+        return self._encoder
+
+    @encoder.setter
+    def encoder(self, encoder: nn.Module) -> None:
+        self._encoder = unwrapped(encoder)
+
+    @property
+    def kind(self) -> str:
+        """Of the anomaly maps."""
+        return self._kind
+
+    @kind.setter
+    def kind(self, kind: str) -> None:
+        check_kind(kind)
+        if kind != self._kind:
+            self._kind, self.threshold = kind, None
+
     def fit(
         self,
         images: Images | Iterable | Dataset,
+        settings: Settings = COURSE,
         *,
         steps: int = 200,
-        batch: int = 16,
-        rate: float = 1e-3,
-        lambda_: float = 0.3,
-        objective: Objective = "neighbours and position",
-        frozen: bool = False,
         checkpoint: str | Path | None = None,
         every: int = 100,
         progress: bool = True,
         on_step: OnStep | None = None,
+        **changes,
     ) -> "PatchSVDD":
         """Train the encoders on normal images, from the start, and forget what was learned before.
 
@@ -96,20 +117,15 @@ class PatchSVDD:
         Args:
             images: A tensor of them, a data set made with ``preprocess=``, or batches: tensors, or tuples that begin
                 with one.
-            steps: How many. The defaults are minutes of work for a laptop; the authors take 300 epochs, which are
-                about 470 steps for each image, of 64 pairs, at a rate of 1e-4.
-            batch: Pairs of patches for each of the four losses in a step.
-            rate: Of Adam.
-            lambda_: How much the pull of neighbours weighs against the position task. The authors take 1, and 1e-3
-                for bottles, from smaller initial weights; if it is too large the embeddings collapse.
-            objective: "neighbours and position" is Patch SVDD; "neighbours" leaves the position task out; "centre"
-                pulls all patches to one point, as Deep SVDD does.
-            frozen: Leave the position classifiers' last weights as they were drawn, as the authors' code does.
+            settings: How to train: ``COURSE``, ``PAPER``, or ``Settings`` of your own. Dimensions and seed are the
+                detector's.
+            steps: How many; the authors take about 470 for each image.
             checkpoint: A file from which to go on, if it is there, and to which the state is written. The weights come
                 out the same as without an interruption.
             every: Steps from one checkpoint to the next.
             progress: Show a progress bar.
             on_step: Called after every step with its number and what it measured; draws loss pictures, say.
+            **changes: What shall be other than in ``settings``: batch, rate, lambda_, objective, frozen.
 
         Returns:
             The detector itself.
@@ -124,7 +140,7 @@ class PatchSVDD:
         """
         if steps < 0 or every < 1:
             raise ValueError(f"steps={steps}, every={every}: expected a number of steps, and from 1")
-        settings = Settings(self.dimensions, batch, rate, lambda_, objective, frozen, self.seed)
+        settings = replace(settings, **changes, dimensions=self.dimensions, seed=self.seed)
         normal = _as_bytes(_batches(images, "reading", progress))
         mean = _mean(normal)
         trainer = Trainer(settings, normal, mean, self._device)
@@ -166,10 +182,12 @@ class PatchSVDD:
             ImportError: if faiss is asked for and not there.
         """
         check_memory(keep, subset, search)
-        batches = _batches(images, "remembering", progress)
+        batches, seen = _batches(images, "remembering", progress), Seen()
         if self.mean is None:
-            normal = _as_bytes(batches)
+            normal = _as_bytes(_noted(batches, seen))
             self.mean, batches = _mean(normal).to(self._device), (part / 255 for part in normal.split(16))
+        else:
+            batches = _noted(batches, seen)
         found: dict[str, list[Bank]] = {name: [] for name in SIZES}
         count = 0
         for batch in batches:
@@ -185,11 +203,14 @@ class PatchSVDD:
             parts.clear()
             bank = bank.kept(keep, subset, generator, progress)
             banks[name] = bank.indexed(self.seed) if search == "faiss" else bank
-        self.banks, self.search, self.threshold = banks, search, None
+        self.banks, self.search, self.threshold, self._seen = banks, search, None, seen
         return self
 
     def embed(self, images: Images) -> Embeddings:
         """Embed the patches of images, at their places.
+
+        Each image goes through the encoders alone, so that its embeddings are the same to the last bit whatever else
+        is in the batch: convolutions of several images at once may be computed in another order.
 
         Raises:
             ValueError: if the images cannot be used, or there is no mean image yet.
@@ -203,9 +224,8 @@ class PatchSVDD:
             raise ValueError(
                 f"the images have {got} pixels, those it learned from {wanted}: resize or crop all to one size"
             )
-        step = max(1, AT_ONCE // images[0, 0].numel())
         with _exact():
-            parts = [self.encoder.dense(part.to(self.mean) - self.mean, self.strides) for part in images.split(step)]
+            parts = [self.encoder.dense(image.to(self.mean) - self.mean, self.strides) for image in images.split(1)]
             return Embeddings(*(torch.cat(every) for every in zip(*parts, strict=True)))
 
     def nearest(self, images: Images) -> dict[str, Nearest]:
@@ -227,8 +247,16 @@ class PatchSVDD:
             found[name] = Nearest(distances.view(grid), places.view(*grid, 3))
         return found
 
-    def anomaly_maps(self, images: Images) -> Maps:
-        """Score every pixel: fine, coarse, their sum and their product, at the images' size.
+    def anomaly_maps(self, images: Images) -> Float[Tensor, "n height width"]:
+        """Score every pixel, at the images' size, by the map of the detector's ``kind``.
+
+        Raises:
+            ValueError, TypeError: as ``nearest`` and ``embed`` do.
+        """
+        return getattr(self.all_maps(images), self.kind)
+
+    def all_maps(self, images: Images) -> Maps:
+        """Score every pixel by each kind of map: fine, coarse, their sum and their product.
 
         An image's maps do not depend on the other images of the batch.
 
@@ -243,13 +271,9 @@ class PatchSVDD:
             )
             return Maps(fine, coarse, fine + coarse, fine * coarse)
 
-    def map(self, kind: str | None = None) -> "OneMap":
-        """This detector with one kind of map, as ``xailab.detection.evaluate`` wants it; its own kind by default."""
-        return OneMap(self, kind or self.kind)
-
     def scores(self, images: Images) -> Float[Tensor, "n"]:
         """One number for each image: the maximum of its map."""
-        return self.map().anomaly_maps(images).amax((1, 2))
+        return self.anomaly_maps(images).amax((1, 2))
 
     def predict(self, images: Images) -> Bool[Tensor, "n"]:
         """Whether each image is anomalous: its score lies above the threshold.
@@ -280,12 +304,15 @@ class PatchSVDD:
             ValueError: if there are too few images for that share, or they are remembered ones.
         """
         conformal_fewest(false_alarms)
-        scores = [self.scores(batch) for batch in _batches(images, "calibrating", progress)]
-        scores = torch.cat(scores) if scores else torch.empty(0)
-        threshold = conformal_threshold(scores, false_alarms)
-        if (scores == 0).any():
-            raise ValueError("some of these images are in the memory banks and score 0: calibrate with others")
-        self.threshold = threshold
+        scores = []
+        for batch in _batches(images, "calibrating", progress):
+            if known := int(self._seen.among(_checked(batch)).sum()):
+                raise ValueError(
+                    f"{known} of {len(batch)} images are in the memory banks, where each patch is its own nearest: "
+                    "calibrate with others"
+                )
+            scores.append(self.scores(batch))
+        self.threshold = conformal_threshold(torch.cat(scores) if scores else torch.empty(0), false_alarms)
         return self
 
     def to(self, device: torch.device | str) -> "PatchSVDD":
@@ -326,7 +353,7 @@ class PatchSVDD:
             tensors = {name: tensor.half() for name, tensor in tensors.items()}
         tensors["history"] = torch.tensor(self.history, dtype=torch.float64).view(len(self.history), len(Step._fields))
         for name, bank in (self.banks or {}).items() if banks else ():
-            tensors |= {f"{name}.vectors": bank.vectors, f"{name}.places": bank.places}
+            tensors |= {f"{name}.vectors": bank.vectors, f"{name}.places": bank.places, "seen": self._seen.prints}
         storage.write(path, KIND, description, tensors)
 
     @classmethod
@@ -362,12 +389,13 @@ class PatchSVDD:
             for bank in banks.values():
                 if bank.vectors.shape[1:] != (self.dimensions,) or bank.places.shape != (len(bank.vectors), 3):
                     raise ValueError(f"a bank of {tuple(bank.vectors.shape)} with places {tuple(bank.places.shape)}")
-            self.search = description["search"]
+            self.search, self._seen = description["search"], Seen(tensors.get("seen"))
             self.banks = {n: b.indexed(self.seed) for n, b in banks.items()} if self.search == "faiss" else banks
 
     def _forget(self) -> None:
         self.banks: dict[str, Bank] | None = None
         self.search: Search = "exact"
+        self._seen = Seen()  # the pictures in the banks
         self.threshold: float | None = None
 
     @property
@@ -380,27 +408,6 @@ class PatchSVDD:
         rows, columns = (torch.tensor(starts(side, SIZES[name], stride)) for side in self.mean.shape[1:])
         places = torch.cartesian_prod(torch.arange(first, first + n), rows, columns)
         return places.to(self._device, torch.int32)
-
-
-class OneMap:
-    """A detector whose ``anomaly_maps`` are of one kind.
-
-    Attributes:
-        threshold: The detector's, which is one of the scores of its own kind of map; None for another kind.
-    """
-
-    def __init__(self, detector: PatchSVDD, kind: str) -> None:
-        check_kind(kind)
-        self.detector, self.kind = detector, kind
-        self.threshold = detector.threshold if kind == detector.kind else None
-
-    def anomaly_maps(self, images: Images) -> Float[Tensor, "n height width"]:
-        """That kind of map of each image."""
-        return getattr(self.detector.anomaly_maps(images), self.kind)
-
-    def save(self, path: str | Path) -> None:
-        """Write the detector."""
-        self.detector.save(path)
 
 
 def check_kind(kind: str) -> None:
@@ -425,6 +432,13 @@ def _batches(images: Images | Iterable | Dataset, what: str, progress: bool) -> 
     for batch in tqdm(images, what, disable=not progress, leave=False):
         batch = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
         yield batch[None] if isinstance(batch, Tensor) and batch.ndim == 3 else batch
+
+
+def _noted(batches: Iterable[Images], seen: Seen) -> Iterator[Images]:
+    """The same batches, whose pictures are known from then on."""
+    for batch in batches:
+        seen.add(_checked(batch))
+        yield batch
 
 
 def _checked(images: Images) -> Images:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from xailab.hooks import evaluating
 from xailab.protopnet import geometry
-from xailab.protopnet.network import Output, ProtoPNet, check_images, check_labels
+from xailab.protopnet.network import Labels, Output, ProtoPNet, check_images, of_a_protopnet
 from xailab.protopnet.projection import check_projected, nearest
 from xailab.protopnet.provenance import Provenance
 from xailab.targets import Target, resolve
@@ -155,6 +155,7 @@ class Pruned(NamedTuple):
     own: Int[Tensor, "p"]
 
 
+@of_a_protopnet
 @torch.no_grad()
 def local_analysis(
     model: ProtoPNet,
@@ -200,9 +201,10 @@ def local_analysis(
     )
 
 
+@of_a_protopnet
 @torch.no_grad()
 def global_analysis(
-    model: ProtoPNet, images: Float[Tensor, "n c H W"], labels: Int[Tensor, "n"], *, k: int = 6, batch: int = 64
+    model: ProtoPNet, images: Float[Tensor, "n c H W"], labels: Labels, *, k: int = 6, batch: int = 64
 ) -> GlobalAnalysis:
     """Find the k images with the patches nearest to each prototype, whatever their class.
 
@@ -238,10 +240,11 @@ def global_analysis(
     )
 
 
+@of_a_protopnet
 def prune(
     model: ProtoPNet,
     images: Float[Tensor, "n c H W"],
-    labels: Int[Tensor, "n"],
+    labels: Labels,
     *,
     k: int = 6,
     least: int = 3,
@@ -261,7 +264,6 @@ def prune(
             images, and is told by what others lack).
     """
     check_projected(model)
-    check_labels(model, images, labels)
     own = global_analysis(model, images, labels, k=k, batch=batch).own.sum(1)
     kept, dropped = (own >= least).nonzero().flatten(), (own < least).nonzero().flatten()
     lost = set(model.prototype_classes.tolist()) - set(model.prototype_classes[kept].tolist())
@@ -274,6 +276,7 @@ def prune(
     return Pruned(without(model, dropped), kept, dropped, own)
 
 
+@of_a_protopnet
 def without(model: ProtoPNet, dropped: Int[Tensor, "dropped"]) -> ProtoPNet:
     """A copy of a network without some prototypes: the same logits as with their columns of the last layer at 0.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from xailab.hooks import check_differentiable, evaluating
 from xailab.protopnet import geometry
-from xailab.protopnet.network import Output, ProtoPNet, check_images
+from xailab.protopnet.network import Output, ProtoPNet, check_images, of_a_protopnet
 
 Kind = Literal["activation", "cell", "receptive field", "gradient", "random"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -60,6 +60,7 @@ class Attack(NamedTuple):
     plc: Float[Tensor, "n"]
 
 
+@of_a_protopnet
 def boxes(
     model: ProtoPNet, images: Float[Tensor, "n c H W"], prototypes: Int[Tensor, "n"], kind: Kind, *, seed: int = 0
 ) -> Int[Tensor, "n 4"]:
@@ -95,6 +96,7 @@ def boxes(
     return hot if kind == "activation" else _elsewhere(hot, size, seed)
 
 
+@of_a_protopnet
 def gradient(
     model: ProtoPNet, images: Float[Tensor, "n c H W"], prototypes: Int[Tensor, "n"]
 ) -> Float[Tensor, "n H W"]:
@@ -106,6 +108,7 @@ def gradient(
         return torch.autograd.grad(scores.sum(), leaf)[0].abs().amax(1)
 
 
+@of_a_protopnet
 @torch.no_grad()
 def occlude(
     model: ProtoPNet,
@@ -143,6 +146,7 @@ def masked(
     return torch.where(keep[:, None], images, empty)
 
 
+@of_a_protopnet
 def attack(
     model: ProtoPNet,
     images: Float[Tensor, "n c H W"],

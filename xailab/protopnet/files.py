@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from xailab import storage
-from xailab.protopnet.network import ProtoPNet, SmallFeatures
+from xailab.protopnet.network import ProtoPNet, SmallFeatures, of_a_protopnet
 from xailab.protopnet.provenance import Provenance
 
 KIND = "ProtoPNet"
 BYTES = 255  # pixel values that are whole numbers of this are kept as bytes
 
 
+@of_a_protopnet
 def save(model: ProtoPNet, path: str | Path, *, note: dict | None = None) -> None:
     """Write a network, whole or not at all.
 
@@ -25,7 +26,7 @@ def save(model: ProtoPNet, path: str | Path, *, note: dict | None = None) -> Non
     Raises:
         FileNotFoundError: if there is no such folder.
     """
-    tensors = {f"network.{name}": value for name, value in model.state_dict().items()}
+    tensors = {f"network.{name}": value for name, value in storage.state(model).items()}
     description = _architecture(model) | {"note": note or {}, "projected": None}
     origin = model.provenance
     if origin is not None:
@@ -65,7 +66,7 @@ def load(path: str | Path, features: nn.Module | None = None) -> ProtoPNet:
     model.prototype_classes = torch.empty(count, dtype=torch.long)
     model.last_layer = nn.Linear(count, len(model.classes), bias=False)
     try:
-        model.load_state_dict(state)
+        storage.load_state(model, state)
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit these features ({str(error).splitlines()[-1].strip()})") from None
     if description["projected"] is not None:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from xailab.protopnet.network import ProtoPNet
+from xailab.protopnet.network import ProtoPNet, of_a_protopnet
 from xailab.receptive_field import Fields, ReceptiveField, square
 from xailab.tracing import META, Skeleton
 
@@ -39,6 +39,7 @@ class Field(ReceptiveField):
         return _clipped(first, first + self.stride, size)
 
 
+@of_a_protopnet
 def receptive_field(model: ProtoPNet, size: tuple[int, int]) -> Field:
     """Compute what a latent cell of the network sees.
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from xailab.hooks import evaluating
-from xailab.protopnet.network import ProtoPNet
+from xailab.protopnet.network import Labels, ProtoPNet, of_a_protopnet
 from xailab.protopnet.projection import nearest
 
 L1, RIDGE = 1e-4, 1e-3
@@ -36,10 +36,11 @@ class Fit(NamedTuple):
     change: float
 
 
+@of_a_protopnet
 def fit_last_layer(
     model: ProtoPNet,
     images: Float[Tensor, "n c H W"],
-    labels: Int[Tensor, "n"],
+    labels: Labels,
     *,
     l1: float = L1,
     ridge: float = RIDGE,
@@ -62,8 +63,9 @@ def fit_last_layer(
     if not l1 >= 0 or not ridge > 0:
         raise ValueError(f"l1={l1}, ridge={ridge}: expected from 0, and above 0")
     with evaluating(model), torch.no_grad():
-        similarities = model.similar(nearest(model, images, labels, batch=batch).distances)
-    weight, fit = minimise(similarities.double(), labels.to(similarities.device), model.own, l1, ridge, steps)
+        found = nearest(model, images, labels, batch=batch)
+        similarities = model.similar(found.distances)
+    weight, fit = minimise(similarities.double(), found.labels, model.own, l1, ridge, steps)
     with torch.no_grad():
         model.last_layer.weight.copy_(weight)
     return fit

@@ -11,21 +11,24 @@ The cosine kind has g = cos(z, p) instead, with d = 2 - 2 cos, the squared dista
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor, nn
 
-from xailab.hooks import evaluating
+from xailab.hooks import check_not_quantised, evaluating, unwrapped
 from xailab.protopnet.provenance import Provenance
 
 Similarity = Literal["log", "cosine"]
 AddOn = Literal["regular", "bottleneck"]
+Labels = Integer[Tensor, "n"] | Integer[np.ndarray, "n"] | Sequence[int]
 
 EPSILON = 1e-4
-SMALL = 64  # side of an image that only asks for shapes
+SIZES = ((64, 128), (224, 288))  # sides of images that only ask for shapes; the larger for what takes no smaller
 OWN, OTHER = 1.0, -0.5  # first weights of the last layer
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
@@ -77,8 +80,8 @@ class ProtoPNet(nn.Module):
     It takes pixel values from 0 to 1 and normalises them itself, so that nothing can be normalised twice.
 
     Args:
-        features: From images to cells, without pooling and classifier; ``features_of`` takes them from torchvision's
-            ResNets and VGGs.
+        features: From images to cells (n, k, h, w), without pooling and classifier; ``features_of`` takes them from
+            torchvision's ResNets and VGGs.
         prototypes_per_class: How many prototypes each class has.
         classes: Their names, or how many there are.
         dimensions: C, numbers in a latent cell (the paper: 128).
@@ -114,10 +117,11 @@ class ProtoPNet(nn.Module):
         names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
         _check(names, prototypes_per_class, dimensions, add_on, similarity, mean, std)
         self.classes, self.add_on_kind, self.similarity = names, add_on, similarity
-        self.features = features
+        self.features = features = unwrapped(features)
+        channels = _outputs(features, len(mean))
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            self.add_on = _add_on(_outputs(features), dimensions, add_on)
+            self.add_on = _add_on(channels, dimensions, add_on)
             count = len(names) * prototypes_per_class
             self.prototypes = nn.Parameter(torch.rand(count, dimensions))
             self.last_layer = nn.Linear(count, len(names), bias=False)
@@ -141,7 +145,7 @@ class ProtoPNet(nn.Module):
 
     def embed(self, images: Float[Tensor, "n c H W"]) -> Float[Tensor, "n C h w"]:
         """The latent cells of images with pixel values from 0 to 1."""
-        return self.add_on(self.features((images - self.mean) / self.std))
+        return self.add_on(self.features((images.to(self.mean.dtype) - self.mean) / self.std))
 
     def distances(self, latent: Float[Tensor, "n C h w"]) -> Float[Tensor, "n p h w"]:
         """Squared distance of every prototype to every cell.
@@ -195,10 +199,11 @@ def features_of(network: nn.Module, channels: int = 3) -> nn.Sequential:
             colours, so that a grey image gives what it gave as three equal channels.
 
     Raises:
-        ValueError: if the network is of another family.
+        ValueError: if the network is of another family, or its features are no cells (n, k, h, w).
     """
-    if hasattr(network, "layer4"):
-        names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+    network = unwrapped(network)
+    names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+    if all(hasattr(network, name) for name in names):
         features = nn.Sequential(OrderedDict((name, getattr(network, name)) for name in names))
     elif isinstance(getattr(network, "features", None), nn.Sequential):
         features = nn.Sequential(OrderedDict(network.features.named_children()))
@@ -207,11 +212,39 @@ def features_of(network: nn.Module, channels: int = 3) -> nn.Sequential:
             f"{type(network).__name__} is no ResNet and no VGG: give ProtoPNet a module that turns images into cells"
         )
     if channels == 1:
-        name, first = next((name, layer) for name, layer in features.named_children() if isinstance(layer, nn.Conv2d))
+        name, first = next(iter(features.named_children()))
+        if not isinstance(first, nn.Conv2d) or first.in_channels != 3:
+            raise ValueError(
+                f"the features begin with a {type(first).__name__}, and only a convolution on 3 channels can be made "
+                "one on grey images: give grey images as three equal channels"
+            )
         setattr(features, name, _grey(first))
     elif channels != 3:
         raise ValueError(f"channels={channels}: expected 1 or 3")
+    _outputs(features, channels)
     return features
+
+
+def of_a_protopnet(function: Callable) -> Callable:
+    """Let a function whose first argument is a ProtoPNet take one in ``DataParallel`` or the like, and nothing else."""
+
+    @wraps(function)
+    def unwrapping(model: nn.Module, *args, **kwargs):
+        return function(inside(model), *args, **kwargs)
+
+    return unwrapping
+
+
+def inside(model: nn.Module) -> ProtoPNet:
+    """The ProtoPNet in whatever wraps it.
+
+    Raises:
+        TypeError: if there is none.
+    """
+    network = unwrapped(model)
+    if not isinstance(network, ProtoPNet):
+        raise TypeError(f"expected a ProtoPNet, got a {type(network).__name__}: ProtoPNet(features, ...) makes one")
+    return network
 
 
 def check_images(model: ProtoPNet, images: Tensor) -> None:
@@ -229,14 +262,24 @@ def check_images(model: ProtoPNet, images: Tensor) -> None:
         )
 
 
-def check_labels(model: ProtoPNet, images: Tensor, labels: Tensor) -> None:
-    """Raise ValueError if labels do not belong to these images, or name classes that the network does not have."""
+def check_labels(model: ProtoPNet, images: Tensor, labels: Labels) -> Int[Tensor, "n"]:
+    """The labels of images as 64-bit class numbers, whatever integers they came in.
+
+    Raises:
+        TypeError: if they are no integers.
+        ValueError: if they do not belong to these images, or name classes that the network does not have.
+    """
+    labels = torch.as_tensor(labels)
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"labels are class numbers (integers, 0 to {len(model.classes) - 1}), got {labels.dtype}")
+    labels = labels.long()
     if labels.shape != images.shape[:1]:
         raise ValueError(f"expected a label for each of {len(images)} images, got shape {tuple(labels.shape)}")
     if not 0 <= int(labels.min()) <= int(labels.max()) < len(model.classes):
         raise ValueError(
             f"labels go from {int(labels.min())} to {int(labels.max())}: the network has {len(model.classes)} classes"
         )
+    return labels
 
 
 def _check(names, prototypes_per_class, dimensions, add_on, similarity, mean, std) -> None:
@@ -252,13 +295,43 @@ def _check(names, prototypes_per_class, dimensions, add_on, similarity, mean, st
         raise ValueError(f"mean={tuple(mean)}, std={tuple(std)}: expected 1 value each (grey) or 3, std above 0")
 
 
-def _outputs(features: nn.Module) -> int:
-    """How many channels features put out, seen on a small black image."""
-    first = next((layer for layer in features.modules() if isinstance(layer, nn.Conv2d)), None)
-    if first is None:
-        raise ValueError("the features have no convolution: expected a network without its pooling and classifier")
-    with torch.no_grad(), evaluating(features):
-        return features(first.weight.new_zeros(1, first.in_channels, SMALL, SMALL)).shape[1]
+def _outputs(features: nn.Module, channels: int) -> int:
+    """How many channels features put out, seen on black images of two sizes.
+
+    Raises:
+        ValueError: if they cannot see the images, or what they put out is no cells (n, k, h, w).
+    """
+    wanted = "expected a network without its pooling and classifier, that turns images of any size into (n, k, h, w)"
+    check_not_quantised(features)
+    like, reason = next((p for p in features.parameters() if p.is_floating_point()), None), ""
+    if like is None:
+        raise ValueError(f"the features, a {type(features).__name__}, have no weights: {wanted}")
+    for sides in SIZES:
+        with torch.no_grad(), evaluating(features):
+            try:
+                found = [features(like.new_zeros(2, channels, side, side)) for side in sides]
+            except Exception as error:  # whatever keeps them from this size
+                reason = reason or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                continue
+        break
+    else:
+        tried = " and ".join(f"{side} x {side}" for side in SIZES[0])
+        raise ValueError(
+            f"the features cannot take images of {channels} channels (as mean and std have) and {tried} pixels "
+            f"({reason}); {wanted}"
+        )
+    if not all(isinstance(each, Tensor) for each in found):
+        raise ValueError(f"the features put out a {type(found[0]).__name__}: {wanted}")
+    small, large = (tuple(each.shape) for each in found)
+    cells = all(len(shape) == 4 and shape[0] == 2 for shape in (small, large)) and small[1] == large[1]
+    if not cells or large[2] * large[3] <= 1 or not found[0].is_floating_point():
+        last = len(small) == len(large) == 4 and small[3] == large[3] and small[1] != large[1]
+        wanted = "their channels come last: put torchvision.ops.Permute((0, 3, 1, 2)) after them" if last else wanted
+        raise ValueError(
+            f"of 2 images of {sides[0]} x {sides[0]} pixels the features make {found[0].dtype} {small}, of {sides[1]} "
+            f"x {sides[1]} pixels {large}: {wanted}"
+        )
+    return small[1]
 
 
 def _add_on(inputs: int, dimensions: int, kind: AddOn) -> nn.Sequential:
@@ -282,7 +355,8 @@ def _add_on(inputs: int, dimensions: int, kind: AddOn) -> nn.Sequential:
 def _grey(convolution: nn.Conv2d) -> nn.Conv2d:
     """A convolution on grey pictures that does what one on three equal channels did."""
     c = convolution
-    grey = nn.Conv2d(1, c.out_channels, c.kernel_size, c.stride, c.padding, c.dilation, bias=c.bias is not None)
+    options = {"bias": c.bias is not None, "padding_mode": c.padding_mode}
+    grey = nn.Conv2d(1, c.out_channels, c.kernel_size, c.stride, c.padding, c.dilation, **options)
     with torch.no_grad():
         grey.weight.copy_(c.weight.sum(1, keepdim=True))
         if c.bias is not None:

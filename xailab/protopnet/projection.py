@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
 from xailab import storage
 from xailab.hooks import evaluating
 from xailab.protopnet.geometry import receptive_field
-from xailab.protopnet.network import ProtoPNet, check_images, check_labels
+from xailab.protopnet.network import Labels, ProtoPNet, check_images, check_labels, of_a_protopnet
 from xailab.protopnet.provenance import Provenance
 
 
@@ -38,13 +38,14 @@ class Nearest(NamedTuple):
     labels: Int[Tensor, "n"]
 
 
+@of_a_protopnet
 @torch.no_grad()
 def project(
     model: ProtoPNet,
     data: Float[Tensor, "n c H W"] | DataLoader,
-    labels: Int[Tensor, "n"] | None = None,
+    labels: Labels | None = None,
     *,
-    ids: Int[Tensor, "n"] | None = None,
+    ids: Integer[Tensor, "_n"] | None = None,
     batch: int = 64,
 ) -> Provenance:
     """Make each prototype the nearest latent patch of its own class, and remember where it comes from.
@@ -53,7 +54,7 @@ def project(
         model: Its prototypes are replaced; weights, modes and statistics stay.
         data: All training images, unaugmented, pixel values from 0 to 1; or a loader that gives (images, labels), in
             the order of its data set.
-        labels: Of the images; none with a loader.
+        labels: Of the images, class numbers of any integer type; none with a loader.
         ids: What to call the images; if None, by their order.
         batch: Images a forward pass; the outcome does not depend on it.
 
@@ -61,7 +62,9 @@ def project(
         What ``model.provenance`` is from now on.
 
     Raises:
-        ValueError: if images are not from 0 to 1, a class has none, or the loader shuffles or augments.
+        ValueError: if images are not from 0 to 1, or of different sizes, a class has none, there are more or fewer ids
+            than images, or the loader shuffles or augments.
+        TypeError: if labels are no integers.
     """
     best: list[Tensor] = []
     pictures = None
@@ -69,9 +72,13 @@ def project(
         start = 0
         for images, classes in _batches(model, data, labels, batch):
             found = _nearest(model, images, classes)
-            name = torch.arange(start, start + len(images)) if ids is None else ids[start : start + len(images)]
+            name = torch.arange(start, start + len(images)) if ids is None else ids[start : start + len(images)].long()
+            if len(name) != len(images):
+                raise ValueError(f"{len(ids)} ids for more than {start} images: expected one for each")
             pictures, best = _better(model, found, images, name, pictures, best)
             start += len(images)
+        if ids is not None and len(ids) != start:
+            raise ValueError(f"{len(ids)} ids for {start} images: expected one for each")
         if pictures is None or not torch.isfinite(best[0]).all():
             missing = sorted({model.classes[int(k)] for k in model.prototype_classes[~torch.isfinite(best[0])]})
             raise ValueError(f"no training image of class {', '.join(missing)}: its prototypes have nothing to become")
@@ -95,10 +102,9 @@ def project(
     return model.provenance
 
 
+@of_a_protopnet
 @torch.no_grad()
-def nearest(
-    model: ProtoPNet, images: Float[Tensor, "n c H W"], labels: Int[Tensor, "n"], *, batch: int = 64
-) -> Nearest:
+def nearest(model: ProtoPNet, images: Float[Tensor, "n c H W"], labels: Labels, *, batch: int = 64) -> Nearest:
     """Find the nearest cell of each image to each prototype, whatever their classes, in eval mode."""
     parts = []
     with evaluating(model):
@@ -107,6 +113,7 @@ def nearest(
     return Nearest(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
+@of_a_protopnet
 def check_projected(model: ProtoPNet) -> Provenance:
     """The provenance of a network whose prototypes are training patches.
 
@@ -138,7 +145,7 @@ def _warn_of_collapse(model: ProtoPNet, names: Tensor, cells: Tensor) -> None:
                 f"all {int(own.sum())} prototypes of class {model.classes[owner]} became one patch, image {name} at "
                 f"cell {tuple(cell)}: train with Settings(crowding=0.4, anchor=0.2), or less separation",
                 Collapse,
-                stacklevel=3,
+                stacklevel=5,
             )
 
 
@@ -159,17 +166,39 @@ def _batches(model: ProtoPNet, data, labels, batch: int) -> Iterator[tuple[Tenso
                 f"the loader's order is that of a {type(data.sampler).__name__}: its images lose their identities; "
                 "make one with shuffle=False"
             )
-        pairs = ((images, classes) for images, classes, *_ in data)
+        pairs = _pairs(data)
     else:
         if labels is None:
             raise ValueError("a tensor of images needs labels=")
         check_images(model, data)
-        check_labels(model, data, labels)
+        labels = check_labels(model, data, labels)
         pairs = zip(data.split(batch), labels.split(batch), strict=True)
+    size = None
     for images, classes in pairs:
         check_images(model, images)
-        check_labels(model, images, classes)
-        yield images.to(device), classes.to(device)
+        if size not in (None, images.shape[2:]):
+            now, before = ("{} x {}".format(*each) for each in (images.shape[2:], size))
+            raise ValueError(f"images of {now} pixels, those before of {before}: resize or crop all to one size")
+        size = images.shape[2:]
+        yield images.to(device), check_labels(model, images, classes).to(device)
+
+
+def _pairs(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and labels of each batch."""
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches, None)
+        except RuntimeError as error:
+            if "equal size" not in str(error):
+                raise
+            reason = str(error).splitlines()[-1]
+            raise ValueError(f"images of one batch differ in size ({reason}): resize or crop all to one size") from None
+        if batch is None:
+            return
+        if not isinstance(batch, (tuple, list)) or len(batch) < 2 or not isinstance(batch[0], Tensor):
+            raise ValueError(f"the loader gives a {type(batch).__name__}, expected (images, labels)")
+        yield batch[0], batch[1]
 
 
 def _nearest(model: ProtoPNet, images: Tensor, classes: Tensor) -> Nearest:

@@ -22,24 +22,26 @@ like.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from xailab import storage
-from xailab.hooks import evaluating
+from xailab.hooks import evaluating, unwrapped
 from xailab.protopnet.files import part, provenance
 from xailab.protopnet.last_layer import L1, RIDGE, fit_last_layer
-from xailab.protopnet.network import ProtoPNet, check_images, check_labels
+from xailab.protopnet.network import Labels, ProtoPNet, check_images, check_labels, inside, of_a_protopnet
 from xailab.protopnet.projection import project
 
 Augment = Callable[[Tensor, Generator], Tensor]
@@ -165,12 +167,12 @@ class Settings:
 
 
 def train(
-    model: ProtoPNet,
+    model: nn.Module,
     images: Float[Tensor, "n c H W"],
-    labels: Int[Tensor, "n"],
+    labels: Labels,
     settings: Settings | None = None,
     *,
-    held_out: tuple[Tensor, Tensor] | None = None,
+    held_out: tuple[Tensor, Tensor | np.ndarray | Sequence[int]] | None = None,
     augment: Augment | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
@@ -179,8 +181,8 @@ def train(
     """Train a network through all stages; it ends projected, with its last layer fitted.
 
     Args:
-        model: It is trained in place.
-        images, labels: Training images, pixel values from 0 to 1.
+        model: A ProtoPNet, which is trained in place; in ``DataParallel``, the one inside it.
+        images, labels: Training images, pixel values from 0 to 1, and class numbers of any integer type.
         settings: How to train.
         held_out: Images and labels that are only measured on. Choose settings by them, and report on others.
         augment: Makes of a batch what is trained on; projections and fits always see the images as they are.
@@ -192,8 +194,9 @@ def train(
         What each epoch, projection and fit measured, in order.
 
     Raises:
-        ValueError: if images or labels are not what the network takes, a loss is not finite, or the checkpoint is of
-            another training.
+        ValueError: if images or labels are not what the network takes, a loss is not finite, the checkpoint is of
+            another training, or several processes are to train one network.
+        TypeError: if labels are no integers, or the network is no ProtoPNet.
         FileNotFoundError: if the checkpoint has no folder.
     """
     trainer = Trainer(model, images, labels, settings or Settings(), held_out=held_out, augment=augment)
@@ -210,17 +213,24 @@ class Trainer:
 
     def __init__(
         self,
-        model: ProtoPNet,
+        model: nn.Module,
         images: Float[Tensor, "n c H W"],
-        labels: Int[Tensor, "n"],
+        labels: Labels,
         settings: Settings,
         *,
-        held_out: tuple[Tensor, Tensor] | None = None,
+        held_out: tuple[Tensor, Tensor | np.ndarray | Sequence[int]] | None = None,
         augment: Augment | None = None,
     ) -> None:
-        for some, classes in ((images, labels), held_out or (images, labels)):
-            check_images(model, some)
-            check_labels(model, some, classes)
+        if isinstance(model, nn.parallel.DistributedDataParallel) and dist.get_world_size() > 1:
+            raise ValueError(
+                "a training runs in one process, and would not be shared: train model.module in one of them"
+            )
+        model = inside(model)
+        check_images(model, images)
+        labels = check_labels(model, images, labels)
+        if held_out is not None:
+            check_images(model, held_out[0])
+            held_out = held_out[0], check_labels(model, *held_out)
         if len(images) < settings.batch:
             raise ValueError(
                 f"{len(images)} images are less than one batch of {settings.batch}: give more, or a smaller batch"
@@ -286,8 +296,8 @@ class Trainer:
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint as a whole or not at all."""
-        tensors = {f"model.{name}": value for name, value in self._parts.state_dict().items()}
-        names = {id(parameter): name for name, parameter in self._parts.named_parameters()}
+        tensors = {f"model.{name}": value for name, value in storage.state(self._parts).items()}
+        names = {id(x): storage.plain_name(self._parts, name) for name, x in self._parts.named_parameters()}
         if self.optimiser is not None:
             for parameter, state in self.optimiser.state.items():
                 tensors |= {f"adam.{names[id(parameter)]}.{key}": value for key, value in state.items()}
@@ -315,7 +325,7 @@ class Trainer:
                 what = f"{name}={there}, not {value}" if name in asdict(self.settings) else f"another {name}"
                 raise ValueError(f"{path} is of a training with {what}: name another checkpoint, or remove this one")
         try:
-            self._parts.load_state_dict(part(tensors, "model."))
+            storage.load_state(self._parts, part(tensors, "model."))
             self.history = [
                 Epoch(stage, *row)
                 for stage, row in zip(description["stages"], tensors["history"].tolist(), strict=True)
@@ -323,7 +333,7 @@ class Trainer:
             if self.history and self.history[-1].stage in TRAINED:
                 self.optimiser = self._optimiser(self.history[-1].stage)
                 for name, parameter in self._parts.named_parameters():
-                    if moments := part(tensors, f"adam.{name}."):
+                    if moments := part(tensors, f"adam.{storage.plain_name(self._parts, name)}."):
                         self.optimiser.state[parameter] = moments
             origin = part(tensors, "origin.")
             self.model.provenance = provenance(origin, description["projected"]) if origin else None
@@ -388,10 +398,10 @@ class Trainer:
             group["lr"] = group["first"] * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def losses(
-    model: ProtoPNet, images: Float[Tensor, "n c H W"], labels: Int[Tensor, "n"]
-) -> tuple[Losses, Float[Tensor, ""]]:
+@of_a_protopnet
+def losses(model: ProtoPNet, images: Float[Tensor, "n c H W"], labels: Labels) -> tuple[Losses, Float[Tensor, ""]]:
     """The terms of the loss on a batch, and the share of right images."""
+    labels = check_labels(model, images, labels).to(model.prototypes.device)
     least = model.distances(model.embed(images)).flatten(2).amin(2)
     logits = model.last_layer(model.similar(least))
     foreign = model.prototype_classes != labels[:, None]
@@ -441,10 +451,9 @@ class Plain(nn.Module):
 
 
 @torch.no_grad()
-def accuracy(
-    model: nn.Module, images: Float[Tensor, "n c H W"], labels: Int[Tensor, "n"], *, batch: int = 256
-) -> float:
+def accuracy(model: nn.Module, images: Float[Tensor, "n c H W"], labels: Labels, *, batch: int = 256) -> float:
     """Share of images whose highest logit is that of their class, in eval mode."""
+    model, labels = unwrapped(model), torch.as_tensor(labels).long()
     device = next(model.parameters()).device
     with evaluating(model):
         pairs = zip(images.split(batch), labels.split(batch), strict=True)

@@ -1,6 +1,8 @@
 """The checks of the exercises."""
 
 import math
+from fractions import Fraction
+from numbers import Real
 
 import torch
 from torch import nn
@@ -20,6 +22,23 @@ _LAYERS = (
 )
 
 
+# Gain and kernel. Some gains lie so near K² that a search among the first numbers does not get there.
+_GAINS = (("2", 2), ("2", 3), ("4", 3), ("8", 3), ("8.8", 3), ("9", 3), ("20", 3), ("20", 5), ("3", 1),
+          ("8.9993", 3), ("960.24", 31), ("24.93", 5), ("25", 5))  # fmt: skip
+
+
+def _number(came) -> Real:
+    """A reader's number, of whatever library it is; it may be infinite, or not a number."""
+    came = came.item() if hasattr(came, "item") else came
+    if isinstance(came, bool) or not isinstance(came, Real):
+        raise Wrong(f"return one number; this is {type(came).__name__}.")
+    return came
+
+
+def _whole(came: Real) -> bool:
+    return math.isfinite(came) and came == int(came)
+
+
 @exercise("01.1")
 def _(macs):
     for kernel, m, n, size, stride, padding, groups in _LAYERS:
@@ -27,7 +46,7 @@ def _(macs):
             layer = nn.Conv2d(m, n, kernel, stride, padding, groups=groups)
         right = count(layer, (1, m, size, size)).macs
         out = (size + 2 * padding - kernel) // stride + 1
-        came = macs(kernel, m, n, size, stride, padding, groups)
+        came = _number(macs(kernel, m, n, size, stride, padding, groups))
         if came == right:
             continue
         one = kernel * kernel * m * n  # the weights, groups left out
@@ -36,6 +55,7 @@ def _(macs):
             size - kernel + 1: "stride and padding are missing: output = (size + 2 padding - K) // stride + 1.",
             (size + 2 * padding - kernel) // stride: "the output size ends with + 1: the first position counts too.",
             (size + padding - kernel) // stride + 1: "the padding is there on both sides: 2 padding.",
+            -((kernel - size - 2 * padding) // stride) + 1: "the output size is rounded down: no filter is half there.",
             (size - kernel) // stride + 1: "the padding is missing: it adds pixels on both sides.",
             size + 2 * padding - kernel + 1: "the stride is missing: the kernel jumps.",
         }
@@ -48,8 +68,11 @@ def _(macs):
             right // kernel: "this has K once; a kernel is K high and K wide.",
             one // groups: "these are the weights; each of them is used once for each output position.",
             right // out: "this has the output's height or width once; it needs both.",
+            one * ((size + 2 * padding - kernel) / stride + 1) ** 2 / groups: (
+                "the output size is rounded down, with //: a window that is half there does not count."
+            ),
         }
-        if came != int(came):
+        if not _whole(came):
             raise Wrong(f"{came:,} is no whole number of MACs: the output size is rounded down, with //.")
         layer = f"K={kernel}, M={m}, N={n}, size {size}, stride {stride}, padding {padding}, groups {groups}"
         raise Wrong(
@@ -60,24 +83,28 @@ def _(macs):
 
 @exercise("01.2")
 def _(channels_for):
-    for wanted, kernel in ((2, 2), (2, 3), (4, 3), (8, 3), (8.8, 3), (9, 3), (20, 3), (20, 5), (3, 1)):
-        right = next((n for n in range(1, 2000) if gain(n, kernel) >= wanted - 1e-9), math.inf)
-        came = channels_for(wanted, kernel)
+    for written, kernel in _GAINS:
+        wanted, most = Fraction(written), kernel**2
+        right = math.ceil(wanted * most / (most - wanted)) if wanted < most else math.inf
+        came = _number(channels_for(float(wanted), kernel))
         if came == right:
             continue
-        where = f"a gain of {wanted} with K={kernel}: expected {right}, got {came}."
+        where = f"a gain of {written} with K={kernel}: expected {right}, got {came}."
         if right == math.inf:
+            raise Wrong(f"{where} The gain stays below K² = {most} however many channels there are: return math.inf.")
+        if came == math.inf:
             raise Wrong(
-                f"{where} The gain stays below K² = {kernel**2} however many channels there are: return math.inf."
+                f"{where} The gain stays below K² = {most}, but {right} channels do reach {written}: a search over N "
+                "has no end that fits all gains; solve 1 / (1/N + 1/K²) = gain for N."
             )
-        if isinstance(came, float) and came != int(came):
+        if math.isfinite(came) and not _whole(came):
             raise Wrong(f"{where} Channels are whole: round up.")
         if came == right - 1:
             raise Wrong(
-                f"{where} With {came} channels the gain is {gain(came, kernel):.3f}, which is too little: round up."
+                f"{where} With {came} channels the gain is {gain(came, kernel):.9g}, which is too little: round up."
             )
         if came == right + 1:
-            raise Wrong(f"{where} With {right} channels the gain is {wanted} already: it may be reached, not passed.")
+            raise Wrong(f"{where} With {right} channels the gain is {written} already: it may be reached, not passed.")
         raise Wrong(f"{where} Solve 1 / (1/N + 1/K²) >= gain for N.")
     return "no number of channels buys more than K², which is why MobileNet's gain is 8 to 9."
 
@@ -87,7 +114,7 @@ def _(as_counted):
     for size, published in ((size, TENSORFLOW[0.75, size][0]) for size in RESOLUTIONS):
         table = mobilenet(0.75, size)
         right = table.macs - table.rows[0].macs
-        came = as_counted(table)
+        came = _number(as_counted(table))
         if abs(came - right) < 1:
             continue
         where = f"0.75-{size}: got {came:,.0f} MACs, TensorFlow printed {published} million."
@@ -107,10 +134,15 @@ def _(as_counted):
 
 @exercise("01.4")
 def _(separable):
-    for m, n, kernel, stride, padding in ((5, 7, 3, 1, 0), (8, 16, 3, 2, 1), (6, 4, 5, 1, 2)):
+    for m, n, kernel, stride, padding in ((5, 7, 3, 1, 0), (8, 16, 3, 2, 1), (6, 4, 5, 1, 2), (3, 9, 3, 3, 2)):
         layer, shape = nn.Conv2d(m, n, kernel, stride, padding, bias=False), (1, m, 12, 12)
         where = f"{m} -> {n} channels, K={kernel}, stride {stride}, padding {padding}:"
         pair, wanted = separable(layer), count(layer, shape).rows[0].output_shape
+        if not isinstance(pair, nn.Module):
+            raise Wrong(f"{where} expected an nn.Sequential of two layers, got {type(pair).__name__}.")
+        depthwise = next((part for part in pair.modules() if getattr(part, "groups", 1) > 1), None)
+        if depthwise is not None and depthwise.kernel_size != layer.kernel_size:
+            raise Wrong(f"{where} the depthwise layer keeps the kernel of {kernel} × {kernel}.")
         try:
             table = count(pair, shape)
         except ValueError as error:
@@ -127,7 +159,7 @@ def _(separable):
                 unpadded: "the depthwise layer keeps the padding.",
                 unstrided: "the depthwise layer keeps the stride.",
                 wanted[-1] + 2 * padding: "the pointwise layer needs no padding.",
-            }.get(came[-1], "stride and padding belong to the depthwise layer alone.")
+            }.get(came[-1], "stride and padding are the given layer's, and belong to the depthwise layer alone.")
             raise Wrong(f"{where} expected an output of {wanted}, got {came}: {hint}")
         right = separable_cost(m, n, kernel, wanted[-1])
         if table.macs != right.macs:
