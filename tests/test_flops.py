@@ -24,6 +24,7 @@ from torchvision.models import regnet
 
 from xailab.flops import Cost, HookLeftOut, Rule, UncountedOperation, conv_cost, count, separable_cost
 from xailab.models.mobilenet import MobileNetV1
+from xailab.receptive_field import receptive_field
 
 
 def multiplications(image, kernel, groups=1):
@@ -918,6 +919,15 @@ class TestInputs:
     def test_a_look_at_the_numbers(self):
         with pytest.raises(ValueError, match="meta device, where tensors have no content"):
             count(call(lambda x: x if x.sum() > 0 else -x), (3,))
+
+    @pytest.mark.filterwarnings("ignore")  # torch's own, of its quantisation
+    def test_quantised_layers(self):
+        model = torchvision.models.quantization.mobilenet_v2(weights=None, quantize=True).eval()
+        for run in (lambda: count(model, (1, 3, 32, 32)), lambda: receptive_field(model, "features.2", 32)):
+            with pytest.raises(ValueError, match=r"is quantised .*give the floating-point network"):
+                run()
+        floating = torchvision.models.quantization.mobilenet_v2(weights=None, quantize=False).eval()
+        assert count(floating, (1, 3, 224, 224)).macs == count(on_meta("mobilenet_v2", 224), (1, 3, 224, 224)).macs
 
     def test_errors_list_all_inputs(self):
         class Masked(nn.Module):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from xailab.hooks import unwrapped
+from xailab.hooks import QUANTISED, unwrapped
 
 META = torch.device("meta")
 ATOMS = frozenset(
@@ -70,9 +70,13 @@ class Skeleton:
 
     Attributes:
         network: The copy.
+
+    Raises:
+        ValueError: if a layer is quantised.
     """
 
     def __init__(self, model: nn.Module) -> None:
+        _check_not_quantised(model)
         self._copies: dict[int, Any] = {}
         self._originals: list[Any] = []  # they live as long as their ids are keys
         self._pending: deque[Callable[[], None]] = deque()
@@ -240,6 +244,16 @@ class Skeleton:
         if any(id(cell) in self._copies for cell in method.__closure__ or ()):
             return True
         return not _global_names(method.__code__).isdisjoint(self._shared.get(id(method.__globals__), ()))
+
+
+def _check_not_quantised(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        kind = type(module)
+        if kind.__module__.startswith(QUANTISED) and "FloatFunctional" not in kind.__name__:
+            raise ValueError(
+                f"layer {name!r} is quantised ({kind.__name__}) and does not run without its values: give the "
+                "floating-point network that it was made from"
+            )
 
 
 def _weightless(value: Tensor) -> Tensor:
