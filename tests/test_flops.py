@@ -5,6 +5,7 @@ import doctest
 import functools
 import importlib
 import logging
+import random
 import threading
 import warnings
 import weakref
@@ -23,6 +24,7 @@ from torchvision.models import regnet
 
 from xailab.flops import Cost, HookLeftOut, Rule, UncountedOperation, conv_cost, count, separable_cost
 from xailab.models.mobilenet import MobileNetV1
+from xailab.receptive_field import receptive_field
 
 
 def multiplications(image, kernel, groups=1):
@@ -812,13 +814,17 @@ class TestAttributes:
                 self.settings["last"] = x
                 self.numbers[0] += 1
                 self.inner.value = x
+                self.numbers[0] += self.random.random() + self.generator.random()
                 return super().forward(x)
 
         layer = Counting(4, 5)
         layer.calls, layer.seen, layer.settings, layer.numbers = 0, [], {}, np.zeros(1)
         layer.inner = type("Inner", (), {"value": None})()
+        layer.random, layer.generator = random.Random(0), np.random.default_rng(0)
         count(layer, (2, 4))
         assert (layer.calls, layer.seen, layer.settings, layer.numbers[0], layer.inner.value) == (0, [], {}, 0, None)
+        assert layer.random.random() == random.Random(0).random()
+        assert layer.generator.random() == np.random.default_rng(0).random()
 
     def test_modules_and_constants_outside_the_network(self):
         outside = nn.Linear(4, 3)
@@ -913,6 +919,15 @@ class TestInputs:
     def test_a_look_at_the_numbers(self):
         with pytest.raises(ValueError, match="meta device, where tensors have no content"):
             count(call(lambda x: x if x.sum() > 0 else -x), (3,))
+
+    @pytest.mark.filterwarnings("ignore")  # torch's own, of its quantisation
+    def test_quantised_layers(self):
+        model = torchvision.models.quantization.mobilenet_v2(weights=None, quantize=True).eval()
+        for run in (lambda: count(model, (1, 3, 32, 32)), lambda: receptive_field(model, "features.2", 32)):
+            with pytest.raises(ValueError, match=r"is quantised .*give the floating-point network"):
+                run()
+        floating = torchvision.models.quantization.mobilenet_v2(weights=None, quantize=False).eval()
+        assert count(floating, (1, 3, 224, 224)).macs == count(on_meta("mobilenet_v2", 224), (1, 3, 224, 224)).macs
 
     def test_errors_list_all_inputs(self):
         class Masked(nn.Module):

@@ -320,6 +320,7 @@ def test_boxes_of_prototypes():
         assert boxes.tolist() == [[[0, 0, 32, 32]]]
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own, of tracing
 def test_wrapped_networks_and_other_names():
     network = zoo.load("resnet18-random")
     network.again = network.layer1

@@ -5,6 +5,7 @@ have a shape and a type and no values. This takes milliseconds and no memory for
 asks for values gets an error instead of a wrong answer.
 """
 
+import contextlib
 import copy
 import functools
 import types
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from xailab.hooks import unwrapped
+from xailab.hooks import QUANTISED, unwrapped
 
 META = torch.device("meta")
 ATOMS = frozenset(
@@ -25,6 +26,7 @@ ATOMS = frozenset(
 )
 FORWARD_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 LIBRARIES = frozenset({"torch", "torchvision", "functools", "contextlib"})
+STATEFUL = frozenset({"numpy", "random"})  # a forward pass may change arrays and draw from generators
 UNTAGGED = frozenset({"hardswish", "prelu", "_prelu_kernel", "log_sigmoid_forward", "log_sigmoid", "softsign", "relu6"})
 
 
@@ -68,9 +70,13 @@ class Skeleton:
 
     Attributes:
         network: The copy.
+
+    Raises:
+        ValueError: if a layer is quantised.
     """
 
     def __init__(self, model: nn.Module) -> None:
+        _check_not_quantised(model)
         self._copies: dict[int, Any] = {}
         self._originals: list[Any] = []  # they live as long as their ids are keys
         self._pending: deque[Callable[[], None]] = deque()
@@ -132,8 +138,9 @@ class Skeleton:
             return functools.partial(self.copy_of(value.func), *map(self.copy_of, value.args), **keywords)
         if kind is weakref.ref and value() is not None:
             return weakref.ref(self.copy_of(value()))
-        if kind.__module__ == "numpy":
-            return copy.copy(value)
+        if kind.__module__.partition(".")[0] in STATEFUL:
+            with contextlib.suppress(TypeError):
+                return copy.deepcopy(value)
         return self._object(value, kind)
 
     def _container(self, value: Any) -> Any:
@@ -237,6 +244,16 @@ class Skeleton:
         if any(id(cell) in self._copies for cell in method.__closure__ or ()):
             return True
         return not _global_names(method.__code__).isdisjoint(self._shared.get(id(method.__globals__), ()))
+
+
+def _check_not_quantised(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        kind = type(module)
+        if kind.__module__.startswith(QUANTISED) and "FloatFunctional" not in kind.__name__:
+            raise ValueError(
+                f"layer {name!r} is quantised ({kind.__name__}) and does not run without its values: give the "
+                "floating-point network that it was made from"
+            )
 
 
 def _weightless(value: Tensor) -> Tensor:
