@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from xailab.datasets.catalogue import Patience
+import urllib3
 
-ONCE = Patience(tries=1, wait=0.0, timeout=5.0)
-BRIEF = Patience(tries=3, wait=0.0, timeout=5.0)
+BRIEF = urllib3.Retry(2, status_forcelist=(503,), raise_on_status=False)  # without a wait
 
 
 @dataclass

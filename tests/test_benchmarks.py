@@ -59,7 +59,7 @@ def test_libraries_that_are_not_installed_are_left_out(benchmark, capsys, monkey
 
 def test_the_readme_tells_the_command():
     text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
-    assert "python benchmarks/grad_cam.py" in text
+    assert "python benchmarks/grad_cam.py" in text and "python benchmarks/flops.py" in text
 
 
 @pytest.mark.parametrize("name, layer", [("resnet18", "layer4"), ("vgg11", "features.19")])
@@ -108,3 +108,24 @@ def test_patch_svdd_beside_patch_by_patch_and_other_searches(capsys):
     assert float(found["patch by patch"][4]) < 1e-5, "the same embeddings"
     for name in benchmark["SEARCHES"]:
         assert float(found[name][1]) > 0 and float(found[name][4]) < 1e-5, "the same distances"
+
+
+def test_counting_beside_the_peers(capsys, monkeypatch):
+    """Every library that is there gets a line for each network; the others are named, and nothing fails."""
+    benchmark = runpy.run_path(str(BENCHMARKS / "flops.py"), run_name="benchmark")
+    peers = [name for name in benchmark["METHODS"] if name not in ("xailab", "torch")]
+    monkeypatch.setitem(sys.modules, "fvcore", None)
+    threads = torch.get_num_threads()
+    with warnings.catch_warnings():
+        benchmark["main"](["--networks", "resnet18", "--repeats", "1", "--size", "64", "--threads", "1"])
+    torch.set_num_threads(threads)
+    text = capsys.readouterr().out
+    lines = {cells[1]: cells for cells in map(cells_of, text.splitlines()) if len(cells) == 5}
+    assert "fvcore is left out: " in text and "fvcore" not in lines
+    assert all((name in lines) != (f"{name} is left out: " in text) for name in peers)
+    assert lines["xailab"][0] == "resnet18" and lines["xailab"][3] == "1.0" and lines["xailab"][2].endswith(" ms")
+    assert lines["xailab"][4] == lines["torch"][4] == "148.6"
+
+
+def cells_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]

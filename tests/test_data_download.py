@@ -9,98 +9,91 @@ from pathlib import Path
 
 import lab
 import pytest
-from catalogue_server import ONCE, Served, serving, wait_for
+from catalogue_server import BRIEF, Served, serving, wait_for
 from test_catalogue import PHOTOS, zipped
 
-from xailab.datasets.catalogue import Entry, File, command, entries, state
+import data_download
+from xailab.datasets.catalogue import Entry, File, command, download, entries, state
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHIVE = zipped(PHOTOS)
 
 
 @pytest.fixture
-def web():
+def web(monkeypatch):
+    """What a server has, and a catalogue of it."""
+    monkeypatch.setattr(download, "RETRIES", BRIEF)
     with serving() as (address, site):
         site["/photos.zip"], site["/birds.zip"] = Served(ARCHIVE), Served(zipped({"birds/1": b"one"}))
+        photos = (File("photos.zip", (f"{address}/photos.zip",), size=len(ARCHIVE)),)
+        birds = (File("birds.zip", (f"{address}/birds.zip",), about=1_000),)
+        asks = {"terms": "Birds are not for sale", "hint": "Look out of the window."}
         catalogue = {
-            "photos": photos(f"{address}/photos.zip"),
-            "birds": Entry(
-                "birds",
-                "Birds",
-                ("07",),
-                "CC BY",
-                "https://birds.example",
-                (File("birds.zip", (f"{address}/birds.zip",), about=1_000),),
-                ("birds",),
-                terms="Birds are not for sale",
-                hint="Look out of the window.",
+            "photos": Entry(
+                "photos", "Photographs", ("02", "03"), "CC0", "https://photos.example", photos, ("photos",)
             ),
+            "birds": Entry("birds", "Birds", ("07",), "CC BY", "https://birds.example", birds, ("birds",), **asks),
         }
+        monkeypatch.setattr(command, "entries", lambda: catalogue)
         yield site, catalogue
 
 
-def photos(url):
-    known = File("photos.zip", (url,), size=len(ARCHIVE))
-    return Entry("photos", "Photographs", ("02", "03"), "CC0", "https://photos.example", (known,), ("photos",))
-
-
-def run(web, root, *arguments):
-    return command.main([*map(str, arguments), "--root", str(root)], web[1], ONCE)
+def run(root, *arguments):
+    return command.main([*map(str, arguments), "--root", str(root)])
 
 
 def test_the_list_says_what_there_is_and_what_is_here(web, tmp_path, capsys):
-    assert run(web, tmp_path) == 0
+    assert run(tmp_path) == 0
     table = capsys.readouterr().out
     assert re.search(r"^photos +02 03 +0\.4 MB +CC0 +127\.0\.0\.1 +not here$", table, re.MULTILINE)
     assert re.search(r"^birds +07 +about 0\.0 MB +CC BY +127\.0\.0\.1 +not here$", table, re.MULTILINE)
     assert f"The data lies in {tmp_path}" in table
-    assert run(web, tmp_path, "photos") == 0
-    assert run(web, tmp_path) == 0
+    assert run(tmp_path, "photos") == 0
+    assert run(tmp_path) == 0
     assert re.search(r"^photos .* here and verified$", capsys.readouterr().out, re.MULTILINE)
-    web[0]["/photos.zip"].cuts = [200_000]
+    web[0]["/photos.zip"].cuts, web[0]["/photos.zip"].ranges = [200_000] * 3, False
     (tmp_path / "photos").rename(tmp_path / "gone")
-    assert run(web, tmp_path, "photos") == command.FAILED
-    assert run(web, tmp_path) == 0
+    assert run(tmp_path, "photos") == command.FAILED
+    assert run(tmp_path) == 0
     assert re.search(r"^photos .* part \(0\.2 MB of 0\.4 MB\)$", capsys.readouterr().out, re.MULTILINE)
 
 
-def test_the_real_list_fits_and_names_all(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # the weights that somebody has there are listed too
-    table = command.listing(list(entries().values()), tmp_path)
+def test_the_real_list_fits_and_names_all(tmp_path):
+    table = command.listing(tmp_path)
     assert all(re.search(rf"^{name} .* not here$", table, re.MULTILINE) for name in entries())
     rows = table.split("\n\n")[0].splitlines()  # below them stands a path, of any length
     assert max(map(len, rows)) <= 140
 
 
 def test_names_get_things_and_a_second_time_does_nothing(web, tmp_path, capsys):
-    assert run(web, tmp_path, "photos") == 0
+    assert run(tmp_path, "photos") == 0
     assert capsys.readouterr().out == "photos: here and verified\n"
-    assert run(web, tmp_path, "photos") == 0
+    assert run(tmp_path, "photos") == 0
     assert capsys.readouterr().out == "photos: here and verified already\n"
 
 
 def test_a_licence_must_be_accepted(web, tmp_path, capsys):
-    assert run(web, tmp_path, "birds") == command.WRONG_USE
+    assert run(tmp_path, "birds") == command.WRONG_USE
     said = capsys.readouterr().err
     assert "Birds are not for sale" in said and "--accept-licence" in said and "window" not in said
     assert not list(tmp_path.iterdir())
-    assert run(web, tmp_path, "birds", "--accept-licence") == 0
+    assert run(tmp_path, "birds", "--accept-licence") == 0
 
 
 def test_what_fails_does_not_stop_the_rest(web, tmp_path, capsys):
     web[0]["/birds.zip"].statuses = [404]
-    assert run(web, tmp_path, "birds", "photos", "--accept-licence") == command.FAILED
+    assert run(tmp_path, "birds", "photos", "--accept-licence") == command.FAILED
     said = capsys.readouterr()
     assert "photos: here and verified" in said.out
     assert "404" in said.err and "Look out of the window." in said.err and "Not here: birds" in said.err
 
 
 def test_lessons_and_all(web, tmp_path, capsys):
-    assert run(web, tmp_path, "--lesson", "3", "--dry-run") == 0
+    assert run(tmp_path, "--lesson", "3", "--dry-run") == 0
     assert re.findall(r"^(\w+):", capsys.readouterr().out, re.MULTILINE) == ["photos"]
-    assert run(web, tmp_path, "--all", "--dry-run", "photos") == 0
+    assert run(tmp_path, "--all", "--dry-run", "photos") == 0
     assert re.findall(r"^(\w+):", capsys.readouterr().out, re.MULTILINE) == ["photos", "birds"]
-    assert run(web, tmp_path, "--lesson", "08") == command.WRONG_USE
+    assert run(tmp_path, "--lesson", "08") == command.WRONG_USE
     assert "there is something for 02, 03, 07" in capsys.readouterr().err
 
 
@@ -114,39 +107,40 @@ def test_what_is_in_the_whole_is_not_fetched_twice(tmp_path, capsys):
 
 
 def test_a_dry_run_touches_nothing(web, tmp_path, capsys):
-    assert run(web, tmp_path / "data", "photos", "birds", "--dry-run") == 0
+    assert run(tmp_path / "data", "photos", "birds", "--dry-run") == 0
     plan = capsys.readouterr().out
     assert f"{web[1]['photos'].files[0].urls[0]}\n" in plan and "Birds are not for sale" in plan
     assert not list(tmp_path.iterdir()) and not web[0]["/photos.zip"].asked
-    run(web, tmp_path, "photos")
-    assert run(web, tmp_path, "photos", "--dry-run") == 0
+    run(tmp_path, "photos")
+    assert run(tmp_path, "photos", "--dry-run") == 0
     assert "nothing to do" in capsys.readouterr().out
 
 
 def test_unknown_names_are_answered_with_the_known(web, tmp_path, capsys):
-    assert run(web, tmp_path, "photos", "dogs") == command.WRONG_USE
+    assert run(tmp_path, "photos", "dogs") == command.WRONG_USE
     assert capsys.readouterr().err == "there is no dogs; there are photos, birds\n"
     assert not web[0]["/photos.zip"].asked
 
 
 def test_verify(web, tmp_path, capsys):
-    assert run(web, tmp_path, "--verify") == 0, "nothing is here: nothing is wrong"
-    assert run(web, tmp_path, "--verify", "photos") == command.FAILED
+    assert run(tmp_path, "--verify") == 0, "nothing is here: nothing is wrong"
+    assert run(tmp_path, "--verify", "photos") == command.FAILED
     assert "not downloaded" in capsys.readouterr().out
-    run(web, tmp_path, "photos")
+    run(tmp_path, "photos")
     (tmp_path / "birds").mkdir()
-    assert run(web, tmp_path, "--verify") == 0
+    assert run(tmp_path, "--verify") == 0
     said = capsys.readouterr().out
-    assert "photos: verified" in said and "birds is here, but not from this program" in said
+    assert "photos: verified" in said and "birds" not in said, "what is somebody else's is not compared"
     for photo in (tmp_path / "photos").iterdir():
         photo.write_bytes(bytes(36_000))
-    assert run(web, tmp_path, "--verify") == command.FAILED
+    (tmp_path / "photos" / "0.jpg").unlink()
+    assert run(tmp_path, "--verify") == command.FAILED
     said = capsys.readouterr().out
-    assert "photos: not well" in said and said.count("changed") == 10
-    assert run(web, tmp_path) == 0
+    assert "photos: not well" in said and said.count("missing or changed") == 10
+    assert run(tmp_path) == 0
     assert "damaged (10 of 10 files" in capsys.readouterr().out
-    assert run(web, tmp_path, "photos") == 0
-    assert run(web, tmp_path, "--verify", "photos") == 0
+    assert run(tmp_path, "photos") == 0
+    assert run(tmp_path, "--verify", "photos") == 0
 
 
 def test_verify_looks_at_what_is_here_and_at_each_place_once(web, tmp_path, capsys):
@@ -157,31 +151,30 @@ def test_verify_looks_at_what_is_here_and_at_each_place_once(web, tmp_path, caps
         files = (File(f"{name}.zip", (url.replace("photos", name),)),)
         catalogue[name] = Entry(name, "", ("08",), "", "", files, places, into="mv")
     verified = lambda: re.findall(r"^(\w+): verified$", capsys.readouterr().out, re.MULTILINE)  # noqa: E731
-    assert run(web, tmp_path, "a") == 0
-    assert run(web, tmp_path, "--verify") == 0 and verified() == ["a"]
-    assert run(web, tmp_path, "--verify", "all") == command.FAILED, "what was named must be here"
-    assert run(web, tmp_path, "all") == 0
+    assert run(tmp_path, "a") == 0
+    assert run(tmp_path, "--verify") == 0 and verified() == ["a"]
+    assert run(tmp_path, "--verify", "all") == command.FAILED, "what was named must be here"
+    assert run(tmp_path, "all") == 0
     capsys.readouterr()
-    assert run(web, tmp_path, "--verify") == 0 and verified() == ["all"]
+    assert run(tmp_path, "--verify") == 0 and verified() == ["all"]
     (tmp_path / "mv/b/1").write_bytes(b"c")
-    assert run(web, tmp_path, "--verify") == command.FAILED
+    assert run(tmp_path, "--verify") == command.FAILED
 
 
 def test_a_home_is_found_behind_an_equals_sign_too(web, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    assert command.main(["photos", "--root=~/data"], web[1], ONCE) == 0
+    assert command.main(["photos", "--root=~/data"]) == 0
     assert [each.name for each in tmp_path.iterdir()] == ["home"]
-    with pytest.raises(SystemExit, match="2"):
-        command.main(["--root=~nobody-at-all/data"], web[1], ONCE)
+    assert command.main(["--root=~nobody-at-all/data"]) == command.WRONG_USE
     monkeypatch.setenv("XAILAB_DATA", "~nobody-at-all/data")
-    assert command.main([], web[1], ONCE) == command.WRONG_USE
+    assert command.main([]) == command.WRONG_USE
     assert capsys.readouterr().err.count("nobody's home is known") == 2
 
 
 def test_a_folder_that_cannot_be_looked_into_is_said(web, tmp_path, capsys):
     for arguments in ([], ["--verify"], ["photos"], ["photos", "--dry-run"]):
-        assert run(web, tmp_path / ("x" * 300), *arguments) == command.FAILED
+        assert run(tmp_path / ("x" * 300), *arguments) == command.FAILED
         assert re.search(r"x{300}.*: File name too long\n$", capsys.readouterr().err)
 
 
@@ -199,7 +192,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the 
 from xailab.datasets.catalogue import Entry, File, command
 files = (File("photos.zip", (sys.argv[1],), size=int(sys.argv[3])),)
 entry = Entry("photos", "", ("02",), "", "", files, ("photos",))
-sys.exit(command.main(["photos", "--root", sys.argv[2]], {"photos": entry}))
+command.entries = lambda: {"photos": entry}
+sys.exit(command.main(["photos", "--root", sys.argv[2]]))
 """
 
 
@@ -223,10 +217,20 @@ def test_interrupted_in_the_middle_it_goes_on_later(web, tmp_path, number, code)
         assert "the same command goes on from there" in said and "Traceback" not in said
     there = part.read_bytes()
     assert len(there) > 100_000 and ARCHIVE.startswith(there)
-    assert state(web[1]["photos"], tmp_path).text.startswith("part (")
-    assert run(web, tmp_path, "photos") == 0
+    assert state(web[1]["photos"], tmp_path).startswith("part (")
+    assert run(tmp_path, "photos") == 0
     assert served.asked[1]["Range"] == f"bytes={len(there)}-"
-    assert state(web[1]["photos"], tmp_path).here
+    assert state(web[1]["photos"], tmp_path) == "here and verified"
+
+
+@pytest.mark.parametrize("place", ["weights/resnet18_imagenet.safetensors", "hub/checkpoints/resnet18-f37072fd.pth"])
+def test_weights_that_the_zoo_finds_elsewhere_are_listed(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    line = re.compile(r"^weights/resnet18 .* (here, not verified|not here)$", re.MULTILINE)
+    assert line.search(command.listing(tmp_path, data_download.elsewhere))[1] == "not here"
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).touch()
+    assert line.search(command.listing(tmp_path, data_download.elsewhere))[1] == "here, not verified"
 
 
 def test_the_script_runs_from_anywhere(tmp_path):
@@ -250,7 +254,7 @@ import xailab
 names = [each.name for each in pkgutil.walk_packages(xailab.__path__, "xailab.") if not each.name.endswith("__main__")]
 for name in names:
     importlib.import_module(name)
-assert {"xailab.datasets.catalogue.fetching", "xailab.lessons.padim", "xailab.models.zoo"} <= set(names), names
+assert {"xailab.datasets.catalogue.download", "xailab.lessons.padim", "xailab.models.zoo"} <= set(names), names
 """
 
 

@@ -399,6 +399,25 @@ def test_the_threshold_comes_from_pictures_that_were_not_fitted(tmp_path, capsys
     assert all(int(row["anomalous"]) == (float(row["score"]) > report["threshold"]) for row in rows)
 
 
+def test_copies_of_a_picture_are_fitted_and_set_no_threshold(tmp_path, capsys):
+    good = write_category(tmp_path / "nut", normal=50) / "train/good"
+    for i in range(8):
+        (good / f"copy{i}.png").write_bytes((good / f"{i:03}.png").read_bytes())
+    fitted = []
+
+    def fit(normal):
+        fitted.append({sample.name for sample in normal})
+        return Distance(normal)
+
+    assert command(tmp_path / "nut", "--calibrate", "0.1", fit=fit) == 0
+    for i in range(8):
+        assert {f"train/good/{i:03}", f"train/good/copy{i}"} <= fitted[0]
+    for path in good.glob("*.png"):
+        path.write_bytes((good / "000.png").read_bytes())
+    assert command(tmp_path / "nut", "--calibrate", "0.1", fit=interrupted_at(0)) == 2  # said before anything is fitted
+    assert "only 0 of 58 have no copy among the others" in capsys.readouterr().err
+
+
 def interrupted_at(count):
     """Fits so many categories, then somebody presses Ctrl-C."""
     left = [count]

@@ -1,10 +1,19 @@
 """The cost of convolutions against loops that count, published tables, torchvision and torch's own counter."""
 
+import contextlib
+import doctest
+import functools
+import importlib
+import logging
+import threading
 import warnings
+import weakref
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.nn.utils.prune as prune
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +21,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import regnet
 
-from xailab.flops import Cost, UncountedOperation, conv_cost, count, separable_cost
+from xailab.flops import Cost, HookLeftOut, Rule, UncountedOperation, conv_cost, count, separable_cost
 from xailab.models.mobilenet import MobileNetV1
 
 
@@ -33,6 +42,12 @@ def multiplications(image, kernel, groups=1):
                             counter += 1
     assert torch.allclose(output, F.conv2d(image, kernel, groups=groups), atol=1e-4)
     return counter
+
+
+@pytest.mark.parametrize("module", ["xailab.flops.formulas", "xailab.flops.counter"])
+def test_examples(module):
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted > 0 == result.failed
 
 
 class TestFormula:
@@ -431,6 +446,447 @@ class TestNoTrace:
         assert count(layer, (2, 4)).macs == 40
 
 
+ACTIVATIONS = {}
+LAST = None
+
+
+class Decoder(nn.Module):
+    """A network that reads what a hook took inside another one, as DPT does; subclasses say how."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3), nn.Conv2d(6, 5, 3))
+        self.head, self.kept = nn.Conv2d(6, 2, 1), {}
+        self.body[1].register_forward_hook(self.hook())
+
+    def forward(self, x):
+        self.body(x)
+        return self.head(self.read())
+
+    def read(self):
+        return self.kept.pop("1")
+
+
+class ByClosure(Decoder):
+    def hook(self):
+        return lambda module, inputs, output: self.kept.__setitem__("1", output)
+
+
+class ByMethod(Decoder):
+    def hook(self):
+        return self.keep
+
+    def keep(self, module, inputs, output):
+        self.kept["1"] = output
+
+
+class ByPartial(Decoder):
+    def hook(self):
+        return functools.partial(self.keep, "1")
+
+    def keep(self, name, module, inputs, output):
+        self.kept[name] = output
+
+
+class ByDefault(Decoder):
+    def hook(self):
+        def hook(module, inputs, output, *, kept=self.kept):
+            kept.update({"1": output})
+
+        return hook
+
+
+class ByWeakReference(Decoder):
+    def hook(self):
+        owner = weakref.ref(self)
+        return lambda module, inputs, output: owner().kept.update({"1": output})
+
+
+class ByObject(Decoder):
+    class Keeper:
+        __slots__ = ("lock", "output")
+
+        def __init__(self):
+            self.lock = threading.Lock()
+
+        def __call__(self, module, inputs, output):
+            with self.lock:
+                self.output = output
+
+    def hook(self):
+        self.keeper = self.Keeper()
+        return self.keeper
+
+    def read(self):
+        return self.keeper.output
+
+
+class ByAttribute(Decoder):
+    def hook(self):
+        return lambda module, inputs, output: setattr(module, "output", output)
+
+    def read(self):
+        return self.body[1].output
+
+
+class ByGlobalDict(Decoder):
+    def hook(self):
+        def hook(module, inputs, output):
+            ACTIVATIONS["1"] = output
+
+        return hook
+
+    def read(self):
+        return ACTIVATIONS["1"]
+
+
+class ByGlobalDictInside(ByGlobalDict):
+    def hook(self):
+        self.kept = ACTIVATIONS
+        return super().hook()
+
+    def read(self):
+        return self.kept["1"]
+
+
+class ByGlobalName(Decoder):
+    def hook(self):
+        def hook(module, inputs, output):
+            global LAST
+            LAST = output
+
+        return hook
+
+    def read(self):
+        return LAST
+
+
+class ByBuiltin(Decoder):
+    def hook(self):
+        self.outputs = []
+        append = self.outputs.append
+        return lambda module, inputs, output: append(output)
+
+    def read(self):
+        return self.outputs[-1]
+
+
+def by_enclosing_variable():
+    last = None
+
+    class Enclosed(Decoder):
+        def hook(self):
+            def hook(module, inputs, output):
+                nonlocal last
+                last = output
+
+            return hook
+
+        def read(self):
+            return last
+
+    return Enclosed()
+
+
+class Enough(Exception):
+    """Raised by a hook that has all that it needs."""
+
+
+class Early(Decoder):
+    def hook(self):
+        def hook(module, inputs, output):
+            self.kept["1"] = output
+            raise Enough
+
+        return hook
+
+    def forward(self, x):
+        with contextlib.suppress(Enough):
+            self.body(x)
+        return self.head(self.read())
+
+
+class TestHooks:
+    ways = (ByClosure, ByMethod, ByPartial, ByDefault, ByWeakReference, ByObject, ByAttribute, ByGlobalDict,
+            ByGlobalDictInside, ByGlobalName, ByBuiltin, by_enclosing_variable, Early)  # fmt: skip
+
+    @pytest.mark.parametrize("make", ways)
+    def test_a_network_reads_what_its_hooks_took(self, make):
+        ACTIVATIONS.clear()
+        model = make().eval()
+        expected = FlopCounterMode(display=False)
+        with torch.no_grad(), expected:
+            model(torch.zeros(2, 3, 16, 16))
+        real = {id(t): t.clone() for t in ACTIVATIONS.values()}
+        assert count(model, (2, 3, 16, 16)).flops == expected.get_total_flops()
+        assert {id(t) for t in ACTIVATIONS.values()} == set(real), "counting wrote into a global of the hook"
+        assert LAST is None or LAST.device.type == "cpu"
+        with torch.no_grad():
+            model(torch.zeros(2, 3, 16, 16))
+
+    def test_hooks_that_change_what_passes(self):
+        layer = nn.Conv2d(3, 8, 3)
+        layer.register_forward_pre_hook(lambda module, inputs: (F.pad(inputs[0], (1, 1, 1, 1)),))
+        assert count(layer, (1, 3, 16, 16)).macs == 16 * 16 * 8 * 27
+        layer.register_forward_pre_hook(lambda m, args, kw: ((args[0][..., 2:],), kw), with_kwargs=True)
+        layer.register_forward_hook(lambda module, inputs, output: F.interpolate(output, scale_factor=2))
+        table = count(nn.Sequential(layer, nn.Conv2d(8, 1, 1)), (1, 3, 16, 16))
+        assert [row.macs for row in table.rows] == [16 * 14 * 8 * 27, 32 * 28 * 8]
+
+    def test_products_in_hooks_belong_to_their_module(self):
+        model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        model[1].register_forward_hook(lambda module, inputs, output: output @ output.mT)
+        assert [(row.module, row.macs) for row in count(model, (3, 4)).rows] == [("0", 48), ("1", 36)]
+
+    def test_hooks_that_look_at_values_are_left_out_and_told(self):
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+        means = []
+        for layer in model:
+            layer.register_forward_hook(lambda module, inputs, output: means.append(output.mean().item()))
+        with pytest.warns(HookLeftOut, match=r"2 hooks of the network \(at 0, 1\)"):
+            table = count(model, (1, 3, 8, 8))
+        assert table.macs == 36 * 4 * 27 + 16 * 4 * 36
+        assert means == []
+
+    def test_hooks_of_gradients_have_nothing_to_do(self):
+        model = nn.Conv2d(3, 4, 3)
+        model.register_full_backward_hook(lambda *_: pytest.fail("no gradient flows"))
+        model.register_full_backward_pre_hook(lambda *_: pytest.fail("no gradient flows"))
+        assert count(model, (1, 3, 8, 8)).macs == 36 * 4 * 27
+
+
+class Twice(nn.Module):
+    def forward(self, weight):
+        return 2 * weight
+
+
+def parametrised(kind):
+    """A convolution whose weight of 8 x 3 x 3 x 3 is computed in each forward pass."""
+    layer = nn.Conv2d(3, 8, 3)
+    if kind == "own":
+        nn.utils.parametrize.register_parametrization(layer, "weight", Twice())
+    elif kind == "pruning":
+        prune.l1_unstructured(layer, "weight", 0.5)
+    elif kind.startswith("old"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            getattr(nn.utils, kind.removeprefix("old "))(layer)
+    else:
+        getattr(nn.utils.parametrizations, kind)(layer)
+    return layer
+
+
+class TestComputedWeights:
+    @pytest.mark.parametrize(
+        ("kind", "params", "more"),
+        [
+            ("own", 216 + 8, 0),
+            ("pruning", 216 + 8, 0),
+            ("old weight_norm", 216 + 8 + 8, 0),
+            ("weight_norm", 216 + 8 + 8, 0),
+            ("old spectral_norm", 216 + 8, 216 + 8),  # the norm is u^T W v, and computed anew in each pass
+            ("spectral_norm", 216 + 8, 216 + 8),
+        ],
+    )
+    def test_weights_of_a_convolution(self, kind, params, more):
+        layer = parametrised(kind)
+        table = count(layer, (1, 3, 16, 16))
+        assert table.macs == 14 * 14 * 216 + more
+        assert (table.weights, table.params, table.rows[-1].weights) == (216, params, 216)
+        assert table.rows[-1].params == params
+        twice = count(nn.Sequential(layer, nn.Conv2d(8, 3, 1), layer), (1, 3, 16, 16))
+        assert twice.weights == 216 + 24
+        total = twice.table()
+        assert total.total[total.header.index("params")] == f"{params + 27:,}"
+
+    def test_weights_made_in_the_forward_pass(self):
+        class LowRank(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.base, self.down, self.up = (nn.Parameter(torch.ones(n)) for n in ((8, 6), (2, 6), (8, 2)))
+
+            def forward(self, x):
+                return F.linear(x, self.base + self.up @ self.down)
+
+        class Joined(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b = nn.Linear(4, 3), nn.Linear(4, 5)
+
+            def forward(self, x):
+                return F.linear(x, torch.cat([self.a.weight, self.b.weight]).half().float())
+
+        table = count(LowRank(), (4, 6))
+        assert [(row.macs, row.weights) for row in table.rows] == [(8 * 2 * 6, 16 + 12), (4 * 48, 48)]
+        assert table.weights == 48 + 16 + 12
+        table = count(Joined(), (2, 4))
+        assert (table.weights, table.rows[0].weights, table.rows[0].parameters) == (32, 32, ("a.weight", "b.weight"))
+
+    def test_weights_that_depend_on_the_input_are_none(self):
+        class Dynamic(nn.Linear):
+            def forward(self, x):
+                return F.linear(x, self.weight * x.mean())
+
+        assert count(Dynamic(4, 4, bias=False), (2, 4)).weights == 0
+
+    def test_autocast(self):
+        class Cast(nn.Linear):
+            def forward(self, x):
+                with torch.autocast("cpu", torch.bfloat16):
+                    return super().forward(x)
+
+        assert count(Cast(4, 5), (2, 4)).weights == 20
+
+    def test_a_recurrent_layer(self):
+        layer = nn.utils.parametrizations.weight_norm(nn.LSTM(6, 8), "weight_hh_l0")
+        assert count(layer, (5, 2, 6)).weights == 4 * 8 * (6 + 8)
+
+
+class TestWrapped:
+    @pytest.mark.parametrize("wrap", [nn.DataParallel, lambda n: torch.compile(n, backend="eager")])
+    @pytest.mark.parametrize("inside", [False, True])
+    def test_as_the_network_inside(self, wrap, inside):
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+        wrapped = wrap(network)
+        if isinstance(wrapped, nn.DataParallel):  # as it is made on a computer with GPUs
+            wrapped.device_ids, wrapped.output_device, wrapped.src_device_obj = [0, 1], 0, torch.device("cuda:0")
+        alone = count(network, (2, 3, 8, 8))
+        table = count(nn.Sequential(wrapped) if inside else wrapped, (2, 3, 8, 8))
+        assert (table.macs, table.params, table.weights) == (alone.macs, alone.params, alone.weights)
+        if not inside:
+            assert table.rows == alone.rows
+
+    def test_distributed(self):
+        import torch.distributed as dist
+
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        try:
+            network = nn.parallel.DistributedDataParallel(nn.Conv2d(3, 4, 3))
+            for model in (network, nn.Sequential(network)):
+                assert count(model, (1, 3, 8, 8)).macs == 36 * 4 * 27
+        finally:
+            dist.destroy_process_group()
+
+    def test_compiled_in_place_and_functions(self):
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), call(torch.compile(lambda x: x @ x, backend="eager")))
+        model[0].compile(backend="eager")
+        assert count(model, (1, 3, 8, 8)).macs == 36 * 4 * 27 + 4 * 6**3
+
+    def test_a_scripted_part(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            part = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout()))
+        table = count(nn.Sequential(part, nn.Conv2d(4, 2, 1)), (1, 3, 8, 8))
+        assert (table.macs, table.weights) == (36 * 4 * 27 + 36 * 8, 108 + 8)
+        assert part.training
+
+
+class TestAttributes:
+    """What cannot be copied is no obstacle, and what a forward pass changes stays as it was."""
+
+    def test_odd_attributes(self):
+        layer = nn.Conv2d(3, 4, 3)
+        layer.noise, layer.lock, layer.event = torch.Generator(), threading.RLock(), threading.Event()
+        layer.log, layer.steps, layer.library = logging.getLogger("x"), (i for i in range(3)), torch
+        layer.local, layer.context, layer.table = threading.local(), torch.no_grad(), np.ones(3)
+        with open(__file__, encoding="utf-8") as layer.file:
+            assert count(layer, (1, 3, 8, 8)).macs == 36 * 4 * 27
+
+    def test_random_numbers_of_a_generator(self):
+        class Noisy(nn.Linear):
+            def forward(self, x):
+                noise = torch.randn(x.shape, generator=self.noise) + torch.empty_like(x).normal_(generator=self.noise)
+                return super().forward(x + noise)
+
+        layer = Noisy(4, 5)
+        layer.noise = torch.Generator().manual_seed(0)
+        before = layer.noise.get_state()
+        assert count(layer, (2, 4)).macs == 40
+        assert torch.equal(layer.noise.get_state(), before)
+
+    def test_the_forward_pass_changes_the_copy_only(self):
+        class Counting(nn.Linear):
+            def forward(self, x):
+                self.calls += 1
+                self.seen.append(x)
+                self.settings["last"] = x
+                self.numbers[0] += 1
+                self.inner.value = x
+                return super().forward(x)
+
+        layer = Counting(4, 5)
+        layer.calls, layer.seen, layer.settings, layer.numbers = 0, [], {}, np.zeros(1)
+        layer.inner = type("Inner", (), {"value": None})()
+        count(layer, (2, 4))
+        assert (layer.calls, layer.seen, layer.settings, layer.numbers[0], layer.inner.value) == (0, [], {}, 0, None)
+
+    def test_modules_and_constants_outside_the_network(self):
+        outside = nn.Linear(4, 3)
+        scale = torch.ones(4)
+        assert count(call(lambda x: outside(x * scale)), (2, 4)).macs == 24
+        steps = call(lambda x: sum(x @ x for _ in torch.tensor([1, 2]).tolist()))
+        assert count(steps, (4, 4)).macs == 2 * 64
+        assert outside.weight.device.type == scale.device.type == "cpu"
+
+    def test_very_deep_networks(self):
+        chain = None
+        for _ in range(5000):
+            chain = {"before": chain}
+        layer = nn.Linear(4, 5)
+        layer.chain = chain
+        assert count(layer, (2, 4)).macs == 40
+
+
+class TestRules:
+    def test_an_operation_of_ones_own(self):
+        @torch.library.custom_op("xailab_test::mixer", mutates_args=())
+        def mixer(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+            return x @ w
+
+        mixer.register_fake(lambda x, w: x.new_empty(x.shape[0], w.shape[1]))
+
+        class Mixer(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.weight = nn.Parameter(torch.ones(4, 5))
+
+            def forward(self, x):
+                return mixer(x, self.weight)
+
+        def macs(out, x, w):
+            return out.numel() * x.shape[1]
+
+        for key in ("xailab_test::mixer", mixer, torch.ops.xailab_test.mixer, torch.ops.xailab_test.mixer.default):
+            table = count(Mixer(), (3, 4), rules={key: macs})
+            assert not table.unknown
+            (row,) = table.rows
+            assert (row.kind, row.macs, row.weights, row.input_shape, row.weight_shape) == (
+                "mixer",
+                60,
+                20,
+                (3, 4),
+                (4, 5),
+            )
+        assert count(Mixer(), (3, 4), rules={mixer: Rule("product", macs, (1, 0))}).rows[0].kind == "product"
+
+    def test_overriding(self):
+        """A rule comes before those of the library, and before an operation is taken apart."""
+        layer = nn.Conv2d(3, 4, 3)
+        assert count(layer, (1, 3, 8, 8), rules={"convolution": lambda out, *_: out.numel()}).macs == 36 * 4
+        einsum = call(lambda a, b: torch.einsum("ij,jk->ik", a, b))
+        assert count(einsum, (2, 3), (3, 4)).macs == 24
+        assert count(einsum, (2, 3), (3, 4), rules={"aten::einsum": lambda out, *_: 7}).macs == 7
+        table = count(call(torch.fft.rfft2), (1, 1, 8, 8), rules={"aten::_fft_r2c": lambda out, x, *_: 0})
+        assert (table.macs, table.unknown, table.rows[0].weight_shape) == (0, {}, (1, 1, 8, 8)[:0])
+        assert count(layer, (1, 3, 8, 8)).macs == 36 * 4 * 27
+
+    def test_what_is_no_rule(self, unchecked):
+        with pytest.raises(TypeError, match=r"rules\['aten::mm'\] must be a Rule or a function"):
+            count(nn.Linear(2, 2), (1, 2), rules={"mm": 3})
+        with pytest.raises(TypeError, match="operations by name"):
+            count(nn.Linear(2, 2), (1, 2), rules={nn.Linear: lambda *_: 3})
+
+
 class TestInputs:
     def test_tensors_shapes_and_nests(self):
         model = call(lambda pair, *, scale: pair["a"] @ pair["b"] * scale)
@@ -457,6 +913,18 @@ class TestInputs:
     def test_a_look_at_the_numbers(self):
         with pytest.raises(ValueError, match="meta device, where tensors have no content"):
             count(call(lambda x: x if x.sum() > 0 else -x), (3,))
+
+    def test_errors_list_all_inputs(self):
+        class Masked(nn.Module):
+            def forward(self, x=None, mask=None):
+                return x if mask.all() else -x
+
+        with pytest.raises(ValueError, match=r"x=\(1, 3\) float32, mask=\(1, 3\) bool$"):
+            count(Masked(), x=(1, 3), mask=torch.ones(1, 3, dtype=torch.bool))
+        with pytest.raises(ValueError, match=r"\{'a': \(2, 3\) float32\}, 'word', scale=2$"):
+            count(call(lambda pair, word, scale: pair["b"]), {"a": torch.ones(2, 3)}, "word", scale=2)
+        with pytest.raises(ValueError, match=r"in 0: .*indices.* \(2, 5\) float32"):
+            count(nn.Sequential(nn.Embedding(10, 4)), (2, 5))
 
     def test_lazy_layers(self):
         with pytest.raises(ValueError, match="lazy layers"):

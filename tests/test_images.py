@@ -131,7 +131,10 @@ def test_too_many_pixels_are_refused(folder, monkeypatch):
 
 
 def test_preprocess_equals_torchvision():
-    """Resize, crop and normalisation as torchvision does them, on a landscape and a portrait picture."""
+    """Resize, crop and normalisation as torchvision does them, on a landscape and a portrait picture.
+
+    But for a few values so near a half that torchvision's single precision decides their grey level.
+    """
     from torchvision.models import EfficientNet_B0_Weights, ResNet18_Weights
 
     picture = np.random.default_rng(1).integers(0, 256, (300, 410, 3), dtype=np.uint8)
@@ -141,7 +144,8 @@ def test_preprocess_equals_torchvision():
         )
         for image in (picture, picture.transpose(1, 0, 2).copy()):
             expected = usual(torch.from_numpy(image).permute(2, 0, 1))
-            assert torch.allclose(ours(image)[0], expected, atol=1e-5)
+            apart = (ours(image)[0] - expected).abs()
+            assert (apart > 1e-5).float().mean() < 1e-3 and apart.max() < 1.001 / (255 * min(usual.std))
 
 
 def test_preprocess_and_undo_are_inverse():
@@ -258,3 +262,17 @@ def test_signed_pictures_say_what_they_take(unchecked):
     for wrong in (torch.full((3, 2, 2), torch.nan), torch.zeros(1, 3, 2, 2)):
         with pytest.raises(ValueError, match="finite values of shape"):
             images.signed(wrong)
+
+
+def test_resizing_rounds_halves_up_on_every_processor():
+    """Columns of 0 and 1: half as large, every inner value is exactly one half, which the last bit would decide."""
+    picture = np.tile(np.array([0, 1], np.uint8)[None, :, None], (64, 32, 3))
+    for interpolation in ("bilinear", "bicubic"):
+        frame = images.Preprocess(resize=32, interpolation=interpolation).frame(picture)
+        assert (frame[2:-2, 2:-2] == 1).all()
+    squares = np.kron(np.arange(16).reshape(4, 4) % 3 == 0, np.ones((3, 3))).astype(np.uint8)
+    extremes = np.stack(3 * [255 * squares], -1)
+    frame = images.Preprocess(resize=24, interpolation="bicubic").frame(
+        extremes
+    )  # overshoots at edges, and is clipped there
+    assert frame.min() == 0 and frame.max() == 255

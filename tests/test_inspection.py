@@ -1,5 +1,6 @@
 """The inspection data: the same in any order and process, with masks that are exact."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -231,7 +232,7 @@ def test_what_is_written_reads_back_as_the_data_set(tmp_path):
 
 def test_writing_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     options = {"categories": ("gravel",), "n_train": 3, "n_test": 2, "size": 64, "progress": False}
-    replace, count = inspection.os.replace, iter(range(99))
+    replace, count = os.replace, iter(range(99))
 
     def interrupted(part, path):
         if next(count) == 2:
@@ -239,11 +240,12 @@ def test_writing_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
         replace(part, path)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(inspection.os, "replace", interrupted)
+        patch.setattr(os, "replace", interrupted)
         write(tmp_path, **options)
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path.name for path in sorted(left)] == ["000.png", "001.png"]  # whole files only
-    (tmp_path / "gravel/train/good/.002.png.part").write_bytes(b"half")  # as a power cut leaves it
+    for name in (".002.png.part", ".002.png.0123abcd.part"):  # as a power cut leaves it, now and before
+        (tmp_path / "gravel/train/good" / name).write_bytes(b"half")
     write(tmp_path, **options)
     assert len(MVTecAD(tmp_path, "gravel", "train")) == 3 and len(MVTecAD(tmp_path, "gravel", "test")) == 2
     assert not list(tmp_path.rglob("*.part"))

@@ -354,11 +354,59 @@ def same(x):
     return x
 
 
+def by_two_1d_poolings(a, size, stride):
+    rows = F.max_pool1d(a[None], size, stride)[0]
+    return F.max_pool1d(rows.T[None], size, stride)[0].T
+
+
+def by_unfold(a, size, stride):
+    windows = F.unfold(a[None, None], size, stride=stride)[0].amax(0)
+    return windows.view([(side - size) // stride + 1 for side in a.shape])
+
+
+def by_numpy_windows(a, size, stride):
+    return np.lib.stride_tricks.sliding_window_view(a.numpy(), (size, size))[::stride, ::stride].max((2, 3))
+
+
+def last_value_wrong(a, size, stride):
+    found = pool(a, size, stride)
+    found[-1, -1] += 1
+    return found
+
+
+def by_popping(layers):
+    size, distance = 1, 1
+    while layers:
+        kernel, stride = layers.pop(0)
+        size, distance = size + (kernel - 1) * distance, distance * stride
+    return size
+
+
+def backwards(layers):
+    size = 1
+    for kernel, stride in reversed(layers):
+        size = (size - 1) * stride + kernel
+    return size
+
+
 @pytest.mark.parametrize(
     ("number", "answer", "part"),
     [
         ("06.1", pool, None),
-        ("06.1", lambda a, size, stride: F.max_pool2d(a[None, None], size, stride)[0, 0], None),
+        ("06.1", lambda a, size, stride: F.max_pool2d(a[None, None], size, stride)[0, 0], "they are torch's"),
+        ("06.1", lambda a, size, stride: torch.max_pool2d(a[None, None], size, stride)[0, 0], "they are torch's"),
+        ("06.1", lambda a, size, stride: torch.nn.MaxPool2d(size, stride)(a[None])[0], "they are torch's"),
+        ("06.1", lambda a, size, stride: F.max_pool2d(a[None, None], size, stride)[0, 0].numpy(), "they are torch's"),
+        ("06.1", lambda a, size, stride: F.max_pool2d(pool(a, size, stride)[None], 1)[0], "they are torch's"),
+        ("06.1", by_two_1d_poolings, "they are torch's"),
+        ("06.1", lambda a, size, stride: a.unfold(0, size, stride).unfold(1, size, stride).amax((2, 3)), None),
+        ("06.1", by_unfold, None),
+        ("06.1", by_numpy_windows, None),
+        ("06.1", lambda a, size, stride: pool(a, size, stride).tolist(), None),
+        ("06.1", lambda a, size, stride: pool(a.double(), size, stride), None),
+        ("06.1", lambda a, size, stride: pool(a, 2, 2), "for a map of 8"),
+        ("06.1", lambda a, size, stride: pool(a.clamp_(max=0), size, stride), "should be"),
+        ("06.1", last_value_wrong, "row 2, column 3"),
         ("06.1", lambda a, size, stride: pool(a, size, stride, start=0.0), "loses negative values"),
         ("06.1", lambda a, size, stride: pool(a, size, stride, how="mean"), "mean of each window"),
         ("06.1", lambda a, size, stride: pool(a, size, stride, how="min"), "smallest"),
@@ -380,6 +428,9 @@ def same(x):
         ("06.2", lambda layers: int(np.prod([k for k, _ in layers])), "do not multiply"),
         ("06.2", lambda layers: int(np.prod([s for _, s in layers])), "size was asked for"),
         ("06.2", lambda layers: 3, "Go from the picture upwards"),
+        ("06.2", by_popping, "it changed `layers`"),
+        ("06.2", backwards, None),
+        ("06.2", lambda layers: np.int64(field(layers)), None),
         ("06.3", lambda z: (z.amax((0, 2, 3)) <= 0).nonzero().flatten().tolist(), None),
         ("06.3", lambda z: (z.relu().sum((0, 2, 3)) == 0).nonzero().flatten(), None),
         ("06.3", lambda z: (z[0].amax((1, 2)) <= 0).nonzero().flatten().tolist(), "first picture"),
@@ -394,6 +445,18 @@ def same(x):
         ("06.3", lambda z: int((z.amax((0, 2, 3)) <= 0).sum()), "one number"),
         ("06.3", lambda z: float((z <= 0).float().mean()), "one number"),
         ("06.3", lambda z: [0], "expected the channels"),
+        ("06.3", lambda z: [1, 4, 8], "expected the channels [0, 3] of 5"),
+        ("06.3", lambda z: (z.mean(0).amax((1, 2)) <= 0).nonzero().flatten().tolist(), "mean over the pictures"),
+        ("06.3", lambda z: (z.mean((2, 3)).amax(0) <= 0).nonzero().flatten().tolist(), "mean over rows and columns"),
+        ("06.3", lambda z: (z.sum(0).amax((1, 2)) <= 0).nonzero().flatten().tolist(), "mean over the pictures"),
+        ("06.3", lambda z: (z[-1].amax((1, 2)) <= 0).nonzero().flatten().tolist(), "only the last picture"),
+        ("06.3", lambda z: (z.amax((1, 2, 3)) <= 0).nonzero().flatten().tolist(), "numbers of pictures"),
+        ("06.3", lambda z: (z.mean(2).amax((0, 2)) <= 0).nonzero().flatten().tolist(), "expected the channels"),
+        ("06.3", lambda z: (z.relu_().amax((0, 2, 3)) == 0).nonzero().flatten().tolist(), "it changed `z`"),
+        ("06.3", lambda z: [k for k in range(z.shape[1]) if not (z[:, k] > 0).any()], None),
+        ("06.3", lambda z: np.flatnonzero((z.numpy() <= 0).all((0, 2, 3))), None),
+        ("06.3", lambda z: {k for k in range(z.shape[1]) if z[:, k].max() <= 0}, None),
+        ("06.3", lambda z: torch.where(z.transpose(0, 1).flatten(1).max(1).values <= 0)[0], None),
         ("06.4", likeliest, None),
         ("06.4", lambda i, f, m: likeliest(i, f, m, of=same), None),  # here the ReLU happens not to be needed
         ("06.4", lambda i, f, m: likeliest(i, f, m, flip=True), "mirrored"),
@@ -409,3 +472,10 @@ def test_checks(number, answer, part):
     found = verdict(number, answer)
     assert found.passed == (part is None), found.message
     assert part is None or part in found.message, found.message
+
+
+def test_each_mistake_of_dead_channels_shows_alone():
+    """No mistake names the right channels in all cases, nor those of another."""
+    answers = [lambda z: z.amax((0, 2, 3)) <= 0, *lesson.DEAD_MISTAKES.values()]
+    found = [[answer(z).nonzero().flatten().tolist() for z in lesson.dead_cases()] for answer in answers]
+    assert len({str(each) for each in found}) == len(answers)

@@ -214,6 +214,93 @@ def by_deconvnet(x, first, second, third, c):
     return torch.autograd.grad((third @ upper)[c], x)[0]
 
 
+def guided_by_autograd(z, R):
+    z = z.clone().requires_grad_()
+    return torch.autograd.grad(z.relu(), z, R)[0].clamp(min=0)
+
+
+def guided_in_a_loop(z, R):
+    found = torch.zeros(z.numel())
+    for i, (below, above) in enumerate(zip(z.flatten(), R.flatten(), strict=True)):
+        if below > 0 and above > 0:
+            found[i] = above
+    return found.view(z.shape)
+
+
+def by_matrix_products(x, first, second, third, c):
+    below = first @ x
+    above = second @ below.relu()
+    return first.T @ ((second.T @ (third[c].clamp(min=0) * (above > 0))).clamp(min=0) * (below > 0))
+
+
+def by_numpy_products(x, first, second, third, c):
+    x, first, second, third = (each.numpy() for each in (x, first, second, third))
+    below = first @ x
+    above = second @ np.maximum(below, 0)
+    return first.T @ (np.maximum(second.T @ (np.maximum(third[c], 0) * (above > 0)), 0) * (below > 0))
+
+
+def by_backward(x, first, second, third, c):
+    x = x.detach().clone().requires_grad_()
+    lower = (first @ x).relu()
+    upper = (second @ lower).relu()
+    for activation in (lower, upper):
+        activation.register_hook(clamp)
+    (third @ upper)[c].backward()
+    return x.grad
+
+
+class GuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z):
+        ctx.save_for_backward(z)
+        return z.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, R):
+        return R.clamp(min=0) * (ctx.saved_tensors[0] > 0)
+
+
+def by_own_function(x, first, second, third, c):
+    x = x.requires_grad_()
+    upper = GuidedReLU.apply(second @ GuidedReLU.apply(first @ x))
+    return torch.autograd.grad((third @ upper)[c], x)[0]
+
+
+def by_node_hooks(x, first, second, third, c):
+    x = x.requires_grad_()
+    lower = (first @ x).relu()
+    upper = (second @ lower).relu()
+    for activation in (lower, upper):
+        activation.grad_fn.register_prehook(lambda gradients: (gradients[0].clamp(min=0),))
+    return torch.autograd.grad((third @ upper)[c], x)[0]
+
+
+def weights_in_place(x, first, second, third, c):
+    found = gradient_with(clamp)(x, first, second, third, c)
+    first.mul_(0)
+    return found
+
+
+def picture_of_values(g):
+    return 128 + 127 * (g / g.abs().flatten().quantile(0.99)).clamp(-1, 1)
+
+
+def rounded_with_numpy(g):
+    g = g.numpy()
+    share = np.clip(g / np.quantile(np.abs(g), 0.99), -1, 1)
+    return np.rint(128 + 127 * share).astype(np.uint8).transpose(1, 2, 0)
+
+
+def strengths(g):
+    return g.abs().amax(0).flatten()
+
+
+def ranks_by_hand(a, b):
+    x, y = (g.abs().amax(0).flatten().argsort().argsort().double() for g in (a, b))
+    return np.corrcoef(x, y)[0, 1]
+
+
 def clamp(R):
     return R.clamp(min=0)
 
@@ -301,9 +388,56 @@ def similarity(a, b, *, of=lambda g: g.abs().amax(0)):
         ("04.4", lambda a, b: spearmanr(a, b).statistic, "by .amax(0)"),
         ("04.4", lambda a, b: a.no_such_method(), "your function stopped"),
         ("04.4", lambda a, b: 0.5, "for this pair"),
+        ("04.1", lambda z, R: np.where((z.numpy() > 0) & (R.numpy() > 0), R.numpy(), 0), None),
+        ("04.1", lambda z, R: R.clamp(min=0) * (z > 0), None),
+        ("04.1", lambda z, R: torch.relu(R.double()) * torch.heaviside(z, torch.tensor(0.0)), None),
+        ("04.1", lambda z, R: R * (z > 0).float() * R.gt(0).float(), None),
+        ("04.1", guided_by_autograd, None),
+        ("04.1", guided_in_a_loop, "in a loop"),
+        ("04.1", lambda z, R: R.masked_fill_((z <= 0) | (R <= 0), 0), "it changed `R`"),
+        ("04.1", lambda z, R: torch.tensor([[0.0, 0, 0, 0], [6, 0, 0, 0], [0, 0, 3, 0.5]]), "expected a result of"),
+        ("04.2", by_matrix_products, "you wrote out the chain rule"),
+        ("04.2", by_numpy_products, "you wrote out the chain rule"),
+        ("04.2", by_backward, None),
+        ("04.2", by_own_function, None),
+        ("04.2", by_node_hooks, None),
+        ("04.2", lambda x, *rest: gradient_with(clamp)(x.clone(), *rest), None),
+        ("04.2", lambda x, *rest: gradient_with(clamp)(x, *rest) * x.detach(), "times x"),
+        ("04.2", lambda x, a, b, c, k: gradient_with(clamp)(x, a, b, c, 2), "for class 1"),
+        ("04.2", weights_in_place, "it changed `first`"),
+        ("04.3", rounded_with_numpy, None),
+        ("04.3", lambda g: picture_of(g.double()), None),
+        ("04.3", lambda g: (picture_of_values(g) + 0.5).floor().to(torch.uint8).permute(1, 2, 0), None),
+        ("04.3", lambda g: np.array(picture_of(g).tolist(), np.uint8), None),
+        ("04.3", lambda g: picture_of_values(g).to(torch.uint8).permute(1, 2, 0), "not rounded"),
+        ("04.3", lambda g: picture_of_values(g).ceil().to(torch.uint8).permute(1, 2, 0), "should become"),
+        ("04.3", lambda g: picture_of(g, bound=g.abs().flatten().quantile(0.995)), "99.5 % quantile"),
+        ("04.3", lambda g: picture_of(g, bound=g.abs().flatten().quantile(0.95)), "95 % quantile"),
+        ("04.3", lambda g: picture_of(g, bound=127.0), "should become"),
+        ("04.3", lambda g: (picture_of_values(g) * 127.5 / 127 - 1.004).round().to(torch.uint8).permute(1, 2, 0),
+         "127 steps"),
+        ("04.3", lambda g: picture_of(g.mul_(1.5)), "it changed `g`"),
+        ("04.3", lambda g: np.full((8, 10, 3), 128, np.uint8), "should become"),
+        ("04.4", ranks_by_hand, None),
+        ("04.4", lambda a, b: torch.tensor(similarity(a, b)), None),
+        ("04.4", lambda a, b: lesson.rank_correlation(a, b), None),
+        ("04.4", lambda a, b: similarity(a, a), "with itself"),
+        ("04.4", lambda a, b: similarity(a, b, of=lambda g: g.norm(dim=0)), "the length over"),
+        ("04.4", lambda a, b: abs(similarity(a, b)), "sign of the correlation"),
+        ("04.4", lambda a, b: np.corrcoef(*(strengths(g).argsort() for g in (a, b)))[0, 1], "not the ranks"),
+        ("04.4", lambda a, b: similarity(a.abs_(), b), "it changed `a`"),
     ],
 )  # fmt: skip
 def test_checks(number, answer, part):
     found = verdict(number, answer)
     assert found.passed == (part is None), found.message
     assert part is None or part in found.message, found.message
+
+
+def test_the_gradients_of_the_picture_have_one_right_picture():
+    """Their quantile is exact, by torch and by NumPy, and no grey value is near a half."""
+    for gradient, bound in lesson.picture_cases():
+        assert float(gradient.abs().flatten().quantile(0.99)) == bound == np.quantile(gradient.abs().numpy(), 0.99)
+        grey = 128 + 127 * (gradient.double() / bound).clamp(-1, 1)
+        assert ((grey - grey.floor() - 0.5).abs() >= 0.2).all() and (grey != grey.round()).any()
+        assert (gradient.abs() > bound).sum() >= 2 and (gradient < -bound).any()

@@ -1,7 +1,9 @@
 """Lesson 08: its drawings, its explorer when it is moved, what it says of its pictures, and its checks."""
 
+import math
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -240,7 +242,7 @@ def mahalanobis(
         mean = normal.mean(0)
         a = normal - mean if centre else normal
         s = a.T @ a / divide(len(normal))
-        s = (s if c is None else c(s)) + (epsilon * torch.eye(3) if plus is None else plus(epsilon))
+        s = (s if c is None else c(s)) + (epsilon * torch.eye(len(s)) if plus is None else plus(epsilon))
         d = x - (mean if about is None else about(x))
         return end((d @ weigh(s) * d).sum(1))
 
@@ -254,15 +256,68 @@ def threshold(choose):
 EIGHT = np.ones((3, 3))
 
 
-def overlap(structure=EIGHT, join=lambda pictures: np.mean([s for shares in pictures for s in shares])):
+def overlap(
+    structure=EIGHT,
+    join=lambda pictures: np.mean([s for shares in pictures for s in shares]),
+    reach=np.greater_equal,
+    first=1,
+):
     def my_overlap(masks, maps, threshold):
         pictures = []
         for mask, map in zip(masks, maps, strict=True):
             labels, count = scipy.ndimage.label(mask, structure)
-            pictures.append([(map[labels == k] >= threshold).mean() for k in range(1, count + 1)])
+            pictures.append([reach(map[labels == k], threshold).mean() for k in range(first, count + 1)])
         return join(pictures)
 
     return my_overlap
+
+
+def overlap_by_torch(masks, maps, threshold):
+    regions = []
+    for mask, map in zip(masks, torch.from_numpy(maps), strict=True):
+        labels, count = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[::-1]
+        regions += [(map[torch.from_numpy(labels == k)] >= threshold).double().mean() for k in range(1, count)]
+    return torch.stack(regions).mean()
+
+
+def overlap_in_place(masks, maps, threshold):
+    maps -= threshold
+    return overlap()(masks, maps, 0)
+
+
+def sorted_in_place(scores, share):
+    scores.sort()
+    return scores[-int(share * (len(scores) + 1) + 1e-9)]
+
+
+def by_counting(scores, share):
+    """The largest k for which k / (n + 1) is no more than the share, as it is asked for."""
+    k = max(k for k in range(1, len(scores) + 1) if k / (len(scores) + 1) <= share)
+    return np.sort(scores)[-k]
+
+
+def factors(x, grid):
+    return [side // own for side, own in zip(grid, x.shape[2:], strict=True)]
+
+
+def by_cholesky(normal, x, epsilon):
+    mean = normal.mean(0)
+    c = torch.cov(normal.T) + epsilon * torch.eye(normal.shape[1])
+    y = torch.linalg.solve_triangular(torch.linalg.cholesky(c), (x - mean).T, upper=False)
+    return y.norm(dim=0)
+
+
+def by_whitening(normal, x, epsilon):
+    c = torch.cov(normal.T.double()) + epsilon * torch.eye(normal.shape[1]).double()
+    values, vectors = torch.linalg.eigh(c)
+    return ((x - normal.mean(0)).double() @ vectors / values.sqrt()).norm(dim=1)
+
+
+def by_numpy(normal, x, epsilon):
+    normal, x = normal.numpy(), x.numpy()
+    c = np.cov(normal, rowvar=False) + epsilon * np.eye(normal.shape[1])
+    d = x - normal.mean(0)
+    return np.sqrt(np.einsum("md,de,me->m", d, np.linalg.inv(c), d))
 
 
 def joined_regions(masks, maps, threshold):
@@ -293,13 +348,42 @@ def pooled(ratio):
         ("08.1", embedding(lambda x, g: F.interpolate(x, g) * x[0, 0].numel() / 32), "shared out"),
         ("08.1", lambda layers: torch.cat(layers, 1), "your function stopped"),
         ("08.1", lambda layers: ..., "not written yet"),
+        (
+            "08.1",
+            embedding(lambda x, g: x if x.shape[2:] == g else torch.kron(x, torch.ones(1, 1, *factors(x, g)))),
+            None,
+        ),
+        (
+            "08.1",
+            lambda layers: np.concatenate([F.interpolate(x, layers[0].shape[2:]).numpy() for x in layers], 1),
+            None,
+        ),
+        ("08.1", lambda layers: embedding()([x.double() for x in layers]), None),
+        ("08.1", lambda layers: torch.cat([F.interpolate(x, (4, 8)) for x in layers], 1), "expected shape"),
+        ("08.1", lambda layers: embedding()(layers[:3]), "expected shape"),
+        (
+            "08.1",
+            lambda layers: torch.cat(
+                [x.repeat_interleave(8 // x.shape[3], 3).repeat_interleave(8 // x.shape[3], 2) for x in layers], 1
+            ),
+            "your function stopped",
+        ),
+        ("08.1", lambda layers: embedding()([layers.pop(0) for _ in range(len(layers))]), "it changed `layers`"),
+        ("08.2", by_cholesky, None),
+        ("08.2", by_whitening, None),
+        ("08.2", by_numpy, None),
+        ("08.2", lambda n, x, e: torch.stack([mahalanobis()(n, row[None], e)[0] for row in x]), None),
+        ("08.2", lambda n, x, e: mahalanobis()(n, x, 0.3), "epsilon that was given is not used"),
+        ("08.2", lambda n, x, e: mahalanobis()(n, x, 0.01), "epsilon that was given is not used"),
+        ("08.2", lambda n, x, e: mahalanobis()(n.sub_(1), x.sub_(1), e), "it changed `n`"),
+        ("08.2", mahalanobis(plus=lambda e: e * torch.eye(3)), "your function stopped"),
         ("08.2", mahalanobis(), None),
         ("08.2", mahalanobis(end=lambda m: m), "square of the distance"),
         ("08.2", mahalanobis(divide=lambda n: n), "has n - 1"),
         ("08.2", mahalanobis(plus=lambda e: 0), "epsilon is missing"),
         ("08.2", mahalanobis(plus=lambda e: e), "only the diagonal"),
         ("08.2", mahalanobis(c=lambda s: torch.diag(s.diag())), "own variances"),
-        ("08.2", mahalanobis(weigh=lambda s: torch.eye(3).double()), "Euclidean"),
+        ("08.2", mahalanobis(weigh=lambda s: torch.eye(len(s)).double()), "Euclidean"),
         ("08.2", mahalanobis(weigh=lambda s: s), "has to be its inverse"),
         ("08.2", mahalanobis(about=lambda x: 0), "mean is not subtracted"),
         ("08.2", mahalanobis(about=lambda x: x.mean(0)), "*normal* vectors"),
@@ -322,6 +406,24 @@ def pooled(ratio):
         ),
         ("08.3", threshold(lambda falling, k, share: falling[k - 1] + 1), "k is 4"),
         ("08.3", threshold(lambda falling, k, share: falling[:k]), "one number"),
+        ("08.3", lambda scores, share: np.sort(scores)[-int(share * (len(scores) + 1))], "Add 1e-9"),
+        ("08.3", lambda scores, share: np.sort(scores)[-math.floor(share * (len(scores) + 1))], "Add 1e-9"),
+        ("08.3", by_counting, None),
+        ("08.3", lambda scores, share: float(np.sort(scores)[-round(share * (len(scores) + 1) - 0.4999)]), None),
+        ("08.3", lambda scores, share: sorted(scores, reverse=True)[int(share * (len(scores) + 1) + 1e-6) - 1], None),
+        ("08.3", lambda scores, share: threshold(lambda falling, k, _: falling[k - 1])(scores, 0.1), "is not used"),
+        ("08.3", lambda scores, share: np.sort(scores)[-int(share * len(scores) + 1e-9)], "there are n + 1"),
+        ("08.3", threshold(lambda falling, k, share: k), "return the score"),
+        ("08.3", sorted_in_place, "it changed `scores`"),
+        ("08.4", overlap(reach=np.greater), "exactly the threshold"),
+        ("08.4", lambda masks, maps, t: overlap()(masks, maps, t + 1e-9), "exactly the threshold"),
+        ("08.4", overlap(first=0), "label 0"),
+        ("08.4", overlap_by_torch, None),
+        ("08.4", lambda masks, maps, t: float(overlap()(list(masks), list(maps), t)), None),
+        ("08.4", lambda masks, maps, t: overlap()(masks.astype(np.uint8), maps.astype(np.float32), t), None),
+        ("08.4", lambda masks, maps, t: overlap()(masks, maps, 3.0), "mean share over"),
+        ("08.4", lambda masks, maps, t: overlap()(masks, np.where(masks, maps, 0), t), None),
+        ("08.4", overlap_in_place, "it changed `maps`"),
         ("08.4", overlap(), None),
         ("08.4", overlap(None), "8-connected"),
         ("08.4", overlap(join=lambda pictures: np.mean([np.mean(s) for s in pictures if s]) * 1.01), "4 regions"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.spatial.distance import cdist as scipy_cdist
 
 from xailab.lessons import patch_svdd as lesson
 from xailab.lessons import verdict
@@ -295,6 +296,54 @@ def head(*options):
     return lambda small, weight, gap: F.conv2d(small, weight, **dict.fromkeys(options, gap))
 
 
+def neighbours_in_a_loop(main, directions, away, size, patch):
+    found = []
+    for corner, direction, far in zip(main.tolist(), directions.tolist(), away.tolist(), strict=True):
+        moved = [c + d * f for c, d, f in zip(corner, direction, far, strict=True)]
+        found.append([min(max(c, 0), side - patch) for c, side in zip(moved, size, strict=True)])
+    return torch.tensor(found)
+
+
+def nearest_in_a_while_loop(queries, bank):
+    found, i = torch.zeros(len(queries)), 0
+    while i < len(queries):
+        found[i] = (bank - queries[i]).norm(dim=1).min()
+        i += 1
+    return found
+
+
+def nearest_over_the_bank(queries, bank):
+    least = torch.full((len(queries),), torch.inf)
+    for row in bank:
+        least = torch.minimum(least, (queries - row).norm(dim=1))
+    return least
+
+
+def nearest_by_numpy_in_a_loop(queries, bank):
+    queries, bank = queries.numpy(), bank.numpy()
+    return np.array([np.sqrt(((bank - query) ** 2).sum(1).min()) for query in queries])
+
+
+def nearest_by_numpy(queries, bank):
+    queries, bank = queries.numpy(), bank.numpy()
+    found = ((bank**2).sum(1) / 2 - queries @ bank.T).argmin(1)
+    return np.linalg.norm(queries - bank[found], axis=1)
+
+
+def nearest_by_squares(queries, bank):
+    squares = queries.square().sum(1, keepdim=True) + bank.square().sum(1) - 2 * queries @ bank.T
+    return squares.amin(1).clamp(min=0).sqrt()
+
+
+def nearest_in_chunks(queries, bank):
+    """A matrix product for every 1,000 queries, as one does it for a large picture."""
+    found = [
+        (part.square().sum(1, keepdim=True) + bank.square().sum(1) - 2 * part @ bank.T).amin(1)
+        for part in queries.split(1000)
+    ]
+    return torch.cat(found).clamp(min=0).sqrt()
+
+
 def nearest_by(choose):
     return lambda queries, bank: choose(torch.cdist(queries, bank), queries, bank)
 
@@ -312,6 +361,13 @@ def folded(end=lambda total, covering, patch, count: total / covering, put=lambd
         return end(total, covering, patch, scores.numel())
 
     return my_pixels
+
+
+def by_fold(scores, patch, stride):
+    size = [(k - 1) * stride + patch for k in scores.shape]
+    columns = scores.reshape(1, 1, -1).expand(1, patch * patch, -1)
+    total, covering = (F.fold(c, size, patch, stride=stride)[0, 0] for c in (columns, torch.ones_like(columns)))
+    return total / covering
 
 
 def four_products(small, weight, gap):
@@ -347,7 +403,45 @@ def four_products(small, weight, gap):
         ("09.2", lambda s, w, gap: F.conv2d(s, w.mT, dilation=gap), "rows and columns of the weights"),
         ("09.2", lambda s, w, gap: F.conv2d(s, w, dilation=gap).squeeze(0), "batch of one"),
         ("09.2", lambda s, w, gap: F.conv2d(s, w, dilation=gap) + 1, "quarters 3 cells apart"),
-        ("09.3", nearest_by(lambda every, q, b: every.amin(1)), None),
+        ("09.1", neighbours_in_a_loop, None),
+        ("09.1", lambda m, d, a, s, p: neighbours()(m, d, a, s, p).double().numpy(), None),
+        ("09.1", lambda m, d, a, s, p: neighbours()(m.add_(d * a), 0, a, s, p), "it changed `m`"),
+        ("09.1", lambda m, d, a, s, p: neighbours()(m, d, a, (40, 56), 16), "patches of 32"),
+        ("09.2", lambda s, w, gap: F.conv2d(s, w, dilation=3) if gap == 3 else F.conv2d(s, w), None),
+        ("09.2", lambda s, w, gap: four_products(s, w, gap).double(), None),
+        ("09.2", lambda s, w, gap: F.conv2d(s, w.mul_(2), dilation=gap) / 2, "it changed `w`"),
+        ("09.3", nearest_by(lambda every, q, b: every.amin(1)), "cdist made them"),
+        (
+            "09.3",
+            lambda q, b: torch.cdist(q, b, compute_mode="donot_use_mm_for_euclid_dist").amin(1),
+            "cdist made them",
+        ),
+        ("09.3", lambda q, b: scipy_cdist(q, b).min(1), "cdist made them"),
+        ("09.3", lambda q, b: torch.stack([(b - each).norm(dim=1).min() for each in q]), "made in a loop"),
+        (
+            "09.3",
+            lambda q, b: torch.tensor([((b - q[i]) ** 2).sum(1).min() for i in range(len(q))]).sqrt(),
+            "made in a loop",
+        ),
+        ("09.3", nearest_in_a_while_loop, "made in a loop"),
+        ("09.3", nearest_over_the_bank, "made in a loop"),
+        ("09.3", nearest_by_numpy_in_a_loop, "made in a loop"),
+        ("09.3", lambda q, b: list(map(lambda each: (b - each).norm(dim=1).min(), q)), "made in a loop"),
+        ("09.3", lambda q, b: torch.stack([(b @ each - b.square().sum(1) / 2).max() for each in q]), "is no distance"),
+        ("09.3", lambda q, b: (q[:, None] - b).norm(dim=2).amin(1), "all differences at once"),
+        ("09.3", lambda q, b: F.pairwise_distance(q[:, None], b).amin(1), "pairwise_distance made them"),
+        (
+            "09.3",
+            lambda q, b: (q - b[(torch.einsum("nd,md->nm", q, b) - b.square().sum(1) / 2).argmax(1)]).norm(dim=1),
+            None,
+        ),
+        ("09.3", lambda q, b: (q - b[(torch.mm(q, b.T) - b.square().sum(1) / 2).argmax(1)]).norm(dim=1), None),
+        ("09.3", lambda q, b: (q - b[(F.linear(q, b) - b.square().sum(1) / 2).argmax(1)]).norm(dim=1).double(), None),
+        ("09.3", nearest_by_numpy, None),
+        ("09.3", lambda q, b: np.linalg.norm(q.numpy()[:, None] - b.numpy(), axis=2).min(1), "all differences at once"),
+        ("09.3", nearest_by_squares, None),
+        ("09.3", nearest_in_chunks, None),
+        ("09.3", lambda q, b: (q - b[0]).norm(dim=1), "is no distance to the nearest"),
         ("09.3", lambda q, b: (q - b[(b.square().sum(1) / 2 - q @ b.T).argmin(1)]).norm(dim=1), None),
         ("09.3", nearest_by(lambda every, q, b: every.amin(1) ** 2), "take the root"),
         ("09.3", nearest_by(lambda every, q, b: every.amax(1)), "largest distance"),
@@ -369,6 +463,10 @@ def four_products(small, weight, gap):
             "|q|^2 is missing",
         ),
         ("09.3", nearest_by(lambda every, q, b: every.amin(1) + 1), "with 6 queries"),
+        ("09.4", by_fold, None),
+        ("09.4", lambda s, p, d: folded()(s.double(), p, d).numpy(), None),
+        ("09.4", lambda s, p, d: folded()(s, 4, 2), "expected shape"),
+        ("09.4", lambda s, p, d: folded()(s.mul_(2), p, d) / 2, "it changed `s`"),
         ("09.4", folded(), None),
         ("09.4", folded(lambda total, covering, patch, count: total), "are summed"),
         ("09.4", folded(lambda total, covering, patch, count: total, torch.maximum), "highest"),

@@ -267,6 +267,35 @@ def projecting(
     return my_projection
 
 
+def by_expansion(latent, prototypes):
+    """|a|^2 - 2 a.b + |b|^2, as the paper's code has it."""
+    cells = latent.permute(0, 2, 3, 1).flatten(0, 2)
+    d = cells.square().sum(1, keepdim=True) - 2 * cells @ prototypes.T + prototypes.square().sum(1)
+    return d.view(len(latent), *latent.shape[2:], -1).permute(0, 3, 1, 2)
+
+
+def by_convolution(latent, prototypes):
+    weight = prototypes[:, :, None, None]
+    squares = torch.nn.functional.conv2d(latent.square(), torch.ones_like(weight))
+    return squares - 2 * torch.nn.functional.conv2d(latent, weight) + weight.square().sum((1, 2, 3)).view(1, -1, 1, 1)
+
+
+def projecting_in_loops(latent, labels, prototypes, owners):
+    found = []
+    for prototype, owner in zip(prototypes, owners, strict=True):
+        cells = [image[:, y, x] for image, label in zip(latent, labels, strict=True) if label == owner
+                 for y in range(latent.shape[2]) for x in range(latent.shape[3])]  # fmt: skip
+        found.append(min(cells, key=lambda cell: float((cell - prototype).norm())))
+    return torch.stack(found)
+
+
+def clustered_in_loops(distances, labels, owners):
+    least = []
+    for image, label in zip(distances, labels, strict=True):
+        least.append(min(float(each.min()) for each, owner in zip(image, owners, strict=True) if owner == label))
+    return sum(least) / len(least)
+
+
 def class_means(latent, labels, prototypes, owners):
     return torch.stack([latent[labels == o].mean((0, 2, 3)) for o in owners])
 
@@ -314,6 +343,16 @@ def field(early=False, less=1, size_in_steps=True, padding=lambda q, step: -q * 
         ("07.1", lambda z, p, w: scored()(z, p, w)[0], "expected shape"),
         ("07.1", lambda z, p, w: scored()(z, p, w) + 1, "with 6 prototypes"),
         ("07.1", lambda *arguments: ..., "not written yet"),
+        ("07.1", lambda z, p, w: scored(distance=by_expansion)(z, p, w), None),
+        ("07.1", lambda z, p, w: scored(distance=by_convolution)(z, p, w), None),
+        ("07.1", lambda z, p, w: scored()(z.double(), p.double(), w.double()), None),
+        ("07.1", lambda z, p, w: scored()(z, p, w).numpy(), None),
+        ("07.1", lambda z, p, w: scored(lambda g: g[..., 0, 0])(z, p, w), "with 6 prototypes"),
+        ("07.1", lambda z, p, w: scored()(z.sub_(1), p.sub_(1), w), "it changed `z`"),
+        ("07.1", lambda z, p, w: scored()(z[:1], p, w).expand(len(z), len(w)), "with 6 prototypes"),
+        ("07.2", projecting_in_loops, None),
+        ("07.2", lambda z, y, p, o: projecting()(z, y, p, torch.arange(len(p)) % 2), "this is not the nearest patch"),
+        ("07.2", lambda z, y, p, o: p.copy_(projecting()(z, y, p, o)), "it changed `p`"),
         ("07.2", projecting(), None),
         ("07.2", lambda z, y, p, o: p, "nothing moved"),
         ("07.2", projecting(lambda d, own: d), "another class"),
@@ -326,6 +365,15 @@ def field(early=False, less=1, size_in_steps=True, padding=lambda q, step: -q * 
         ("07.2", image_means, "means over images"),
         ("07.2", lambda z, y, p, o: projecting()(z, y, p, o) + 1, "with 6 images"),
         ("07.2", lambda z, y, p, o: projecting()(z, y, p, o)[0], "one patch for each"),
+        ("07.3", clustered_in_loops, None),
+        ("07.3", lambda d, y, o: np.mean([d[i, o == k].min() for i, k in enumerate(y)]), None),
+        ("07.3", lambda d, y, o: float(clustered()(d.float(), y, o)), None),
+        (
+            "07.3",
+            lambda d, y, o: clustered()(d, y, torch.arange(len(o)) // (len(o) // 2)),
+            "this is not the cluster cost",
+        ),
+        ("07.3", lambda d, y, o: clustered()(d.mul_(1 + (o != y[:, None])[..., None, None]), y, o), "it changed `d`"),
         ("07.3", clustered(), None),
         ("07.3", clustered(lambda d, own: d * own), "0 for every network"),
         ("07.3", clustered(lambda d, own: d), "prototypes of all classes"),
@@ -341,6 +389,9 @@ def field(early=False, less=1, size_in_steps=True, padding=lambda q, step: -q * 
         ("07.3", clustered(cells=lambda d: d.mean((2, 3))), "one near cell is enough"),
         ("07.3", lambda d, y, o: d.mean((2, 3))[o == y[:, None]].mean(), "all own-class distances"),
         ("07.3", lambda *a: clustered()(*a) + 1, "with 6 images"),
+        ("07.4", lambda layers: list(field()(layers)), None),
+        ("07.4", lambda layers: torch.tensor(field()(layers)), None),
+        ("07.4", lambda layers: field()([layers.pop(0) for _ in range(len(layers))]), "it changed `layers`"),
         ("07.4", field(), None),
         ("07.4", field(early=True), "too early"),
         ("07.4", field(less=0), "adds k - 1 steps"),

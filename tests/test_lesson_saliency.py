@@ -1,5 +1,6 @@
 """Lesson 05: its drawings, its explorers when they are moved, what it says of its pictures, and its checks."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 import torch
 
 from xailab.datasets import scenes
+from xailab.guided_backprop import input_gradient
 from xailab.lessons import saliency as lesson
 from xailab.lessons import verdict
 from xailab.models import zoo
+from xailab.saliency import saliency
 
 SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "05_saliency.py"
 
@@ -178,10 +181,89 @@ def gradient(network, images, c, score=lambda s: s):
     return torch.autograd.grad(score(network(images))[:, c].sum(), images)[0]
 
 
+def top_class(network, images):
+    images = images.requires_grad_()
+    return torch.autograd.grad(network(images).amax(1).sum(), images)[0].abs().amax(1)
+
+
 def leaves_gradients(network, images, c):
     images = images.requires_grad_()
     network(images)[:, c].sum().backward()
     return images.grad.abs().amax(1)
+
+
+def by_backward(network, images, c):
+    """The right answer with backward(), which takes what it left on the weights away again."""
+    images = images.clone().requires_grad_()
+    network(images)[:, c].sum().backward()
+    network.zero_grad(set_to_none=True)
+    return images.grad.abs().amax(1)
+
+
+def one_by_one(network, images, c):
+    return np.stack([gradient(network, image[None].clone(), c)[0].abs().amax(0).numpy() for image in images])
+
+
+def in_training_mode(network, images, c, back=False):
+    found = gradient(network.train(), images, c).abs().amax(1)
+    network.train(not back)
+    return found
+
+
+def left_in_training_mode(network, images, c):
+    found = gradient(network, images, c).abs().amax(1)
+    network.train()
+    return found
+
+
+def on_a_frozen_network(network, images, c):
+    return gradient(network.requires_grad_(False), images, c).abs().amax(1)
+
+
+def with_a_hook(network, images, c):
+    """Leaves the hook on the first layer."""
+    seen = []
+    network[0].register_full_backward_hook(lambda module, below, above: seen.append(above))
+    return gradient(network, images, c).abs().amax(1)
+
+
+def own_noise(gradient_of, image, noise, sigma):
+    return smooth()(gradient_of, image, torch.randn(50, *image.shape), sigma)
+
+
+def smooth_by_numpy(gradient_of, image, noise, sigma):
+    spread = sigma * np.ptp(image.numpy())
+    return np.abs(np.mean([gradient_of(image + spread * each).numpy() for each in noise], axis=0)).max(0)
+
+
+def smooth_in_place(gradient_of, image, noise, sigma):
+    noise *= sigma * (image.max() - image.min())
+    return torch.stack([gradient_of(image + each) for each in noise]).mean(0).abs().amax(0)
+
+
+def step_in_place(image, w, l2, rate):
+    image += rate * (w - 2 * l2 * image)
+    return image
+
+
+def step_by_autograd(image, w, l2, rate):
+    x = image.detach().clone().requires_grad_()
+    objective = (w * x).sum() - l2 * x.square().sum()
+    return (x + rate * torch.autograd.grad(objective, x)[0]).detach()
+
+
+def step_by_optimiser(image, w, l2, rate):
+    x = torch.nn.Parameter(image.clone())
+    x.grad = -w.clone()
+    torch.optim.SGD([x], lr=rate, weight_decay=2 * l2).step()
+    return x
+
+
+def seeds_by_sorting(map, foreground, background):
+    order, n = map.flatten().argsort(), map.numel()
+    masks = torch.zeros(2, n, dtype=torch.bool)
+    masks[0, order[round(foreground * n) :]], masks[1, order[: round(background * n)]] = True, True
+    return tuple(masks.view(2, *map.shape))
 
 
 def remembers():
@@ -223,6 +305,37 @@ def seeds(high=lambda m, f, b: m >= m.flatten().quantile(f), low=lambda m, f, b:
         ("05.1", lambda n, x, c: gradient(n, x, 1).abs().amax(1), "is not equation"),
         ("05.1", leaves_gradients, ".grad was left"),
         ("05.1", lambda n, x, c: ..., "not written yet"),
+        ("05.1", by_backward, None),
+        ("05.1", one_by_one, None),
+        ("05.1", lambda n, x, c: gradient(n, x.clone(), c).abs().max(1).values, None),
+        ("05.1", lambda n, x, c: gradient(n, x, c).norm(p=torch.inf, dim=1), None),
+        ("05.1", lambda n, x, c: gradient(copy.deepcopy(n).double(), x.double(), c).abs().amax(1), None),
+        ("05.1", lambda n, x, c: saliency(n, x, c), "it is the library's"),
+        ("05.1", lambda n, x, c: input_gradient(n, x, c).abs().amax(1), "it is the library's"),
+        ("05.1", in_training_mode, "in training mode"),
+        ("05.1", lambda n, x, c: in_training_mode(n, x, c, back=True), "in training mode"),
+        ("05.1", left_in_training_mode, "left the network in another mode"),
+        ("05.1", on_a_frozen_network, "was switched off"),
+        ("05.1", with_a_hook, "a hook was left"),
+        ("05.1", lambda n, x, c: gradient(n, x, n(x).argmax(1)[0]).abs().amax(1), "is not equation"),
+        ("05.1", lambda n, x, c: top_class(n, x), "the class with the largest score"),
+        ("05.1", lambda n, x, c: gradient(n, x, c).abs().amax(1)[:1].expand(len(x), 5, 6), "is not equation"),
+        ("05.1", lambda n, x, c: gradient(n, x, slice(None)).abs().amax(1), "the sum of all scores"),
+        ("05.1", lambda n, x, c: gradient(n, x.mul_(2), c).abs().amax(1), "is not equation"),
+        ("05.1", lambda n, x, c: (gradient(n, x, c).abs().amax(1), x.data.zero_())[0], "it changed `x`"),
+        ("05.2", smooth(lambda x, s: 0.2 * (x.max() - x.min())), "sigma that was given is not used"),
+        ("05.2", smooth(lambda x, s: 0.15 * (x.max() - x.min())), "sigma that was given is not used"),
+        ("05.2", lambda f, x, n, s: smooth()(f, x, n[:1], s), "only the first noisy picture"),
+        (
+            "05.2",
+            lambda f, x, n, s: smooth(end=lambda g: (g.sum(0) / 6).abs().amax(0))(f, x, n, s),
+            "is not SmoothGrad",
+        ),
+        ("05.2", own_noise, "draw none of your own"),
+        ("05.2", smooth_by_numpy, None),
+        ("05.2", lambda f, x, n, s: smooth()(f, x.double(), n.double(), s), None),
+        ("05.2", lambda f, x, n, s: sum(f(x + s * (x.max() - x.min()) * e) for e in n).abs().amax(0) / len(n), None),
+        ("05.2", smooth_in_place, "it changed `noise`"),
         ("05.2", smooth(), None),
         ("05.2", smooth(end=lambda g: g.abs().mean(0).amax(0)), "before the average"),
         ("05.2", smooth(end=lambda g: g.abs().amax(1).mean(0)), "saliency maps are averaged"),
@@ -257,6 +370,21 @@ def seeds(high=lambda m, f, b: m >= m.flatten().quantile(f), low=lambda m, f, b:
         ("05.3", lambda x, w, l2, rate: x + rate * (w - l2 * x.square().sum()), "a number"),
         ("05.3", lambda x, w, l2, rate: x + 1, "not one step"),
         ("05.3", remembers(), "kept from call to call"),
+        ("05.3", step_by_autograd, None),
+        ("05.3", step_by_optimiser, None),
+        ("05.3", lambda x, w, l2, rate: (x * (1 - 2 * rate * l2) + rate * w).numpy(), None),
+        ("05.3", lambda x, w, l2, rate: x.double() + rate * (w.double() - 2 * l2 * x.double()), None),
+        ("05.3", lambda x, w, l2, rate: x + 0.2 * (w - 2 * l2 * x), "rate that was given is not used"),
+        ("05.3", lambda x, w, l2, rate: x + rate * (w - 2 * 0.3 * x), "penalty that was given is not used"),
+        ("05.3", lambda x, w, l2, rate: x + 0.2 * (w - 2 * 0.3 * x), "penalty and the rate"),
+        ("05.3", lambda x, w, l2, rate: x + l2 * (w - 2 * rate * x), "changed places"),
+        ("05.3", step_in_place, "it changed `image`"),
+        ("05.4", seeds_by_sorting, None),
+        ("05.4", lambda m, f, b: [np.asarray(m) >= np.quantile(m, f), np.asarray(m) <= np.quantile(m, b)], None),
+        ("05.4", lambda m, f, b: seeds()(m.double(), f, b), None),
+        ("05.4", lambda m, f, b: seeds()(m, 0.95, b), "seeds of the object"),
+        ("05.4", lambda m, f, b: seeds()(m, f, 0.30), "seeds of the object"),
+        ("05.4", lambda m, f, b: seeds()(m.add_(1), f, b), "it changed `m`"),
         ("05.4", seeds(), None),
         ("05.4", seeds(lambda m, f, b: m > m.flatten().quantile(f)), None),
         ("05.4", lambda m, f, b: seeds()(m, f, b)[::-1], "changed places"),

@@ -1,12 +1,18 @@
 """The framework of the exercises and of the explorers; what the lessons put in is tested beside each lesson."""
 
-import ipywidgets as widgets
-import pytest
-from matplotlib.figure import Figure
+import sys
 
-from xailab import lessons
+import ipywidgets as widgets
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from xailab import images, lessons
 from xailab.lessons import Wrong, check, exercise, verdict
 from xailab.lessons.explorer import explorer
+from xailab.lessons.traces import watched
 
 
 @pytest.fixture(autouse=True)
@@ -129,3 +135,163 @@ def test_explorer_shows_whole_labels_and_waits_until_a_slider_is_let_go():
 def test_explorer_refuses_what_is_no_control():
     with pytest.raises(TypeError, match="width: expected a widget with a value"):
         explorer(title_of_width, width=widgets.HBox())
+
+
+class Answers:
+    """Functions that give the right answer of the exercise below, 99.3, and leave a trace."""
+
+    @staticmethod
+    def trained(network, x, names, given):
+        return network.train()(x).detach()
+
+    @staticmethod
+    def weights(network, x, names, given):
+        found = network(x).detach()
+        with torch.no_grad():
+            network[0].weight.add_(1)
+        return found
+
+    @staticmethod
+    def statistics(network, x, names, given):
+        found = network(x).detach()
+        network[1].running_mean += 1
+        return found
+
+    @staticmethod
+    def gradients(network, x, names, given):
+        found = network(x)
+        found.sum().backward()
+        return found.detach()
+
+    @staticmethod
+    def frozen(network, x, names, given):
+        return network.requires_grad_(False)(x)
+
+    @staticmethod
+    def hooked(network, x, names, given):
+        network[0].register_forward_hook(lambda module, below, above: None)
+        return network(x).detach()
+
+    @staticmethod
+    def hooked_weights(network, x, names, given):
+        network[0].weight.register_hook(lambda gradient: gradient)
+        return network(x).detach()
+
+    @staticmethod
+    def patched(network, x, names, given):
+        network.forward = lambda x: x
+        return nn.Sequential.forward(network, x).detach()
+
+    @staticmethod
+    def swapped(network, x, names, given):
+        found = network(x).detach()
+        network[0] = nn.Identity()
+        return found
+
+    @staticmethod
+    def tensor(network, x, names, given):
+        found = network(x).detach()
+        x += 1
+        return found
+
+    @staticmethod
+    def listed(network, x, names, given):
+        names.append("c")
+        return network(x).detach()
+
+    @staticmethod
+    def within(network, x, names, given):
+        given["array"][0] = 7
+        return network(x).detach()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda network, x, names, given: network(x).detach(), None),
+        (lambda network, x, names, given: network(x.requires_grad_()).detach(), None),  # no value changed
+        (Answers.trained, "left the network in another mode"),
+        (Answers.weights, "changed the network's weights"),
+        (Answers.statistics, "running statistics"),
+        (Answers.gradients, ".grad was left"),
+        (Answers.frozen, "requires_grad of the network's weights was switched off"),
+        (Answers.hooked, "a hook was left on the network:"),
+        (Answers.hooked_weights, "a hook was left on the network's weights"),
+        (Answers.patched, "something of its own on the network"),
+        (Answers.swapped, "changed the network's layers"),
+        (Answers.tensor, "it changed `x`, which belongs to whoever calls the function: work on x.clone()."),
+        (Answers.listed, "it changed `names`, which belongs to whoever calls the function: work on list(names)."),
+        (Answers.within, "it changed `given`"),
+    ],
+)
+def test_a_right_answer_that_leaves_a_trace_is_refused_and_the_check_keeps_its_own(answer, said):
+    network, x = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, momentum=0)).eval(), torch.ones(2, 2)
+    names, given = ["a", "b"], {"array": np.zeros(2)}
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+
+    @exercise("99.3")
+    def _(attempt):
+        attempt(network, x, names, given)
+        return "well done"
+
+    found = verdict("99.3", answer)
+    assert found.passed is (said is None), found.message
+    assert said is None or said in found.message
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert not network.training and not network[0]._forward_hooks and network[0].weight.grad is None
+    assert torch.equal(x, torch.ones(2, 2)) and not x.requires_grad
+    assert names == ["a", "b"] and given["array"].sum() == 0
+
+
+def test_a_wrong_answer_is_told_its_mistake_first():
+    @exercise("99.4")
+    def _(attempt):
+        if attempt(torch.ones(2)).sum() != 4:
+            raise Wrong("twice as much")
+        return "well done"
+
+    assert verdict("99.4", lambda x: x.mul_(3)).message == "twice as much"
+    assert "it changed `x`" in verdict("99.4", lambda x: x.mul_(2)).message
+
+
+def by_rows(a):
+    return [float(row @ row) for row in a]
+
+
+@pytest.mark.parametrize(
+    ("answer", "torch_functions", "loops"),
+    [
+        (lambda a: a @ a.T, {"matmul", "__matmul__"}, False),
+        (lambda a: torch.relu(a).sum(), {"relu"}, False),
+        (lambda a: [row * 2 for row in a], set(), True),
+        (lambda a: list(map(torch.sin, a)), {"sin"}, True),
+        (lambda a: sum(a[i, 0] for i in range(len(a))), set(), True),
+        (by_rows, {"matmul", "__matmul__"}, True),
+        (lambda a: np.linalg.norm(a.numpy(), axis=1), {"numpy"}, False),
+    ],
+)
+def test_watching_an_answer_tells_loops_from_whole_tensors(answer, torch_functions, loops):
+    few, many = (watched(answer, torch.ones(size, 2)) for size in (3, 9))
+    assert (few.steps != many.steps) is loops
+    assert not torch_functions or few.torch & torch_functions
+    assert watched(answer, torch.ones(3, 2)).steps == few.steps
+    assert sys.gettrace() is not few._trace
+
+
+def test_watching_sees_which_package_was_used():
+    assert watched(lambda: images.heatmap(torch.zeros(2, 2))).uses("xailab")
+    assert not watched(lambda: torch.zeros(2, 2).relu()).uses("xailab")
+    with pytest.raises(ZeroDivisionError):
+        watched(lambda: 1 / 0)
+    assert sys.gettrace() is None or "Watch" not in str(sys.gettrace())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_check_does_not_mind_what_an_earlier_cell_switched_off(mode):
+    def by_its_slope(x):
+        x = torch.tensor(float(x), requires_grad=True)
+        return float(torch.autograd.grad(x**3, x)[0]) / 3
+
+    with mode():
+        found = verdict("99.1", by_its_slope)
+    assert found.passed, found.message

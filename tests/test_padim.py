@@ -166,12 +166,24 @@ def test_features_of_large_variance():
 
 
 def test_single_precision_would_not_do(monkeypatch):
+    """It is far off, or finds that there is no Cholesky factor: which of the two, rounding decides."""
     monkeypatch.setattr(gaussians, "SINGLE", math.inf)
     shapes = GRIDS["nested"][0]
-    normal, new = features(shapes, 60, scale=100), features(shapes, 4, seed=1, scale=100)
-    assert error(fitted(shapes, normal).distances(new), textbook.distances(normal, new)) > 1e-2
+    for scale in (300, 1e3):
+        normal, new = features(shapes, 60, scale=scale), features(shapes, 4, seed=1, scale=scale)
+        try:
+            found = fitted(shapes, normal).distances(new)
+        except ValueError as refused:
+            assert "larger epsilon" in str(refused)
+        else:
+            assert error(found, textbook.distances(normal, new)) > 0.1
+
+
+def test_a_covariance_without_a_cholesky_factor_is_refused():
+    state = Gaussians([(2, 1, 1)])
+    state.load_state(9, {"mean.0": torch.zeros(1, 2), "scatter.0.0": torch.tensor([[[1.0, 2], [2, 1]]])})
     with pytest.raises(ValueError, match="larger epsilon"):
-        fitted(shapes, features(shapes, 60, scale=1e3)).distances(new)
+        state.distances([torch.ones(1, 2, 1, 1)])
 
 
 def test_just_single_precision():
@@ -769,6 +781,10 @@ def test_saved_and_loaded(network, tmp_path, n, d, reduction):
     detector.save(path)
     assert [each.name for each in tmp_path.iterdir()] == ["detector.safetensors"]
     loaded = PaDiM.load(path, network)
+    for mine, theirs in zip(detector._kept, loaded._kept, strict=True):
+        assert torch.equal(mine, theirs) and mine.stride() == theirs.stride()
+    mine, theirs = detector.gaussians.state(), loaded.gaussians.state()
+    assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
     assert torch.equal(loaded.anomaly_maps(new), detector.anomaly_maps(new))
     assert loaded.threshold == detector.threshold and loaded.n == n and loaded.layers == RESNET
     assert torch.allclose(

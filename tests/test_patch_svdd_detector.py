@@ -68,6 +68,8 @@ def test_a_remembered_image_is_its_own_nearest_and_scores_0(ready):
 def test_an_image_does_not_depend_on_its_batch(ready):
     together = ready.all_maps(NEW)
     for i in range(2):
+        for embeddings, alone in zip(ready.embed(NEW), ready.embed(NEW[i : i + 1]), strict=True):
+            assert torch.equal(embeddings[i], alone[0])
         for map, alone in zip(together, ready.all_maps(NEW[i : i + 1]), strict=True):
             assert torch.allclose(map[i], alone[0], rtol=1e-5, atol=1e-7)
     assert torch.allclose(ready.scores(NEW), together.product.amax((1, 2)))

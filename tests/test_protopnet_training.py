@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from protopnet_networks import data, network
 from scipy import optimize
@@ -287,3 +288,20 @@ def test_what_cannot_be_trained_is_refused():
         model.features.conv1.weight.fill_(math.nan)
     with pytest.raises(ValueError, match="features, epoch 1: the loss is nan; try a smaller rate"):
         train(model, images, labels, Settings(**SHORT), progress=False)
+
+
+def test_a_network_in_distributed_data_parallel(tmp_path, monkeypatch):
+    """Of one process it is the network inside; of several, which would each train their own, it is refused."""
+    images, labels = data()
+    settings = Settings(**SHORT)
+    expected = train(network(), images, labels, settings, progress=False)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        wrapped = torch.nn.parallel.DistributedDataParallel(network())
+        found = train(wrapped, images, labels, settings, progress=False)
+        assert all(same(a, b) for a, b in zip(found, expected, strict=True))
+        monkeypatch.setattr(dist, "get_world_size", lambda *_: 2)
+        with pytest.raises(ValueError, match=r"a training runs in one process.*train model\.module"):
+            train(wrapped, images, labels, settings, progress=False)
+    finally:
+        dist.destroy_process_group()

@@ -20,6 +20,7 @@ from torch import Tensor
 Picture = UInt8[np.ndarray, "h w 3"]
 Map = Float[Tensor, "h w"] | Float[np.ndarray, "h w"]
 Maps = Float[Tensor, "*n h w"] | Float[np.ndarray, "*n h w"]
+TIE = 1e-6  # added before a resized value is rounded, so that halves go up on every processor, whatever its last bit
 
 
 def load(path: str | Path, *, size: int | None = None) -> Picture:
@@ -131,7 +132,8 @@ class Preprocess:
         image = torch.from_numpy(as_picture(image).copy()).permute(2, 0, 1)
         if self.resize is not None:
             mode = InterpolationMode(self.interpolation)
-            image = transforms.resize(image, [self.resize], interpolation=mode, antialias=True)
+            image = transforms.resize(image.double(), [self.resize], interpolation=mode, antialias=True)
+            image = (image + TIE).clamp(0, 255).round().to(torch.uint8)
         if self.crop is not None:
             if min(image.shape[1:]) < self.crop:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Where data lies, and what was learned as a file: safetensors with a JSON description in the header.
+"""The data folder, files that are written whole or not at all, and safetensors with a JSON description in the header.
 
 Nothing in a file is ever executed.
 """
@@ -6,11 +6,15 @@ Nothing in a file is ever executed.
 import hashlib
 import json
 import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from xailab.hooks import unwrapped
@@ -18,17 +22,50 @@ from xailab.hooks import unwrapped
 KEY, CHECK = "xailab", "sha256"
 
 
-def data_root() -> Path:
-    """Where downloaded data and weights lie: ``$XAILAB_DATA``, or ``data`` in the working folder.
+def data_root(folder: str | Path | None = None) -> Path:
+    """Where downloaded data and weights lie: ``folder`` or ``$XAILAB_DATA``, or ``data`` in the working folder.
 
     Raises:
         ValueError: if it begins with ``~`` and a user whom this computer does not know.
     """
-    folder = Path(os.environ.get("XAILAB_DATA") or "data")
+    named = "XAILAB_DATA" if folder is None else "the folder of the data"
+    folder = Path(folder or os.environ.get("XAILAB_DATA") or "data")
     try:
         return folder.expanduser()
     except RuntimeError:
-        raise ValueError(f"XAILAB_DATA is {folder}, and nobody's home is known by that name") from None
+        raise ValueError(f"{named} is {folder}, and nobody's home is known by that name") from None
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Write a file whole, or not at all: yield a file to fill, which takes the place of ``path`` at the end.
+
+        with storage.atomic("notes.txt") as part:
+            part.write_text("All of it.")
+
+    Args:
+        path: The file; what was there before is replaced, unless an error is raised.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    path = Path(path)
+    check_folder(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # each process and thread has its own
+    try:
+        part.touch(exist_ok=False)
+        mode = part.stat().st_mode
+        yield part
+        part.chmod(mode)  # safetensors makes files that nobody else may read
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def whole_of(part: Path) -> Path | None:
+    """Find the file that `atomic` was writing when the computer stopped; None if this is another file."""
+    found = re.fullmatch(r"\.(.+?)(\.[0-9a-f]{8})?\.part", part.name)
+    return part.with_name(found[1]) if found else None
 
 
 def write(path: str | Path, kind: str, description: dict, tensors: dict[str, Tensor]) -> None:
@@ -43,19 +80,10 @@ def write(path: str | Path, kind: str, description: dict, tensors: dict[str, Ten
     Raises:
         FileNotFoundError: if there is no such folder.
     """
-    path = Path(path)
-    check_folder(path)
     tensors = _apart({name: x.detach().cpu().contiguous() for name, x in tensors.items()})
     text = json.dumps([kind, description])
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.touch()
-        mode = part.stat().st_mode
+    with atomic(path) as part:
         save_file(tensors, part, {KEY: text, CHECK: _check(text, tensors)})
-        part.chmod(mode)  # save_file lets nobody else read
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read(path: str | Path, kind: str) -> tuple[dict, dict[str, Tensor]]:
@@ -71,7 +99,8 @@ def read(path: str | Path, kind: str) -> tuple[dict, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copied, as they lie in the file at any byte: some kernels compute otherwise where a tensor is not aligned.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         if metadata[CHECK] != _check(metadata[KEY], tensors):
             raise ValueError
         found, description = json.loads(metadata[KEY])
@@ -80,6 +109,23 @@ def read(path: str | Path, kind: str) -> tuple[dict, dict[str, Tensor]]:
     if found != kind:
         raise ValueError(f"{path} holds a {found}, expected a {kind}")
     return description, tensors
+
+
+def convert(source: Path, target: Path) -> None:
+    """Write a state dict that torch saved as safetensors.
+
+    Raises:
+        ValueError: if the source holds something else.
+    """
+    try:
+        weights = torch.load(source, map_location="cpu", weights_only=True)
+        data = save({name: tensor.contiguous().clone() for name, tensor in weights.items()})
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever a foreign file brings about
+        raise ValueError(f"{source.name} holds no weights ({(str(error) or repr(error)).splitlines()[0]})") from None
+    with atomic(target) as part:
+        part.write_bytes(data)
 
 
 def check_folder(path: str | Path) -> None:
@@ -105,6 +151,12 @@ def load_state(network: nn.Module, tensors: dict[str, Tensor]) -> None:
     for name, x in state(network).items():
         if not torch.equal(x, tensors[name].to(x)) and not x.isnan().any():
             raise RuntimeError(f"{name} shares its values with another layer, and the file has others for each")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def fingerprint(network: nn.Module) -> dict[str, str]:

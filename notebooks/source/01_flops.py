@@ -727,7 +727,7 @@ if real.weights(*NETWORKS):
 # - Published counts differ by what is left out and by a factor of two. Count again before you compare.
 # - Eight times fewer MACs are not eight times fewer seconds: depthwise layers do little with each byte they fetch.
 #
-# The module of this lesson is `xailab/flops.py`, its tests are in `tests/test_flops.py`.
+# The module of this lesson is `xailab/flops/`, its tests are in `tests/test_flops.py`.
 #
 # ## References
 #

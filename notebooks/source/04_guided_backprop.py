@@ -778,14 +778,14 @@ check("04.1", my_guided)
 # %% [markdown]
 # ### 04.2 A hook on a tensor
 # *Difficulty 3 of 5, about 12 minutes.* The network is `scores = third @ relu(second @ relu(first @ x))`, with three
-# weight matrices and no module at all. Return guided backprop's gradient of `scores[c]` at `x`.
+# weight matrices and no module at all. Return guided backprop's gradient of `scores[c]` at `x`, by hooks on tensors.
 #
 # A tensor has `register_hook(f)`: when its gradient $R$ arrives, `f(R)` takes its place, and what lies below it in
 # the graph gets that.
 #
 # <details><summary>Hint 1</summary>
 #
-# Start from `x = x.requires_grad_()`, keep both hidden tensors in variables, and end with
+# Start from `x = x.clone().requires_grad_()`, keep both hidden tensors in variables, and end with
 # `torch.autograd.grad(scores[c], x)[0]`.
 # </details>
 # <details><summary>Hint 2</summary>
@@ -805,7 +805,7 @@ check("04.2", my_gradient)
 
 # %% tags=["solution"]
 def my_gradient(x, first, second, third, c):
-    x = x.requires_grad_()
+    x = x.clone().requires_grad_()
     lower = (first @ x).relu()
     upper = (second @ lower).relu()
     for activation in (lower, upper):
@@ -818,8 +818,8 @@ check("04.2", my_gradient)
 # %% [markdown]
 # ### 04.3 An honest picture
 # *Difficulty 2 of 5, about 10 minutes.* Turn a gradient (3, h, w) into a uint8 picture (h, w, 3), RGB: 0 becomes 128,
-# the bound is the **99 %** quantile of the absolute values of all channels together, and values are clipped there and
-# rounded. A NumPy array or a tensor will do.
+# the bound is the **99 %** quantile of the absolute values of all channels together, and becomes 128 + 127 = 255 (minus
+# the bound 1); values are clipped there and rounded. A NumPy array or a tensor will do.
 #
 # <details><summary>Hint</summary>
 #

@@ -911,8 +911,8 @@ lesson.segment_explorer({"robust": robust, "ordinary": network}, unseen[:12])
 #
 # <details><summary>Hint 1</summary>
 #
-# `images.requires_grad_()` first. Pictures of a batch do not mix, so the gradient of the *sum* of their scores is the
-# gradient of each.
+# `images = images.clone().requires_grad_()` first: the caller's tensor stays as it was. Pictures of a batch do not mix,
+# so the gradient of the *sum* of their scores is the gradient of each.
 # </details>
 # <details><summary>Hint 2</summary>
 #
@@ -934,7 +934,7 @@ from xailab.lessons import check
 
 
 def my_saliency(network, images, c):
-    images = images.requires_grad_()
+    images = images.clone().requires_grad_()
     (w,) = torch.autograd.grad(network(images)[:, c].sum(), images)
     return w.abs().amax(1)
 

@@ -867,8 +867,8 @@ check("08.2", my_mahalanobis)
 #
 # <details><summary>Hint</summary>
 #
-# `k = int(share * (n + 1) + 1e-9)`: without the small number, 0.1 · 40 may end up below 4. The k-th largest is
-# `np.sort(scores)[-k]`.
+# `k = int(share * (n + 1) + 1e-9)`: without the small number, 0.29 · 100 ends up below 29, for 0.29 is no binary
+# fraction. The k-th largest is `np.sort(scores)[-k]`.
 # </details>
 
 

@@ -377,13 +377,25 @@ def _one(
 
 
 def _split(train: MVTecAD, seed: int) -> tuple[Subset, Subset]:
-    """Normal pictures to fit, and others for the threshold: those that were fitted lie too close."""
+    """Normal pictures to fit, and others for the threshold: those that were fitted, and copies, lie too close."""
     order = np.random.default_rng(seed).permutation(len(train)).tolist()
+    order.sort(key=_copies(train).__contains__)  # stable: copies come last, and are fitted
     held = len(train) // HELD_OUT
     return Subset(train, sorted(order[held:])), Subset(train, sorted(order[:held]))
 
 
+def _copies(train: MVTecAD) -> set[int]:
+    """The pictures whose file is equal to another's."""
+    digests = [hashlib.sha256(path.read_bytes()).digest() for path in train.pictures]
+    return {i for i, digest in enumerate(digests) if digests.count(digest) > 1}
+
+
 def _check_calibration(train: MVTecAD, rate: float | None) -> None:
+    if rate is not None and len(train) - (copied := len(_copies(train))) < (held := len(train) // HELD_OUT):
+        raise ValueError(
+            f"{train.folder}: --calibrate keeps {held} normal pictures for the threshold, and only "
+            f"{len(train) - copied} of {len(train)} have no copy among the others: remove the copies"
+        )
     if rate is not None and (held := len(train) // HELD_OUT) < (needed := conformal_fewest(rate)):
         raise ValueError(
             f"{train.folder}: --calibrate {rate:g} takes {needed} normal pictures that are not fitted; one in "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from xailab.flops.rules import CONVOLUTION, SAME_SHAPE, Rule, Rules, all_rules, is_free
+from xailab.flops.rules import CONVOLUTION, COUNTED, Rule, Rules, all_rules, is_free, known_output
 from xailab.flops.table import CostTable, Factor, Row
 from xailab.tracing import META, Skeleton, Tracer, name_of, storage_of, tensors_in
 
@@ -162,15 +162,13 @@ class _Counter(Tracer):
         name = name_of(func)
         rule = self._rules.get(name)
         tensors = tensors_in((*args, *kwargs.values()))
-        if rule is not None:
-            out = func(*args, **kwargs)
-            self._add(rule, out[0] if isinstance(out, (tuple, list)) else out, args, kwargs, tensors)
-        elif name.removeprefix("aten::") in SAME_SHAPE and _fits(args):
-            return torch.empty_like(args[0])
-        elif is_free(func) or not tensors:
-            out = func(*args, **kwargs)
-        else:
+        out = known_output(name, args) if rule is None or rule is COUNTED["linear"] else None
+        if out is None and rule is None and tensors and not is_free(func):
             return NotImplemented  # a composite operation, such as einsum, is the sum of its parts
+        if out is None:
+            out = func(*args, **kwargs)
+        if rule is not None:
+            self._add(rule, out[0] if isinstance(out, (tuple, list)) else out, args, kwargs, tensors)
         self._follow(func, tensors, out)
         return out
 
@@ -222,16 +220,11 @@ class _Counter(Tracer):
         return x.numel() if storage_of(x) in self._parameters else sum(self.sizes[name] for name in names)
 
     def _factor(self, x: Tensor, names: tuple[str, ...]) -> Factor:
-        return names, x.untypedstorage_of().nbytes() // x.element_size()
+        return names, x.untyped_storage().nbytes() // x.element_size()
 
 
 def _shape(x: Any) -> tuple[int, ...]:
     return tuple(x.shape) if isinstance(x, Tensor) else ()
-
-
-def _fits(args: tuple) -> bool:
-    """Whether a normalisation has as many weights as channels, or must say that it has not."""
-    return all(not isinstance(w, Tensor) or w.ndim > 1 or w.numel() in args[0].shape for w in args[1:])
 
 
 def _kind(rule: Rule, x: Any, weight: Any, args: tuple) -> str:

@@ -105,8 +105,13 @@ FREE: dict[str, str] = {
 
 So are all that torch itself tags as elementwise, all views, and all that take no tensor.
 """
-SAME_SHAPE = frozenset({"batch_norm", "native_layer_norm", "layer_norm", "group_norm"})
-"""Free operations whose first output has the shape of their first argument, which need not be computed to know it."""
+SAME_SHAPE = frozenset(
+    {"batch_norm", "layer_norm", "group_norm", "dropout", "relu", "relu6", "hardtanh", "leaky_relu", "elu", "selu",
+     "celu", "gelu", "silu", "mish", "sigmoid", "tanh", "hardswish", "hardsigmoid", "softplus"}
+)  # fmt: skip
+"""Free operations whose output has the shape and the type of their first argument."""
+SUMS = frozenset({"add", "sub", "mul", "div"})
+"""Those of which this holds if the second argument is like the first, or a number."""
 
 _FREE_NAMES = frozenset(name for names in FREE.values() for name in names.split())
 
@@ -118,6 +123,30 @@ def is_free(operation: torch._ops.OpOverload) -> bool:
     if namespace == "prim" or operation.is_view or torch.Tag.inplace_view in operation.tags or is_pointwise(operation):
         return True
     return namespace == "aten" and not _FREE_NAMES.isdisjoint((name, name.rstrip("_")))
+
+
+def known_output(name: str, args: tuple) -> Tensor | None:
+    """An output whose shape needs no computation, where nothing can be wrong with the arguments; else None.
+
+    Most of the time of a count would go into torch's own checks of shapes, which are written in Python.
+    """
+    first, second = (*args, None, None)[:2]
+    if not isinstance(first, Tensor) or not first.is_floating_point():
+        return None
+    plain = name.removeprefix("aten::").rstrip("_")
+    alike = not isinstance(second, Tensor) or (first.shape, first.dtype) == (second.shape, second.dtype)
+    if plain == "linear" and first.dtype == second.dtype and first.ndim and first.shape[-1:] == second.shape[1:]:
+        return first.new_empty((*first.shape[:-1], second.shape[0]))
+    if (plain in SAME_SHAPE and _fits(first, args[1:])) or (
+        plain in SUMS and alike and not isinstance(second, complex)
+    ):
+        return first if name.endswith("_") else torch.empty_like(first)
+    return None
+
+
+def _fits(x: Tensor, rest: tuple) -> bool:
+    """Whether a normalisation has as many weights as channels, or must say that it has not."""
+    return all(not isinstance(w, Tensor) or w.ndim > 1 or w.numel() in x.shape for w in rest)
 
 
 def all_rules(own: Rules) -> dict[str, Rule]:

@@ -17,6 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from xailab.lessons.traces import left_behind
+
 LESSONS = {
     "00": "welcome",
     "01": "flops",
@@ -74,7 +78,8 @@ def verdict(number: str, answer: Any) -> Verdict:
         raise ValueError(f"there is no exercise {number!r}; there are {', '.join(near)}")
     changes: list[str] = []
     try:
-        praise = _checks[number](_guarded(answer, changes))
+        with torch.inference_mode(False), torch.enable_grad():  # whatever an earlier cell has switched off
+            praise = _checks[number](_guarded(answer, changes))
         if changes:
             raise Wrong(f"what comes back is right, but {changes[0]}")
         return Verdict(True, praise)
@@ -99,7 +104,6 @@ def _guarded(answer: Any, changes: list[str]) -> Any:
     """
     if not callable(answer):
         return _written(answer)
-    from xailab.lessons.traces import left_behind  # torch, which an explorer's reader need not wait for
 
     @functools.wraps(answer)
     def call(*args, **kwargs):

@@ -244,7 +244,7 @@ HALF_MISTAKES = {
 
 
 def half_cases(count: int = 12) -> list[tuple[Tensor, Tensor]]:
-    """Features (k, h, w) and weights (classes, k) of whole numbers, so that sums are exact; one class leads on the left, another over all."""
+    """Features (k, h, w) and weights (classes, k), whole numbers; one class leads on the left, another over all."""
     generator, cases = torch.Generator().manual_seed(104), []
     while len(cases) < count:
         k, h, w, classes = (
@@ -283,6 +283,6 @@ def _(my_half) -> str:
     i = next(i for i, c in enumerate(found) if c != right[i])
     k, h, w = cases[i][0].shape
     raise Wrong(
-        f"class {found[i]} is wrong, it is class {right[i]}, for {k} channels of {h} × {w} cells: weight the features into "
-        "maps first, then add up the left half of each."
+        f"class {found[i]} is wrong, it is class {right[i]}, for {k} channels of {h} × {w} cells: weight the features "
+        "into maps first, then add up the left half of each."
     )

@@ -19,6 +19,7 @@ from xailab.feature_maps import feature_maps
 from xailab.hooks import evaluating, recording
 from xailab.lessons import Wrong, exercise
 from xailab.lessons.explorer import explorer
+from xailab.lessons.traces import watched
 from xailab.receptive_field import receptive_field
 
 PAPER, INK = 238, 28  # grey values of the test picture
@@ -374,7 +375,7 @@ def _(my_pool) -> str:
     for (height, width), size, stride in (((6, 8), 2, 2), ((8, 10), 3, 2), ((5, 8), 2, 3)):
         a = torch.randn(height, width, generator=generator) - 1
         expected = _pool(a, size, stride)
-        found = torch.as_tensor(my_pool(a.clone(), size, stride)).detach().float()
+        found = torch.as_tensor(my_pool(a, size, stride)).detach().cpu().float()
         case = f"for a map of {height} × {width}, size {size}, stride {stride}"
         mistakes = [
             (_pool(a, size, stride).clamp(min=0), "a maximum that starts at 0 loses negative values."),
@@ -395,7 +396,13 @@ def _(my_pool) -> str:
             raise Wrong(
                 f"{case}, {expected.shape[0]} × {expected.shape[1]} windows fit; yours is {tuple(found.shape)}."
             )
-        raise Wrong(f"{case}, the first value should be {expected[0, 0]:.2f}, yours is {found[0, 0]:.2f}.")
+        y, x = divmod(int((found - expected).abs().nan_to_num(torch.inf).argmax()), expected.shape[1])
+        place = "the first value" if y == x == 0 else f"the value in row {y}, column {x}"
+        raise Wrong(f"{case}, {place} should be {expected[y, x]:.2f}, yours is {found[y, x]:.2f}.")
+    if pooling := [name for name in watched(my_pool, a, size, stride).torch if "pool" in name]:
+        raise Wrong(
+            f"the values are right, but they are torch's ({pooling[0]}): write the pooling itself, window by window."
+        )
     return "whole windows, the right distance apart, negative values kept."
 
 
@@ -408,7 +415,7 @@ def _(my_field) -> str:
         [(5, 3), (2, 2)],
     )
     wrong: dict[str, list[float]] = {}
-    found = [float(my_field(list(stack))) for stack in stacks]
+    found = [float(my_field(stack)) for stack in stacks]
     expected = []
     for stack in stacks:
         kernels, strides = zip(*stack, strict=True)
@@ -441,8 +448,35 @@ def _(my_field) -> str:
                 "r += (k − 1) · j, then j *= s.")  # fmt: skip
 
 
-@exercise("06.3")
-def _(my_dead) -> str:
+DEAD_MISTAKES = {
+    "only the first picture was looked at: dead means 0 in every picture.": lambda z: z[0].amax((1, 2)) <= 0,
+    "only the last picture was looked at: dead means 0 in every picture.": lambda z: z[-1].amax((1, 2)) <= 0,
+    "a channel that is off in one picture may be on in another: all have to be off.": (
+        lambda z: (z.amax((2, 3)) <= 0).any(0)
+    ),
+    "a mean of z below 0 does not make a channel dead: one positive value keeps it alive.": (
+        lambda z: z.mean((0, 2, 3)) <= 0
+    ),
+    "a mean over the pictures hides what is positive in one of them: take the largest value over the pictures, too.": (
+        lambda z: z.mean(0).amax((1, 2)) <= 0
+    ),
+    "a mean over rows and columns hides a single positive place: take the largest value over places, too.": (
+        lambda z: z.mean((2, 3)).amax(0) <= 0
+    ),
+    "a channel whose largest z is exactly 0 is dead too: the ReLU makes it 0.": lambda z: z.amax((0, 2, 3)) < 0,
+    "z comes from before the ReLU: a channel of negative values is dead as well.": lambda z: (
+        z.abs().amax((0, 2, 3)) == 0
+    ),
+    "one value that is not positive does not make a channel dead: look at the largest.": (
+        lambda z: z.amin((0, 2, 3)) <= 0
+    ),
+    "these are the channels that live: the others are dead.": lambda z: z.amax((0, 2, 3)) > 0,
+    "axis 1 holds the channels: these are numbers of pictures.": lambda z: z.amax((1, 2, 3)) <= 0,
+}
+
+
+def dead_cases() -> list[Tensor]:
+    """Maps before a ReLU on which each of these mistakes names other channels."""
     generator = torch.Generator().manual_seed(3)
     z = torch.randn(4, 9, 5, 6, generator=generator)
     z[:, 1] = -z[:, 1].abs() - 0.1  # dead
@@ -450,40 +484,46 @@ def _(my_dead) -> str:
     z[2, 4, 1, 1] = 0.0  # dead: the ReLU of 0 is 0
     z[0, 2] = -z[0, 2].abs()  # off in the first picture alone
     z[1:, 7] = -z[1:, 7].abs()  # on in the first picture alone
-    z[:, 5] = -z[:, 5].abs()
-    z[3, 5, 4, 5] = 2.0  # alive at a single place
+    z[:, 5] = -z[:, 5].abs() - 4
+    z[3, 5, 4, 5] = 2.0  # alive at a single place of a single picture, whatever it is averaged with
+    z[:, 6] = -5.0
+    z[2, 6] = 1.0  # alive all over one picture
     z[:, 8] = 0.0  # dead
-    expected = [1, 4, 8]
-    given = my_dead(z.clone())
-    if isinstance(given, (int, float)) or (hasattr(given, "ndim") and given.ndim == 0):
-        raise Wrong("that is one number: return the list of the dead channels' numbers.")
-    values = given.tolist() if hasattr(given, "tolist") else list(given)
-    if any(isinstance(value, (list, tuple)) for value in values):
-        raise Wrong("return a flat list of channel numbers (torch.nonzero gives a column: flatten it).")
-    if len(values) == 9 and all(isinstance(value, bool) for value in values):
-        raise Wrong("that is a mask of all channels: return the numbers of those that are dead (.nonzero().flatten()).")
-    found = sorted(int(value) for value in values)
-    mistakes = [
-        (z[0].amax((1, 2)) <= 0, "only the first picture was looked at: dead means 0 in every picture."),
-        (
-            (z.amax((2, 3)) <= 0).any(0),
-            "a channel that is off in one picture may be on in another: all have to be off.",
-        ),
-        (
-            z.mean((0, 2, 3)) <= 0,
-            "a mean of z below 0 does not make a channel dead: one positive value keeps it alive.",
-        ),
-        (z.amax((0, 2, 3)) < 0, "a channel whose largest z is exactly 0 is dead too: the ReLU makes it 0."),
-        (z.abs().amax((0, 2, 3)) == 0, "z comes from before the ReLU: a channel of negative values is dead as well."),
-        (z.amin((0, 2, 3)) <= 0, "one value that is not positive does not make a channel dead: look at the largest."),
-        (z.amax((0, 2, 3)) > 0, "these are the channels that live: the others are dead."),
-    ]
-    if found == expected:
+    few = torch.randn(2, 5, 3, 4, generator=generator)
+    few[:, [0, 3]] = -1.0
+    return [z, few, few.abs()]
+
+
+@exercise("06.3")
+def _(my_dead) -> str:
+    cases, found = dead_cases(), []
+    for z in cases:
+        given = my_dead(z)
+        if isinstance(given, (int, float)) or (hasattr(given, "ndim") and given.ndim == 0):
+            raise Wrong("that is one number: return the list of the dead channels' numbers.")
+        values = given.tolist() if hasattr(given, "tolist") else list(given)
+        if any(isinstance(value, (list, tuple)) for value in values):
+            raise Wrong("return a flat list of channel numbers (torch.nonzero gives a column: flatten it).")
+        if len(values) == z.shape[1] and all(isinstance(value, bool) for value in values):
+            raise Wrong(
+                "that is a mask of all channels: return the numbers of those that are dead (.nonzero().flatten())."
+            )
+        found.append(sorted(int(value) for value in values))
+
+    def numbers(dead) -> list[list[int]]:
+        return [dead(z).nonzero().flatten().tolist() for z in cases]
+
+    right = numbers(lambda z: z.amax((0, 2, 3)) <= 0)
+    if found == right:
         return "dead means: at no place of no picture above 0."
-    for mask, hint in mistakes:
-        if found == mask.nonzero().flatten().tolist():
-            raise Wrong(hint)
-    raise Wrong(f"expected the channels {expected}, yours are {found}: z has the axes (picture, channel, row, column).")
+    for words, mistaken in DEAD_MISTAKES.items():
+        if found == numbers(mistaken):
+            raise Wrong(words)
+    i = next(i for i, given in enumerate(found) if given != right[i])
+    raise Wrong(
+        f"expected the channels {right[i]} of {cases[i].shape[1]}, yours are {found[i]}: z has the axes "
+        "(picture, channel, row, column)."
+    )
 
 
 def _answers(image: Tensor, filters: Tensor) -> Tensor:
@@ -514,7 +554,7 @@ def which_filter_cases(count: int = 12) -> list[tuple[Tensor, Tensor, Tensor, in
 @exercise("06.4")
 def _(my_filter) -> str:
     cases = which_filter_cases()
-    found = [int(my_filter(*(each.clone() for each in case[:3]))) for case in cases]
+    found = [int(my_filter(*case[:3])) for case in cases]
     truth = [case[3] for case in cases]
     if found == truth:
         return "what the filter answers, behind its ReLU, whatever the scale."

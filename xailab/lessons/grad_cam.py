@@ -104,7 +104,7 @@ def _(my_grad_cam) -> str:
             "one map is left for each channel: add the weighted channels up.": (
                 gradient.mean((1, 2)).view(-1, 1, 1) * features
             ),
-            "the ReLU comes after the sum over channels: applied to each channel before, it drops what speaks against.": (
+            "the ReLU comes after the sum over channels: applied to each channel before, it drops what is against.": (
                 gradient.mean((1, 2)).view(-1, 1, 1) * features
             )
             .relu()
@@ -115,12 +115,12 @@ def _(my_grad_cam) -> str:
             "equation 1 divides by Z: yours is Z times too large (a sum over space where the mean belongs).": shape[1]
             * shape[2]
             * expected,
-            "the gradient is multiplied cell by cell here: equation 1 first averages it, one weight for each channel.": (
+            "the gradient is multiplied cell by cell here: equation 1 first averages it, a weight for each channel.": (
                 gradient * features
             )
             .sum(0)
             .relu(),
-            "alpha is averaged over the channels here: it has one value for each channel, a mean over rows and columns.": (
+            "alpha is averaged over the channels here: it has one value for each channel, a mean over its cells.": (
                 gradient.mean(0) * features.sum(0)
             ).relu(),
             "features and gradient have changed places: the weights come from the gradient.": _sum(
@@ -130,7 +130,7 @@ def _(my_grad_cam) -> str:
             "return the raw map; stretching it to [0, 1] is for pictures, and loses what classes can be compared by.": (
                 _stretched(expected)
             ),
-            "stretched to [0, 1] before the ReLU: the zero has moved, and evidence against the class counts as for it.": (
+            "stretched to [0, 1] before the ReLU: the zero has moved, and evidence against the class counts for it.": (
                 _stretched(signed)
             ),
         }
@@ -180,7 +180,7 @@ def _(my_counterfactual) -> str:
                 "the ReLU came first: negated after it, only zeros and the evidence *for* the class are left.": (
                     -signed.relu()
                 ),
-                "the absolute value of the map holds evidence for and against: negate the gradient, then take the ReLU.": (
+                "the absolute value holds evidence for and against: negate the gradient, then take the ReLU.": (
                     signed.abs()
                 ),
                 "the score *before* the softmax is differentiated, not the probability.": against(
@@ -254,8 +254,8 @@ HIT_MISTAKES = {
     "this is the last box of the list, of the smallest region: the largest comes first.": _hits(
         of=lambda map, threshold: boxes(map, threshold)[-1:]
     ),
-    "negative cells are counted: the threshold is a share of the raw maximum, and a map stretched to [0, 1] has lost its "
-    "zero.": _hits(large=lambda maps, masks: images.upsample(images.normalise(maps), masks.shape[1:])),
+    "negative cells are counted: the threshold is a share of the raw maximum, and a map stretched to [0, 1] has lost "
+    "its zero.": _hits(large=lambda maps, masks: images.upsample(images.normalise(maps), masks.shape[1:])),
     "a box that overlaps by less than 0.5 was counted as a hit: a hit has an IoU of at least 0.5.": _hits(0.3),
     "an IoU of exactly 0.5 is a hit, too: at least 0.5.": _hits(0.5 + 1e-9),
     "the threshold is a share of each map's maximum, and here it is compared with the values themselves.": _hits(
@@ -324,7 +324,8 @@ def _(my_hit_rate) -> str:
         if same(rates, [sum(right(*case)) for case in cases]):
             raise Wrong("a rate is a share: divide the number of hits by that of the scenes.")
         raise Wrong(
-            "each scene alone is judged rightly, five together are not: the threshold is a share of each map's own maximum."
+            "each scene alone is judged rightly, five together are not: the threshold is a share of each map's "
+            "own maximum."
         )
     raise Wrong(
         f"three of these five scenes are hits, a rate of 0.6; yours is {rates[0]:.3f}, and {rates[1]:.3f} of five more."
@@ -377,15 +378,15 @@ def _(my_verdict) -> str:
         raise Wrong("the honest networks are accused and the cheat is not: are balloon and bird exchanged?")
     if said["scenes_balanced"]:
         raise Wrong(
-            "scenes_balanced is accused, and its maps peak on the bird or right beside it: a maximum in the upper half, or "
-            "off the bird, is not yet one at the balloon. Count the maxima there, and at the balloon, within 15 pixels."
+            "scenes_balanced is accused, and its maps peak on the bird or right beside it: a maximum in the upper "
+            "half, or off the bird, is not yet one at the balloon. Count the maxima within 15 pixels of either."
         )
     if said["scenes_resnet"]:
         raise Wrong(
-            "scenes_resnet is accused, and its maps peak on the bird in nearly all scenes (not in the last one): judge by "
-            "all scenes, and by where the maxima lie."
+            "scenes_resnet is accused, and its maps peak on the bird in nearly all scenes (not in the last one): judge "
+            "by all scenes, and by where the maxima lie."
         )
     raise Wrong(
-        "a network is accused whose maps peak at nothing, above the bird and far from the balloon: not on the bird is not "
-        "yet at the balloon. Count the maxima within 15 pixels of it."
+        "a network is accused whose maps peak at nothing, above the bird and far from the balloon: not on the bird is "
+        "not yet at the balloon. Count the maxima within 15 pixels of it."
     )

@@ -353,32 +353,37 @@ def inspection_explorer(recorded: Mapping[str, Recorded]) -> widgets.VBox:
 @exercise("08.1")
 def _(my_embedding) -> str:
     generator = torch.Generator().manual_seed(81)
-    for n in (2, 1):
-        layers = [torch.randn(n, c, h, w, generator=generator) for c, h, w in ((2, 4, 8), (3, 2, 4), (1, 1, 2))]
+    for n, shapes in (
+        (2, ((2, 4, 8), (3, 2, 4), (1, 1, 2))),
+        (1, ((2, 4, 8), (3, 2, 4), (1, 1, 2))),
+        (3, ((1, 6, 9), (4, 2, 9), (2, 3, 3), (2, 1, 1))),
+    ):
+        layers = [torch.randn(n, *shape, generator=generator) for shape in shapes]
+        grid = shapes[0][1:]
 
-        def joined(enlarge, layers=layers) -> Tensor:
-            return torch.cat([x if x.shape[2:] == (4, 8) else enlarge(x) for x in layers], 1)
+        def joined(enlarge, layers=layers, grid=grid) -> Tensor:
+            return torch.cat([x if x.shape[2:] == grid else enlarge(x) for x in layers], 1)
 
-        expected = joined(lambda x: F.interpolate(x, (4, 8)))
+        expected = joined(lambda x, grid=grid: F.interpolate(x, grid))
         mistakes = {
             "the coarse maps are interpolated: each fine cell takes the vector of the coarse cell over it.": joined(
-                lambda x: F.interpolate(x, (4, 8), mode="bilinear")
+                lambda x, grid=grid: F.interpolate(x, grid, mode="bilinear")
             ),
             "the coarse maps are interpolated, with align_corners: each fine cell takes one coarse cell's vector.": (
-                joined(lambda x: F.interpolate(x, (4, 8), mode="bilinear", align_corners=True))
+                joined(lambda x, grid=grid: F.interpolate(x, grid, mode="bilinear", align_corners=True))
             ),
             "the coarse maps are laid side by side like tiles: each of their *cells* is to be repeated.": joined(
-                lambda x: x.repeat(1, 1, 4 // x.shape[2], 8 // x.shape[3])
+                lambda x, grid=grid: x.repeat(1, 1, grid[0] // x.shape[2], grid[1] // x.shape[3])
             ),
             "the layers are in another order: keep the order in which they are given.": torch.cat(
-                [F.interpolate(x, (4, 8)) for x in reversed(layers)], 1
+                [F.interpolate(x, grid) for x in reversed(layers)], 1
             ),
             "a coarse cell's vector is shared out over the fine cells: it is repeated, not divided.": joined(
-                lambda x: F.interpolate(x, (4, 8)) * x[0, 0].numel() / 32
+                lambda x, grid=grid: F.interpolate(x, grid) * x[0, 0].numel() / (grid[0] * grid[1])
             ),
         }
         hint = "all channels at each cell of the first layer's grid; a batch of one keeps its first axis"
-        found = my_embedding([x.clone() for x in layers])
+        found = my_embedding(layers)
         judge(found, expected, mistakes, hint, "this is not the vector at each place.")
     return "every place has its vector, for grids that are not square and a batch of one, too."
 
@@ -386,17 +391,18 @@ def _(my_embedding) -> str:
 @exercise("08.2")
 def _(my_mahalanobis) -> str:
     generator = torch.Generator().manual_seed(82)
-    mix = torch.tensor([[2.0, 0, 0], [1, 0.5, 0], [0, 1, 1]])
-    for n, epsilon in ((7, 0.3), (3, 0.05)):
-        normal = torch.randn(n, 3, generator=generator) @ mix.T + torch.tensor([4.0, -1, 2])
-        x = 2 * torch.randn(4, 3, generator=generator) + torch.tensor([4.0, -1, 2])
+    mix = torch.tensor([[2.0, 0, 0, 0], [1, 0.5, 0, 0], [0, 1, 1, 0], [1, 0, 1, 1]])
+    for n, m, channels, epsilon in ((7, 4, 3, 0.3), (3, 4, 3, 0.05), (9, 2, 4, 0.5), (6, 5, 2, 0.01)):
+        middle = torch.tensor([4.0, -1, 2, 1])[:channels]
+        normal = torch.randn(n, channels, generator=generator) @ mix[:channels, :channels].T + middle
+        x = 2 * torch.randn(m, channels, generator=generator) + middle
 
         def distance(
             c=None, centred=True, root=True, plus=None, n=n, normal=normal, x=x, epsilon=epsilon, invert=True
         ) -> Tensor:
             a, mean = normal.double(), normal.double().mean(0)
             c = (a - mean).T @ (a - mean) / (n - 1) if c is None else c
-            c = c + (epsilon * torch.eye(3) if plus is None else plus)
+            c = c + (epsilon * torch.eye(len(c)) if plus is None else plus)
             d = x.double() - (mean if centred else 0)
             squares = (d @ (torch.linalg.pinv(c) if invert else c) * d).sum(1)
             return squares.sqrt() if root else squares
@@ -426,8 +432,13 @@ def _(my_mahalanobis) -> str:
                 x=x - x.mean(0) + normal.mean(0)
             ),
         }
-        found = my_mahalanobis(normal.clone(), x.clone(), epsilon)
-        otherwise = f"this is not equation 2, with {n} normal vectors of 3 channels."
+        for used in (0.01, 0.05, 0.3):
+            mistakes[f"the epsilon that was given is not used: this is {used:g}, whatever is asked for."] = distance(
+                plus=used * torch.eye(channels)
+            )
+        mistakes = {words: value for words, value in mistakes.items() if not torch.allclose(value.double(), expected)}
+        found = my_mahalanobis(normal, x, epsilon)
+        otherwise = f"this is not equation 2, with {n} normal vectors of {channels} channels."
         judge(found, expected, mistakes, "one distance for each row of x", otherwise)
     return "also with as many vectors as channels, where the covariance alone has no inverse."
 
@@ -435,17 +446,30 @@ def _(my_mahalanobis) -> str:
 @exercise("08.3")
 def _(my_threshold) -> str:
     generator = np.random.default_rng(83)
-    for n, share in ((39, 0.1), (19, 0.05), (52, 0.2)):
+    for n, share in ((39, 0.1), (19, 0.05), (52, 0.2), (99, 0.29)):
         scores = generator.gamma(4, 3, n)
         falling = np.sort(scores)[::-1]
-        k = int(share * (n + 1) + 1e-9)
+        k = int(share * (n + 1) + 1e-9)  # for 0.29 of 100, int alone gives 28
+
+        def at_share(share: float, falling=falling, n=n) -> float:
+            return falling[int(share * (n + 1) + 1e-9) - 1]
+
         span = scores.max() - scores.min()
         mistakes = {
             "this is numpy's quantile: it counts among n, but the next picture's score has n + 1 places to take.": (
                 np.quantile(scores, 1 - share)
             ),
             "the place is counted from the smallest score: the largest are to give the alarms.": falling[::-1][k - 1],
+            "the share that was given is not used: this is 0.1, whatever is asked for.": at_share(0.1),
+            "the share that was given is not used: this is 0.05, whatever is asked for.": at_share(0.05),
             "one place too far down: there are k + 1 of the n + 1 places above it.": falling[k],
+            "one place too high up: 0.29 * 100 is 28.999999999999996 here, and int cuts it to 28. Add 1e-9 before.": (
+                falling[max(int(share * (n + 1)), 1) - 1]
+            ),
+            "the place is counted among n, but with the next picture there are n + 1 places to take.": (
+                falling[max(int(share * n + 1e-9), 1) - 1]
+            ),
+            "this is the k that was asked for: return the score in that place.": k,
             "mean and standard deviation assume a normal distribution, which scores (they are maxima) do not have.": (
                 scores.mean() + 2 * scores.std()
             ),
@@ -458,9 +482,9 @@ def _(my_threshold) -> str:
             "this is the largest score whatever share is asked for.": falling[0],
             "this is the share itself of the largest score: count pictures.": (1 - share) * scores.max(),
         }  # fmt: skip
-        tensors = {words: torch.tensor(value) for words, value in mistakes.items()}
+        tensors = {words: torch.tensor(value) for words, value in mistakes.items() if value != falling[k - 1]}
         otherwise = f"with {n} scores and a share of {share:g}, k is {k}."
-        judge(my_threshold(scores.copy(), share), torch.tensor(falling[k - 1]), tensors, "one number", otherwise)
+        judge(my_threshold(scores, share), torch.tensor(falling[k - 1]), tensors, "one number", otherwise)
     return "at most this share of normal pictures will lie above it, whatever their distribution is."
 
 
@@ -472,10 +496,14 @@ def _(my_overlap) -> str:
     masks[1, 2:4, 2:4] = masks[1, 6, 1:8] = True  # lies partly behind the first picture's regions
     maps = generator.gamma(2, 2, masks.shape)
     maps[1, 2:4, 2:4] += 4
-    for threshold in (3.0, 5.0):
+    maps[0, 1, 1:4], maps[0, 6, 6], maps[1, 6, 1:3] = (3.0, 5.0, 3.0), 5.0, 5.0  # reach a threshold exactly
+    wide, other = np.zeros((2, 5, 12), bool), generator.gamma(2, 2, (2, 5, 12))
+    wide[0, 0:2, 0:3] = wide[0, 4, 5:12] = wide[1, 2, 2] = wide[1, 2, 8] = wide[1, 4, 0] = True
+    other[0, 4, 5:8], other[1, 2, 2] = 4.0, 4.0
+    for masks, maps, threshold in ((masks, maps, 3.0), (masks, maps, 5.0), (wide, other, 4.0)):  # noqa: B020
         above = maps >= threshold
 
-        def shares(structure, stack=False, above=above) -> float:
+        def shares(structure, stack=False, above=above, masks=masks) -> float:
             labels = [scipy.ndimage.label(masks, np.ones((3, 3, 3)))[0]] if stack else [
                 scipy.ndimage.label(mask, structure)[0] for mask in masks]  # fmt: skip
             found = [above] if stack else above
@@ -501,10 +529,21 @@ def _(my_overlap) -> str:
             ),
             "this is the precision: the overlap asks how much of the region is found.": masks[above].mean(),
             "what lies *below* the threshold is counted.": 1 - expected,
-            "pictures without a defect have no region, and do not count as 0.": sum(a[m].mean() for m, a in bad) / 3,
-        }
-        found = my_overlap(masks.copy(), maps.copy(), threshold)
-        tensors = {words: torch.tensor(float(value)) for words, value in mistakes.items()}
-        otherwise = "this is not the mean share over the 4 regions."
+            "pictures without a defect have no region, and do not count as 0.": (
+                sum(a[m].mean() for m, a in bad) / len(masks)
+            ),
+            "a pixel with a value of exactly the threshold is found, too: at least, >=.": shares(
+                np.ones((3, 3)), above=maps > threshold
+            ),
+            "the background, label 0, is counted as a region: begin with label 1.": np.mean(
+                [a[r == k].mean() for r, a in zip(
+                    (scipy.ndimage.label(mask, np.ones((3, 3)))[0] for mask in masks), above, strict=True)
+                 for k in range(r.max() + 1)]
+            ),
+        }  # fmt: skip
+        found = my_overlap(masks, maps, threshold)
+        tensors = {words: torch.tensor(float(value)) for words, value in mistakes.items() if value != expected}
+        count = sum(scipy.ndimage.label(mask, np.ones((3, 3)))[1] for mask in masks)
+        otherwise = f"this is not the mean share over the {count} regions."
         judge(found, torch.tensor(expected), tensors, "one number", otherwise)
     return "small regions count as much as large ones."

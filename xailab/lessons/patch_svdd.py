@@ -1,6 +1,7 @@
 """Lesson 09: its drawings of patches, losses and maps, its explorer, and its exercises' checks."""
 
 import json
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,9 +21,10 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from xailab import figures
-from xailab.lessons import exercise
+from xailab.lessons import Wrong, exercise
 from xailab.lessons.explorer import explorer
 from xailab.lessons.judging import judge
+from xailab.lessons.traces import watched
 from xailab.localization import Box
 from xailab.patch_svdd import Embeddings, Maps, Pairs, PatchSVDD, Step, nearest, rectangles
 from xailab.patch_svdd.network import COARSE, FINE, starts
@@ -435,7 +437,7 @@ def _(my_neighbours) -> str:
                 free, torch.tensor(size) - patch
             ),
         }
-        found = my_neighbours(main.clone(), steps.clone(), away.clone(), size, patch)
+        found = my_neighbours(main, steps, away, size, patch)
         otherwise = f"with pictures of {size[0]} × {size[1]} and patches of {patch}, this is another place."
         judge(found, expected, mistakes, "a (row, column) for each patch", otherwise)
     return "all inside, and in the direction asked for unless the edge was in the way."
@@ -464,7 +466,7 @@ def _(my_dense_head) -> str:
             "rows and columns of the weights are swapped.": head(weight=weight.mT.contiguous(), dilation=gap),
             "this is the mean of the four: the weights say what each counts.": F.avg_pool2d(small, 2, 1),
         }
-        found = my_dense_head(small.clone(), weight.clone(), gap)
+        found = my_dense_head(small, weight, gap)
         form = "one for each place where all four quarters are inside; a batch of one keeps its first axis"
         judge(found, expected, mistakes, form, f"this is not the head of quarters {gap} cells apart.")
     return "every large patch of a picture at once, and for a gap of 1 the ordinary convolution."
@@ -505,7 +507,62 @@ def _(my_nearest) -> str:
         found = my_nearest(queries.float(), bank.float())
         otherwise = f"with {n} queries and {m} normal patches of {d} numbers, this is no distance to the nearest."
         judge(found, expected, mistakes, "one distance for each query", otherwise)
+    _by_a_matrix_product(my_nearest)
     return "the nearest of each, for a single query, too."
+
+
+PRODUCTS = (
+    "matmul",
+    "__matmul__",
+    "__rmatmul__",
+    "mm",
+    "bmm",
+    "addmm",
+    "baddbmm",
+    "einsum",
+    "inner",
+    "tensordot",
+    "linear",
+)
+READY_MADE = (
+    "cdist",
+    "_cdist",
+    "pairwise_distance",
+    "pairwise_distances",
+    "euclidean_distances",
+    "kneighbors",
+    "query",
+)
+
+
+def _needs_all_differences(my_nearest, n: int = 60, m: int = 70, d: int = 40) -> bool:
+    """Whether NumPy, whose operators cannot be watched, is asked for as much memory as all differences fill."""
+    tracing = tracemalloc.is_tracing()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    my_nearest(torch.ones(n, d), torch.ones(m, d))
+    needed = tracemalloc.get_traced_memory()[1] - before
+    if not tracing:
+        tracemalloc.stop()
+    return needed >= 4 * n * m * d
+
+
+def _by_a_matrix_product(my_nearest) -> None:
+    """Refuse a loop, a ready-made distance, and all differences at once, which tensors of two sizes tell apart."""
+    sizes = ((12, 18), (24, 36))
+    few, many = (watched(my_nearest, *(torch.ones(k, 5) for k in size)) for size in sizes)
+    if made := few.calls(*READY_MADE):
+        raise Wrong(f"the distances are right, but {sorted(made)[0]} made them: write the matrix product yourself.")
+    if few.steps != many.steps:
+        raise Wrong(
+            "the distances are right, but made in a loop: one matrix product holds all the inner products at once."
+        )
+    if not few.calls(*PRODUCTS) if not few.calls("numpy", "__array__") else _needs_all_differences(my_nearest):
+        raise Wrong(
+            "the distances are right, but all differences at once take n · m · d numbers, too many for a bank: a "
+            "matrix product takes n · m."
+        )
 
 
 def _folded(scores: Tensor, patch: int, stride: int) -> tuple[Tensor, Tensor]:
@@ -546,7 +603,7 @@ def _(my_pixels) -> str:
                 scores[None, None], size
             )[0, 0],
         }
-        found = my_pixels(scores.clone(), patch, stride)
+        found = my_pixels(scores, patch, stride)
         form = "(rows - 1) * stride + patch pixels high, and so for the columns"
         judge(found, expected, mistakes, form, f"with patches of {patch}, {stride} pixels apart, this is not the mean.")
     return "every pixel has the mean of its patches, at the edges, too."

@@ -398,8 +398,9 @@ def _similar(distances: Tensor) -> Tensor:
 def _(my_logits) -> str:
     generator = torch.Generator().manual_seed(71)
     for n, c, h, w, p, classes in ((3, 4, 2, 5, 6, 2), (1, 2, 3, 1, 3, 3)):
-        latent = torch.rand(n, c, h, w, generator=generator).double()
-        prototypes = torch.rand(p, c, generator=generator).double()
+        latent, prototypes = (  # whole eighths, whose squares are exact however the distances are computed
+            torch.randint(9, shape, generator=generator).double() / 8 for shape in ((n, c, h, w), (p, c))
+        )
         prototypes[0] = latent[0, :, 1, 0]  # one that finds itself
         weight = torch.randn(classes, p, generator=generator).double()
         d = _squared(latent, prototypes).flatten(2)
@@ -440,9 +441,9 @@ def _(my_logits) -> str:
 @exercise("07.2")
 def _(my_projection) -> str:
     generator = torch.Generator().manual_seed(72)
-    for n, c, h, w, owners in ((6, 3, 2, 3, (0, 0, 1, 1)), (4, 2, 1, 2, (1, 0, 0))):
+    for n, c, h, w, owners in ((6, 3, 2, 3, (0, 0, 1, 1)), (4, 2, 1, 2, (1, 0, 0)), (7, 4, 2, 2, (2, 0, 1, 2))):
         latent = torch.rand(n, c, h, w, generator=generator)
-        labels = torch.arange(n) % 2
+        labels = torch.arange(n) % (1 + max(owners))
         owners = torch.tensor(owners)
         # some beside patches of the other class, lest the labels make no difference
         beside = [int(((labels == o) == bool(j % 2)).nonzero()[0]) for j, o in enumerate(owners)]
@@ -477,7 +478,7 @@ def _(my_projection) -> str:
             ],
         }
         judge(
-            my_projection(latent.clone(), labels.clone(), prototypes.clone(), owners.clone()),
+            my_projection(latent, labels, prototypes, owners),
             expected,
             mistakes,
             "one patch for each prototype",
@@ -489,9 +490,11 @@ def _(my_projection) -> str:
 @exercise("07.3")
 def _(my_cluster) -> str:
     generator = torch.Generator().manual_seed(73)
-    for n, p, h, w in ((6, 4, 2, 3), (3, 6, 3, 1)):
+    for n, p, h, w, classes in ((6, 4, 2, 3, 2), (3, 6, 3, 1, 2), (5, 6, 2, 2, 3)):
         distances = torch.rand(n, p, h, w, generator=generator).double() + 0.2
-        labels, owners = torch.arange(n) % 2, torch.arange(p) // (p // 2)
+        labels, owners = torch.arange(n) % classes, torch.arange(p) * classes // p
+        if classes == 3:
+            labels, owners = labels.flip(0), owners.roll(1)
         own = owners == labels[:, None]
         least = distances.flatten(2).amin(2)
         hidden = least.masked_fill(~own, torch.inf)
@@ -515,7 +518,7 @@ def _(my_cluster) -> str:
             ),
         }
         judge(
-            my_cluster(distances.clone(), labels.clone(), owners.clone()),
+            my_cluster(distances, labels, owners),
             expected,
             mistakes,
             "a single number",
@@ -572,7 +575,7 @@ def _(my_field) -> str:
             "the layers go from the image to the cells: begin with the first.": torch.tensor(backwards),
         }
         judge(
-            my_field(list(layers)),
+            my_field(layers),
             expected,
             mistakes,
             "size, stride and first pixel, three numbers",

@@ -1,5 +1,6 @@
 """Lesson 05: its drawings of saliency, segments and class models, its explorers, and its exercises' checks."""
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import ipywidgets as widgets
@@ -14,6 +15,7 @@ from xailab.class_model import class_model
 from xailab.lessons import Wrong, exercise
 from xailab.lessons.explorer import explorer
 from xailab.lessons.judging import judge
+from xailab.lessons.traces import watched
 from xailab.localization import grabcut
 from xailab.metrics import iou
 from xailab.saliency import saliency
@@ -186,21 +188,25 @@ def segment_explorer(networks: Mapping[str, nn.Module], drawn: Sequence) -> widg
 
 
 def _tiny_network(seed: int) -> nn.Module:
+    """In eval mode, with a batch norm whose running statistics are not those of any batch."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 12, 4)).eval()
+        layers = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 12, 4)
+    layers[1].running_mean.copy_(torch.linspace(-0.4, 0.4, 6))
+    layers[1].running_var.copy_(torch.linspace(0.2, 0.9, 6))
+    return nn.Sequential(*layers).eval()
 
 
 @exercise("05.1")
 def _(my_saliency) -> str:
-    network = _tiny_network(51)
-    given = torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(1))
+    for n, c in ((2, 2), (3, 0), (1, 3)):
+        network = _tiny_network(54 + n)
+        given = torch.randn(n, 3, 5, 6, generator=torch.Generator().manual_seed(n))
 
-    def gradient(c: int, score) -> Tensor:
-        leaf = given.clone().requires_grad_()
-        return torch.autograd.grad(score(network(leaf))[:, c].sum(), leaf)[0]
+        def gradient(c, score, network=network, given=given) -> Tensor:
+            leaf = given.clone().requires_grad_()
+            return torch.autograd.grad(score(network(leaf))[range(len(leaf)), c].sum(), leaf)[0]
 
-    for c in (2, 0):
         g = gradient(c, lambda s: s)
         expected = g.abs().amax(1)
         mistakes = {
@@ -235,128 +241,156 @@ def _(my_saliency) -> str:
                 expected / expected.amax((1, 2), keepdim=True)
             ),
             "the gradient is multiplied with the image: saliency is the gradient alone.": (g * given).abs().amax(1),
-            "the mean over the batch is differentiated: the pictures share a factor. Take the sum.": expected / 2,
+            "the mean over the batch is differentiated: the pictures share a factor. Take the sum.": expected / n,
+            "the class with the largest score is explained: take the class that was asked for.": (
+                gradient(network(given).argmax(1), lambda s: s).abs().amax(1)
+            ),
+            "the sum of all scores is differentiated: take that of the class that was asked for.": (
+                gradient(c, lambda s: s.sum(1, keepdim=True).expand_as(s)).abs().amax(1)
+            ),
+            "the network is in training mode: its batch norm mixes the pictures of the batch. Leave it in eval mode.": (
+                gradient(c, lambda s: s, copy.deepcopy(network).train()).abs().amax(1)
+            ),
         }
+        mistakes = {words: map for words, map in mistakes.items() if not torch.allclose(map, expected)}
         hint = "one map (h, w) for each picture; the channels are joined by a maximum"
-        found = my_saliency(network, given.clone(), c)
+        found = my_saliency(network, given, c)
         judge(found, expected, mistakes, hint, f"the map of class {c} is not equation M = max |w|.")
-    if any(parameter.grad is not None for parameter in network.parameters()):
-        raise Wrong("the map is right, but .grad was left on the network's weights: torch.autograd.grad leaves none.")
+    if watched(my_saliency, network, given, c).uses("xailab", "captum"):
+        raise Wrong("the map is right, but it is the library's: write the gradient yourself, with torch.autograd.grad.")
     return "one backward pass, absolute values, the largest channel."
 
 
 @exercise("05.2")
 def _(my_smooth_grad) -> str:
     generator = torch.Generator().manual_seed(52)
-    image = 4 * torch.rand(3, 4, 5, generator=generator) - 1.5
-    image[0] *= 0.4
-    noise = torch.randn(6, 3, 4, 5, generator=generator)
-    weight = torch.randn(3, 4, 5, generator=generator)
+    for count, size, sigma in ((6, (4, 5), 0.2), (4, (3, 7), 0.05), (9, (2, 3), 0.6)):
+        image = 4 * torch.rand(3, *size, generator=generator) - 1.5
+        image[0] *= 0.4
+        noise = torch.randn(count, 3, *size, generator=generator)
+        weight = torch.randn(3, *size, generator=generator)
 
-    def gradient_of(x: Tensor) -> Tensor:
-        return weight * torch.cos(3 * x)
+        def gradient_of(x: Tensor, weight=weight) -> Tensor:
+            return weight * torch.cos(3 * x)
 
-    def average(spread, join=lambda g: g.mean(0).abs().amax(0)) -> Tensor:
-        return join(torch.stack([gradient_of(image + spread * each) for each in noise]))
+        def average(spread, join=lambda g: g.mean(0).abs().amax(0), image=image, noise=noise, of=gradient_of) -> Tensor:
+            return join(torch.stack([of(image + spread * each) for each in noise]))
 
-    sigma = 0.2
-    span = image.max() - image.min()
-    expected = average(sigma * span)
-    mistakes = {
-        "the absolute value comes before the average: what flickers in sign then adds up.": average(
-            sigma * span, lambda g: g.abs().mean(0).amax(0)
-        ),
-        "the saliency maps are averaged: average the gradients, and take |.| and the maximum at the end.": average(
-            sigma * span, lambda g: g.abs().amax(1).mean(0)
-        ),
-        "sigma is taken for a variance: it is the standard deviation, so no square root belongs here.": average(
-            sigma**0.5 * span
-        ),
-        "sigma is squared: it is the standard deviation, and noise with it is sigma times a standard normal.": average(
-            sigma**2 * span
-        ),
-        "the range's square root is taken: the standard deviation is sigma * (max - min).": average(
-            (sigma * span) ** 0.5
-        ),
-        "sigma is used as it is: it is a share of the image's range, max - min.": average(sigma),
-        "sigma is a share of the maximum here: its measure is the range, max - min.": average(sigma * image.max()),
-        "sigma is a share of the pixels' standard deviation here: its measure is the range, max - min.": average(
-            sigma * image.std()
-        ),
-        "each channel has a range of its own here: one range for the whole image, max - min.": average(
-            sigma * (image.amax((1, 2), keepdim=True) - image.amin((1, 2), keepdim=True))
-        ),
-        "the noisy gradients are added up: divide by their number.": 6 * expected,
-        "the mean over the channels is taken: saliency takes the largest.": average(
-            sigma * span, lambda g: g.mean(0).abs().mean(0)
-        ),
-        "the absolute value is missing behind the average.": average(sigma * span, lambda g: g.mean(0).amax(0)),
-        "the *pictures* are averaged: the noise is gone before the network sees it. Average the gradients.": (
-            gradient_of(image + sigma * span * noise.mean(0)).abs().amax(0)
-        ),
-        "no noise was added: this is the plain saliency.": gradient_of(image).abs().amax(0),
-    }
-    found = my_smooth_grad(gradient_of, image.clone(), noise.clone(), sigma)
-    judge(found, expected, mistakes, "one map (h, w)", "this is not SmoothGrad's average.")
+        span = image.max() - image.min()
+        expected = average(sigma * span)
+        mistakes = {
+            "the absolute value comes before the average: what flickers in sign then adds up.": average(
+                sigma * span, lambda g: g.abs().mean(0).amax(0)
+            ),
+            "the saliency maps are averaged: average the gradients, and take |.| and the maximum at the end.": average(
+                sigma * span, lambda g: g.abs().amax(1).mean(0)
+            ),
+            "sigma is taken for a variance: it is the standard deviation, so no square root belongs here.": average(
+                sigma**0.5 * span
+            ),
+            "sigma is squared: it is the standard deviation, and its noise is sigma times a standard normal.": average(
+                sigma**2 * span
+            ),
+            "the range's square root is taken: the standard deviation is sigma * (max - min).": average(
+                (sigma * span) ** 0.5
+            ),
+            "sigma is used as it is: it is a share of the image's range, max - min.": average(sigma),
+            "sigma is a share of the maximum here: its measure is the range, max - min.": average(sigma * image.max()),
+            "sigma is a share of the pixels' standard deviation here: its measure is the range, max - min.": average(
+                sigma * image.std()
+            ),
+            "each channel has a range of its own here: one range for the whole image, max - min.": average(
+                sigma * (image.amax((1, 2), keepdim=True) - image.amin((1, 2), keepdim=True))
+            ),
+            "the noisy gradients are added up: divide by their number.": len(noise) * expected,
+            "the mean over the channels is taken: saliency takes the largest.": average(
+                sigma * span, lambda g: g.mean(0).abs().mean(0)
+            ),
+            "the absolute value is missing behind the average.": average(sigma * span, lambda g: g.mean(0).amax(0)),
+            "the *pictures* are averaged: the noise is gone before the network sees it. Average the gradients.": (
+                gradient_of(image + sigma * span * noise.mean(0)).abs().amax(0)
+            ),
+            "no noise was added: this is the plain saliency.": gradient_of(image).abs().amax(0),
+            "the sigma that was given is not used: this is 0.2, whatever is asked for.": average(0.2 * span),
+            "the sigma that was given is not used: this is 0.15, whatever is asked for.": average(0.15 * span),
+            "only the first noisy picture counts here: average over all of them.": (
+                gradient_of(image + sigma * span * noise[0]).abs().amax(0)
+            ),
+        }
+        mistakes = {words: map for words, map in mistakes.items() if not torch.allclose(map, expected)}
+        found = my_smooth_grad(gradient_of, image, noise, sigma)
+        if not torch.equal(torch.as_tensor(found), torch.as_tensor(my_smooth_grad(gradient_of, image, noise, sigma))):
+            raise Wrong("two calls give two maps: take the noise that you are given, and draw none of your own.")
+        judge(found, expected, mistakes, "one map (h, w)", "this is not SmoothGrad's average.")
     return "the gradients are averaged first, and sigma is a share of the range."
 
 
 @exercise("05.3")
 def _(my_step) -> str:
     generator = torch.Generator().manual_seed(53)
-    image, w = torch.randn(3, 4, 5, generator=generator), torch.randn(3, 4, 5, generator=generator)
-    l2, rate = 0.3, 0.2
-    expected = image + rate * (w - 2 * l2 * image)
-    mistakes = {
-        "this goes downhill: ascent adds the gradient, since the score is to grow.": image
-        - rate * (w - 2 * l2 * image),
-        "the penalty has the wrong sign: -l2 |I|^2 pulls the image towards 0, and yours pushes it away.": (
-            image + rate * (w + 2 * l2 * image)
-        ),
-        "a factor of 2 is missing: the derivative of l2 |I|^2 is 2 l2 I.": image + rate * (w - l2 * image),
-        "the penalty is missing: take its derivative, -2 l2 I, along.": image + rate * w,
-        "the decay is not multiplied by the rate: both terms belong to the one gradient that the rate scales.": (
-            image + rate * w - 2 * l2 * image
-        ),
-        "the rate multiplies the decay alone: both terms belong to the one gradient that it scales.": (
-            image + w - 2 * rate * l2 * image
-        ),
-        "the length |I| is punished here: the penalty is its square, with the derivative 2 I.": (
-            image + rate * (w - l2 * image / image.norm())
-        ),
-        "|I| with its absolute values is punished here (L1): the derivative of |I|^2 is 2 I.": (
-            image + rate * (w - l2 * image.sign())
-        ),
-        "only the step is returned: return the image after it.": rate * (w - 2 * l2 * image),
-        "the penalty's value is subtracted, a number: what a step needs is its derivative, 2 l2 I.": (
-            image + rate * (w - l2 * image.square().sum())
-        ),
-    }
-    found = my_step(image.clone(), w.clone(), l2, rate)
-    otherwise = "this is not one step of gradient ascent on S - l2 |I|^2."
-    judge(found, expected, mistakes, "the image after the step", otherwise)
-    x = torch.zeros_like(image)
-    for _ in range(200):
-        x = torch.as_tensor(my_step(x, w, l2, rate))
-    if not torch.allclose(x, w / (2 * l2), atol=1e-4):
-        raise Wrong("one step is right, but 200 do not end at w / (2 l2): is something kept from call to call?")
+    for size, l2, rate in (((3, 4, 5), 0.3, 0.2), ((3, 2, 6), 0.05, 0.75)):
+        image, w = torch.randn(size, generator=generator), torch.randn(size, generator=generator)
+        expected = image + rate * (w - 2 * l2 * image)
+        mistakes = {
+            "this goes downhill: ascent adds the gradient, since the score is to grow.": image
+            - rate * (w - 2 * l2 * image),
+            "the penalty has the wrong sign: -l2 |I|^2 pulls the image towards 0, and yours pushes it away.": (
+                image + rate * (w + 2 * l2 * image)
+            ),
+            "a factor of 2 is missing: the derivative of l2 |I|^2 is 2 l2 I.": image + rate * (w - l2 * image),
+            "the penalty is missing: take its derivative, -2 l2 I, along.": image + rate * w,
+            "the decay is not multiplied by the rate: both terms belong to the one gradient that the rate scales.": (
+                image + rate * w - 2 * l2 * image
+            ),
+            "the rate multiplies the decay alone: both terms belong to the one gradient that it scales.": (
+                image + w - 2 * rate * l2 * image
+            ),
+            "the length |I| is punished here: the penalty is its square, with the derivative 2 I.": (
+                image + rate * (w - l2 * image / image.norm())
+            ),
+            "|I| with its absolute values is punished here (L1): the derivative of |I|^2 is 2 I.": (
+                image + rate * (w - l2 * image.sign())
+            ),
+            "the penalty and the rate that were given are not used: these are 0.3 and 0.2, whatever is asked for.": (
+                image + 0.2 * (w - 2 * 0.3 * image)
+            ),
+            "the penalty that was given is not used: this is 0.3, whatever is asked for.": (
+                image + rate * (w - 2 * 0.3 * image)
+            ),
+            "the rate that was given is not used: this is 0.2, whatever is asked for.": image
+            + 0.2 * (w - 2 * l2 * image),
+            "l2 and rate have changed places.": image + l2 * (w - 2 * rate * image),
+            "only the step is returned: return the image after it.": rate * (w - 2 * l2 * image),
+            "the penalty's value is subtracted, a number: what a step needs is its derivative, 2 l2 I.": (
+                image + rate * (w - l2 * image.square().sum())
+            ),
+        }
+        mistakes = {words: value for words, value in mistakes.items() if not torch.allclose(value, expected)}
+        found = my_step(image, w, l2, rate)
+        otherwise = "this is not one step of gradient ascent on S - l2 |I|^2."
+        judge(found, expected, mistakes, "the image after the step", otherwise)
+        x = torch.zeros_like(image)
+        for _ in range(200):
+            x = torch.as_tensor(my_step(x, w, l2, rate)).float()
+        if not torch.allclose(x, w / (2 * l2), atol=1e-4):
+            raise Wrong("one step is right, but 200 do not end at w / (2 l2): is something kept from call to call?")
     return "and 200 of your steps on a linear score end at w / (2 lambda)."
 
 
 @exercise("05.4")
 def _(my_seeds) -> str:
     generator = torch.Generator().manual_seed(54)
-    map = torch.rand(12, 15, generator=generator).square()
-    for foreground, background in ((0.95, 0.30), (0.8, 0.5)):
+    for size, foreground, background in (((12, 15), 0.95, 0.30), ((10, 22), 0.8, 0.5), ((9, 14), 0.9, 0.1)):
+        map = torch.rand(size, generator=generator).square()
         low, high = map.flatten().quantile(background), map.flatten().quantile(foreground)
         right = map >= high, map <= low
-        answer = my_seeds(map.clone(), foreground, background)
+        answer = my_seeds(map, foreground, background)
         if not isinstance(answer, (tuple, list)) or len(answer) != 2:
             raise Wrong("return two masks: what is surely the object, and what is surely not.")
         answer = tuple(torch.as_tensor(each) for each in answer)
         for each in answer:
             if each.shape != map.shape or each.dtype != torch.bool:
-                raise Wrong(f"a mask is boolean and of the map's shape (12, 15); got {each.dtype} {tuple(each.shape)}.")
+                raise Wrong(f"a mask is boolean and of the map's shape {size}; got {each.dtype} {tuple(each.shape)}.")
         sides = {
             "object and background have changed places: the most salient pixels are the object.": right[::-1],
             "the quantiles' sides are exchanged: 0.95 keeps the top 5 %, 0.30 the lowest 30 %.": (
@@ -394,6 +428,6 @@ def _(my_seeds) -> str:
             if all(bool((a != b).sum() <= 2) for a, b in zip(answer, mistaken, strict=True)):
                 raise Wrong(words)
         counts, wanted = ([int(each.sum()) for each in masks] for masks in (answer, right))
-        raise Wrong(f"expected about {wanted[0]} seeds of the object and {wanted[1]} of the background in these 180 "
-                    f"pixels, got {counts[0]} and {counts[1]}.")  # fmt: skip
+        raise Wrong(f"expected about {wanted[0]} seeds of the object and {wanted[1]} of the background in these "
+                    f"{map.numel()} pixels, got {counts[0]} and {counts[1]}.")  # fmt: skip
     return "a few sure pixels on both sides; the cut decides on the rest."

@@ -5,16 +5,17 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 PACKAGE = str(Path(__file__).parents[1])
 LESSONS = str(Path(__file__).parent)
+STDLIB = sysconfig.get_path("stdlib")
 LIBRARIES = ("site-packages", "dist-packages")
 
 
@@ -79,7 +80,7 @@ def _changed_network(was: nn.Module, now: nn.Module) -> str | None:
         return ".grad was left on the network's weights: torch.autograd.grad leaves none."
     if any(a.requires_grad != b.requires_grad for a, b in weights):
         kind = "off" if any(a.requires_grad and not b.requires_grad for a, b in weights) else "on"
-        return f"requires_grad of the network's weights was switched {kind} and left so: torch.autograd.grad needs no such switch."
+        return f"requires_grad of the network's weights was switched {kind}, and left so: switch nothing on a network."
     if any(getattr(b, "_backward_hooks", None) for _, b in weights):
         return "a hook was left on the network's weights: keep the handle, and call its remove() when you are done."
     if not all(_equal(a.detach(), b.detach()) for a, b in weights):
@@ -139,15 +140,14 @@ class Watch(TorchFunctionMode):
         return any(folder in file and LESSONS not in file for folder in folders for _, file in self.python)
 
 
+@cache
 def _is_readers(file: str) -> bool:
     """Whether a file is neither Python's, nor a library's, nor one of this package."""
-    return not (
-        file.startswith((sysconfig.get_path("stdlib"), PACKAGE, "<frozen")) or any(n in file for n in LIBRARIES)
-    )
+    return not (file.startswith((STDLIB, PACKAGE, "<frozen")) or any(n in file for n in LIBRARIES))
 
 
 def watched(answer: Callable, *args) -> Watch:
     """Call an answer, and return what it did."""
-    with torch.enable_grad(), Watch() as seen:
+    with Watch() as seen:
         answer(*args)
     return seen

@@ -97,7 +97,8 @@ class Moments:
         mean = self.sums / self.n
         covariance = self.products / self.n - torch.outer(mean, mean)
         vectors = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :dimensions]
-        return [part.clone() for part in vectors.split(self.counts)]
+        as_in_files = torch.contiguous_format
+        return [part.clone(memory_format=as_in_files) for part in vectors.split(self.counts)]
 
 
 def _covered(cells: int, positions: int) -> Float[Tensor, "cells positions"]:

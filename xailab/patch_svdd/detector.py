@@ -35,7 +35,6 @@ from xailab.targets import check_images
 Images = Float[Tensor, "n 3 height width"]
 SIZES = {"fine": FINE, "coarse": COARSE}
 KIND = "Patch SVDD detector"  # as files say
-AT_ONCE = 2**17  # pixels that go through the encoder at a time: two pictures of 256 x 256
 NORMALISED = 0.01  # pixel values may leave [0, 1] by so much
 
 
@@ -210,6 +209,9 @@ class PatchSVDD:
     def embed(self, images: Images) -> Embeddings:
         """Embed the patches of images, at their places.
 
+        Each image goes through the encoders alone, so that its embeddings are the same to the last bit whatever else
+        is in the batch: convolutions of several images at once may be computed in another order.
+
         Raises:
             ValueError: if the images cannot be used, or there is no mean image yet.
             TypeError: if they are no floating-point tensor.
@@ -222,9 +224,8 @@ class PatchSVDD:
             raise ValueError(
                 f"the images have {got} pixels, those it learned from {wanted}: resize or crop all to one size"
             )
-        step = max(1, AT_ONCE // images[0, 0].numel())
         with _exact():
-            parts = [self.encoder.dense(part.to(self.mean) - self.mean, self.strides) for part in images.split(step)]
+            parts = [self.encoder.dense(image.to(self.mean) - self.mean, self.strides) for image in images.split(1)]
             return Embeddings(*(torch.cat(every) for every in zip(*parts, strict=True)))
 
     def nearest(self, images: Images) -> dict[str, Nearest]:

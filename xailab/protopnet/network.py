@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor, nn
 
-from xailab.hooks import evaluating, unwrapped
+from xailab.hooks import check_not_quantised, evaluating, unwrapped
 from xailab.protopnet.provenance import Provenance
 
 Similarity = Literal["log", "cosine"]
@@ -302,9 +302,7 @@ def _outputs(features: nn.Module, channels: int) -> int:
         ValueError: if they cannot see the images, or what they put out is no cells (n, k, h, w).
     """
     wanted = "expected a network without its pooling and classifier, that turns images of any size into (n, k, h, w)"
-    kinds = {type(layer) for layer in features.modules()}
-    if any(".quantized" in kind.__module__ and "FloatFunctional" not in kind.__name__ for kind in kinds):
-        raise ValueError("the features are quantised, and cannot be trained: give those in floating point")
+    check_not_quantised(features)
     like, reason = next((p for p in features.parameters() if p.is_floating_point()), None), ""
     if like is None:
         raise ValueError(f"the features, a {type(features).__name__}, have no weights: {wanted}")

@@ -1,35 +1,17 @@
-"""Catalogue: what the papers used, brought here safely; ``python data_download.py`` is its command.
+"""What the papers used, brought here safely; ``python data_download.py`` is the command.
 
     >>> from xailab.datasets import catalogue
     >>> from xailab.storage import data_root
-    >>> entry = catalogue.entries()["stl10"]
-    >>> catalogue.state(entry, data_root()).text
+    >>> catalogue.state(catalogue.entries()["stl10"], data_root())
     'not here'
 
-Downloading happens when `get` is called and at no other time.
+Rooms: registry (what there is), download (one file), archive (unpacking), store (what is installed), command.
 """
 
-from .entries import Entry, entries
-from .extracting import Bounds, UnsafeArchive, extract
-from .fetching import DownloadError, Fetched, File, Patience, WrongFile, fetch
-from .keeping import LicenceError, State, get, megabytes, state, verify
+from .archive import UnsafeArchive, extract
+from .download import DownloadError, WrongFile, fetch
+from .registry import Entry, File, entries
+from .store import LicenceError, get, megabytes, state, verify
 
-__all__ = [
-    "Bounds",
-    "DownloadError",
-    "Entry",
-    "Fetched",
-    "File",
-    "LicenceError",
-    "Patience",
-    "State",
-    "UnsafeArchive",
-    "WrongFile",
-    "entries",
-    "extract",
-    "fetch",
-    "get",
-    "megabytes",
-    "state",
-    "verify",
-]
+__all__ = ["DownloadError", "Entry", "File", "LicenceError", "UnsafeArchive", "WrongFile"]
+__all__ += ["entries", "extract", "fetch", "get", "megabytes", "state", "verify"]

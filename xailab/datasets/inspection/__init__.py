@@ -9,7 +9,6 @@ laid into the normal picture of the same index, and ``sample(..., defect="good")
 two differ nowhere outside the mask.
 """
 
-import os
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch.utils.data import Dataset
 
+from xailab import storage
 from xailab.images import Preprocess
 
 from ..folders import GOOD, SPLITS, Sample
@@ -173,7 +173,11 @@ def write(
     counts = dict(zip(SPLITS, (n_train, n_test), strict=True))
     data = [Inspection(c, split, n=n, seed=seed, size=size) for c in chosen for split, n in counts.items()]
     files = [(each, i, *_paths(root / each.category, name)) for each in data for i, name in enumerate(each.names)]
-    _check_folder(root, {path for _, _, *paths in files for path in paths})
+    ours = {path for _, _, *paths in files for path in paths}
+    _check_folder(root, ours)
+    for part in root.rglob(".*.part"):  # of a run that was stopped by force
+        if storage.whole_of(part) in ours:
+            part.unlink()
     for each, i, picture, mask in tqdm(files, desc="inspection", unit="picture", disable=not progress):
         drawn = each[i]
         _write_png(picture, cv2.cvtColor(drawn.image, cv2.COLOR_RGB2BGR))
@@ -257,13 +261,13 @@ def _check_folder(root: Path, ours: set[Path]):
         raise FileExistsError(f"{root} is a file: expected a folder, or a name that is free")
     others = [path for path in sorted(root.iterdir()) if path.name not in CATEGORIES]
     if not others:
-        ours = ours | {_part(path) for path in ours}
         inside = [
             path
             for category in sorted({root / path.relative_to(root).parts[0] for path in ours})
             for path in category.rglob("*")
+            if not path.is_dir()
         ]
-        others = [path for path in inside if not path.is_dir() and path not in ours]
+        others = [path for path in inside if path not in ours and storage.whole_of(path) not in ours]
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise FileExistsError(
@@ -271,17 +275,8 @@ def _check_folder(root: Path, ours: set[Path]):
         )
 
 
-def _part(path: Path) -> Path:
-    """What a file is called until it is whole."""
-    return path.with_name(f".{path.name}.part")
-
-
 def _write_png(path: Path, image):
     path.parent.mkdir(parents=True, exist_ok=True)
     _, data = cv2.imencode(".png", image)
-    part = _part(path)
-    try:
+    with storage.atomic(path) as part:
         part.write_bytes(data.tobytes())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

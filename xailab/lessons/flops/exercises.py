@@ -94,8 +94,8 @@ def _(channels_for):
             raise Wrong(f"{where} The gain stays below K² = {most} however many channels there are: return math.inf.")
         if came == math.inf:
             raise Wrong(
-                f"{where} The gain stays below K² = {most}, but {right} channels do reach {written}: a search over N has "
-                "no end that fits all gains; solve 1 / (1/N + 1/K²) = gain for N."
+                f"{where} The gain stays below K² = {most}, but {right} channels do reach {written}: a search over N "
+                "has no end that fits all gains; solve 1 / (1/N + 1/K²) = gain for N."
             )
         if math.isfinite(came) and not _whole(came):
             raise Wrong(f"{where} Channels are whole: round up.")
