@@ -12,11 +12,14 @@ and the saliency of a pixel is how much its most influential channel counts (Sec
 SmoothGrad (Smilkov et al. 2017, arXiv 1706.03825) averages w over noisy copies of the image first.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from xailab.targets import Target, check_images, image_gradients, is_zero, resolve, score_images, warn_of_zero
+from xailab.targets import Target, check_images, image_gradients, is_zero, mixes, resolve, score_images, warn_of_zero
 
 Maps = Float[Tensor, "n h w"] | Float[Tensor, "n k h w"]
 
@@ -55,35 +58,66 @@ def smooth_grad(
     samples: int = 50,
     sigma: float = 0.15,
     seed: int = 0,
+    memory: float = 1.0,
 ) -> Maps:
     """Average dS_c / dI over noisy copies of each image, then take the saliency (arXiv 1706.03825).
 
     The gradients themselves are averaged, so that what flickers in sign goes away. One forward and one backward pass
-    of the batch for each sample; the sum alone is kept. All images of a batch get the same noise, each in its own
-    range, so that an image's map does not depend on the images beside it.
+    for each sample, in batches of as many samples as the memory allows; the sum alone is kept. All images get the same
+    noise, each in its own range, so that an image's map does not depend on the images beside it.
 
     Args:
         model, images, target: As for ``saliency``; None is the top class of the image without noise.
         samples: Number of noisy copies.
         sigma: Standard deviation of the noise, as a share of each image's own range, max - min.
-        seed: Of the noise.
+        seed: Seed of the noise.
+        memory: Gibibytes that the graph of a batch of samples may take; one sample of all images is the least.
 
     Returns:
         Maps as ``saliency`` gives them.
+
+    Raises, Warns:
+        As ``saliency`` does.
     """
-    if samples < 1 or sigma < 0:
-        raise ValueError(f"expected samples from 1 and sigma from 0, got {samples} and {sigma}")
+    if samples < 1 or sigma < 0 or memory < 0:
+        raise ValueError(f"expected samples from 1, sigma and memory from 0, got {samples}, {sigma} and {memory}")
     check_images(images)
     if target is None:
         target = score_images(model, images)[1].argmax(1)
     generator = torch.Generator().manual_seed(seed)
     spread = sigma * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
-    total = None
-    for _ in range(samples):
-        noise = torch.randn((1, *images.shape[1:]), generator=generator).to(images)
-        gradient, chosen, scores = _gradient(model, images + spread * noise, target)
-        total = gradient if total is None else total.add_(gradient)
+
+    def noisy(count: int) -> Float[Tensor, "count n c h w"]:
+        noise = torch.stack([torch.randn(images.shape[1:], generator=generator) for _ in range(count)])
+        return images + spread * noise.unsqueeze(1).to(images)
+
+    with _measured_graph() as size:
+        total, chosen, scores = _gradient(model, noisy(1)[0], target)
+    most = 1 if mixes(model, images) else max(1, int(memory * 2**30 / max(sum(size), 1)))
+    done = 1
+    while done < samples:
+        count = min(most, samples - done)
+        several = chosen.repeat(count, *[1] * (chosen.ndim - 1))
+        gradient, _, _ = _gradient(model, noisy(count).flatten(0, 1), several)
+        total += gradient.unflatten(0, (count, len(images))).sum(0)
+        done += count
     return _largest(total / samples, chosen, scores)
+
+
+@contextmanager
+def _measured_graph() -> Iterator[list[int]]:
+    """Note how many bytes a graph that is built in the block keeps for its way back, without the weights."""
+    sizes: dict[int, int] = {}
+    found: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield found
+    found.extend(sizes.values())
 
 
 def _gradient(model: nn.Module, images: Tensor, target: Target) -> tuple[Float[Tensor, "n k c h w"], Tensor, Tensor]:

@@ -181,6 +181,15 @@ class Opened:
         )
 
 
+def mixes(model: nn.Module, images: Float[Tensor, "n c h w"]) -> bool:
+    """Whether the score of an image changes with the images beside it, as far as the first image shows."""
+    with warnings.catch_warnings(), torch.no_grad(), opened(model, images[[0, 0]] if len(images) else images) as entry:
+        warnings.simplefilter("ignore", MixedBatch)
+        if unwrapped(model) not in _SEPARATE and len(images):
+            entry.scores(torch.cat([images[:1], torch.randn_like(images[:1])]))
+    return len(images) > 0 and unwrapped(model) not in _SEPARATE
+
+
 def _one_input(network: nn.Module, said: str) -> str:
     return (
         f"explanations hand a network its images alone, and this {type(network).__name__} wants more ({said}): wrap it "
