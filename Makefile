@@ -1,7 +1,7 @@
 # The commands of the course. `make` alone lists them; README.md says more.
 PYTHON =#    the Python to make .venv with, if not the first that is new enough
 PIP_ARGS =#  more arguments for pip, at the first start
-ARGS =#      more arguments for JupyterLab (make lab) or pytest (make test)
+ARGS =#      more arguments for JupyterLab (make lab) or pytest (make test, make processors)
 ONLY =#      make notebooks: only the lessons that begin so, as in ONLY=02
 VENV = .venv# an environment of your own instead (conda's, say): nothing is installed into it
 WORKERS = 2
@@ -10,7 +10,7 @@ export PYTHON PIP_ARGS
 RUN = "$(VENV)/bin/python"
 ENVIRONMENT = $(if $(filter-out .venv,$(VENV)),,environment)
 
-.PHONY: help lab test notebooks format clean environment
+.PHONY: help lab test processors notebooks format clean environment
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -20,6 +20,9 @@ lab: $(ENVIRONMENT) ## open the course in JupyterLab; your copies of the lessons
 
 test: $(ENVIRONMENT) ## run all tests: the library, every notebook, every exercise and its solution
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+processors: $(ENVIRONMENT) ## run the tests that are sensitive to the processor as four others would
+	@$(RUN) tools/processors.py -n $(WORKERS) $(ARGS)
 
 notebooks: $(ENVIRONMENT) ## build and execute the notebooks from notebooks/source (ONLY=02: one lesson)
 	@$(RUN) tools/build_notebooks.py --only "$(ONLY)"

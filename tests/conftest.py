@@ -15,6 +15,24 @@ from jaxtyping import install_import_hook
 install_import_hook("xailab", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 
+def pytest_configure(config):
+    """A warning of ours, or of a figure that shows nothing, fails a test that does not expect it.
+
+    (The classes are imported by their names, so not before the hook above.)
+    """
+    from xailab import flops, grad_cam, guided_backprop
+    from xailab.patch_svdd import training
+    from xailab.protopnet import projection
+
+    ours = (
+        *(flops.UncountedOperation, grad_cam.NoPositiveEvidence, guided_backprop.MixedActivations),
+        *(training.Collapse, projection.Collapse),
+    )
+    for warning in ours:
+        config.addinivalue_line("filterwarnings", f"error::{warning.__module__}.{warning.__qualname__}")
+    config.addinivalue_line("filterwarnings", "error:Data has no positive values")
+
+
 def pytest_collection_modifyitems(items):
     if "XAILAB_REAL_DATA" not in os.environ:
         reason = "needs real weights and photographs: XAILAB_REAL_DATA is not set"

@@ -73,7 +73,7 @@ def test_losses_are_averaged_when_there_are_many():
 
 def test_a_training_is_drawn_while_it_runs():
     live = lesson.LiveLosses(every=2)
-    images, seen = torch.rand(1, 3, 66, 66, generator=torch.Generator().manual_seed(0)), []
+    images, seen = torch.rand(3, 3, 80, 80, generator=torch.Generator().manual_seed(0)), []
 
     def watch(number, measured):
         live(number, measured)

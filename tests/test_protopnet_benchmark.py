@@ -37,6 +37,7 @@ def test_the_table(benchmark, capsys):
     assert out.startswith("1 threads of") and out.count("| 40 ") == 3 and "at least 10 x as fast as the loops: " in out
 
 
+@pytest.mark.filterwarnings("ignore::xailab.protopnet.Collapse")  # so short a training may well collapse
 def test_the_recipe(tmp_path, capsys, monkeypatch):
     recipe = runpy.run_path(str(ROOT / "recipes" / "phantoms.py"), run_name="recipe")
     ship = recipe["ship"]
