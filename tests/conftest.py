@@ -20,13 +20,13 @@ def pytest_configure(config):
 
     (The classes are imported by their names, so not before the hook above.)
     """
-    from xailab import flops, grad_cam, guided_backprop
+    from xailab import flops, grad_cam, guided_backprop, targets
     from xailab.patch_svdd import training
     from xailab.protopnet import projection
 
     ours = (
         *(flops.UncountedOperation, grad_cam.NoPositiveEvidence, guided_backprop.MixedActivations),
-        *(training.Collapse, projection.Collapse),
+        *(training.Collapse, projection.Collapse, targets.MixedBatch, targets.ZeroGradient),
     )
     for warning in ours:
         config.addinivalue_line("filterwarnings", f"error::{warning.__module__}.{warning.__qualname__}")
