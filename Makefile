@@ -10,16 +10,19 @@ export PYTHON PIP_ARGS
 RUN = "$(VENV)/bin/python"
 ENVIRONMENT = $(if $(filter-out .venv,$(VENV)),,environment)
 
-.PHONY: help lab test processors notebooks format clean environment
+.PHONY: help lab test test-all processors notebooks format clean environment
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "  %-16s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "  %-16s %s\n", $$1, $$2 }'
 
 lab: $(ENVIRONMENT) ## open the course in JupyterLab; your copies of the lessons are in work/
 	@$(RUN) tools/lab.py $(ARGS)
 
 test: $(ENVIRONMENT) ## run all tests: the library, every notebook, every exercise and its solution
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-all: ARGS += -m "slow or not slow"
+test-all: test ## run the tests that make test leaves out, too: further cases of the same kind
 
 processors: $(ENVIRONMENT) ## run the tests that are sensitive to the processor as four others would
 	@$(RUN) tools/processors.py -n $(WORKERS) $(ARGS)

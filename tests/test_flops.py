@@ -187,7 +187,20 @@ def on_meta(name, size):
         return torchvision.models.get_model(name, **options)
 
 
-@pytest.mark.parametrize("name", torchvision.models.list_models(module=torchvision.models))
+ONE_OF_EACH = {
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3",
+    "maxvit_t", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "resnext50_32x4d",
+    "shufflenet_v2_x0_5", "squeezenet1_0", "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_16", "wide_resnet50_2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ONE_OF_EACH else pytest.mark.slow)
+        for name in torchvision.models.list_models(module=torchvision.models)
+    ],
+)
 def test_torchvision(name, regnet_on_meta):
     """Every published classification network: MACs to three decimals, parameters exactly, nothing unknown."""
     tables = {}
