@@ -15,7 +15,7 @@ from patch_svdd import measured, pictures
 
 from xailab.patch_svdd import COURSE, Collapse, PatchSVDD, Step
 
-TABLE = Path(__file__).parents[1] / "xailab" / "lessons" / "patch_svdd_ablation.json"
+TABLE = Path(__file__).parents[1] / "xailab" / "lessons" / "patch_svdd" / "ablation.json"
 BOTH = "neighbours and position"
 LAMBDAS = (0.01, 0.1, 0.3, 1.0)
 WINDOW = 20  # steps that are averaged

@@ -1,5 +1,6 @@
 """What contributors read and what runs for them: names that exist, examples that run, versions that agree."""
 
+import ast
 import importlib
 import itertools
 import re
@@ -103,6 +104,46 @@ def test_a_lesson_is_a_notebook_a_module_and_a_test_with_the_same_name(number):
     if number != "00":
         assert importlib.import_module(f"xailab.{name}")
         assert [path for path in (ROOT / "tests").glob(f"test_{name}*.py")]
+
+
+@pytest.mark.parametrize("name", LESSONS.values())
+def test_a_lesson_keeps_drawings_explorer_and_exercises_in_a_file_each(name):
+    package = f"xailab.lessons.{name}"
+    trees = {
+        path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "xailab/lessons" / name).glob("*.py")
+    }
+    assert misplaced(trees, package) == []
+
+
+def misplaced(trees: dict[str, ast.Module], package: str) -> list[str]:
+    """What is missing from a lesson's folder, or stands in another of its files than it should."""
+    found = [f"no {file}.py" for file in ("__init__", "drawings", "explorer", "exercises") if file not in trees]
+    for file, tree in trees.items():
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        names = {f"{node.module}.{alias.name}" for node in imports for alias in node.names}
+        if "xailab.lessons.exercise" in names and file != "exercises":
+            found.append(f"a check in {file}.py")
+        if "xailab.lessons.explorer.explorer" in names and file != "explorer":
+            found.append(f"an explorer in {file}.py")
+        if any(f"{name}.".startswith(f"{package}.exercises.") for name in names) and file != "__init__":
+            found.append(f"{file}.py imports the exercises")
+        if file == "__init__" and not all(isinstance(node, ast.ImportFrom | ast.Expr) for node in tree.body):
+            found.append("an implementation in __init__.py")
+    return found
+
+
+def test_what_a_lesson_misplaces_is_found():
+    check, controls = "from xailab.lessons import Wrong, exercise", "from xailab.lessons.explorer import explorer"
+    right = {"__init__": "from a.b import exercises", "drawings": "", "explorer": controls, "exercises": check}
+    for change, found in (
+        ({}, []),
+        ({"drawings": check}, ["a check in drawings.py"]),
+        ({"exercises": controls}, ["an explorer in exercises.py"]),
+        ({"drawings": "from a.b.exercises import x"}, ["drawings.py imports the exercises"]),
+        ({"__init__": "def draw(): ..."}, ["an implementation in __init__.py"]),
+    ):
+        assert misplaced({file: ast.parse(code) for file, code in (right | change).items()}, "a.b") == found
+    assert misplaced({"__init__": ast.parse("")}, "a.b") == ["no drawings.py", "no explorer.py", "no exercises.py"]
 
 
 def test_every_lesson_has_a_number_a_row_in_both_tables_and_is_the_next_of_the_one_before():

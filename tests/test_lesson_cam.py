@@ -263,10 +263,10 @@ def test_each_mistake_shows_alone(kind):
     """No mistake gives the right answer in all cases, nor the same answers as another."""
     if kind == "box":
         cases = cam.box_cases()
-        answers = [cam._box, *cam.BOX_MISTAKES.values()]
+        answers = [cam.exercises._box, *cam.BOX_MISTAKES.values()]
         found = [[answer(*case) for case in cases] for answer in answers]
     else:
         maps = [maps_of(*case) for case in cam.half_cases()]
-        answers = [cam._left, *cam.HALF_MISTAKES.values()]
+        answers = [cam.exercises._left, *cam.HALF_MISTAKES.values()]
         found = [[int(of(each).reshape(len(each), -1).sum(1).argmax()) for each in maps] for of in answers]
     assert len({str(each) for each in found}) == len(answers), found

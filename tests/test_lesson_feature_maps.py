@@ -15,6 +15,7 @@ from xailab.datasets import scenes
 from xailab.feature_maps import chain, feature_maps
 from xailab.lessons import feature_maps as lesson
 from xailab.lessons import verdict
+from xailab.lessons.feature_maps.exercises import _answers
 from xailab.models import zoo
 from xailab.receptive_field import receptive_field
 
@@ -462,9 +463,9 @@ def backwards(layers):
         ("06.4", lambda i, f, m: likeliest(i, f, m, flip=True), "mirrored"),
         ("06.4", lambda i, f, m: likeliest(i, f, m, of=same, sign=False), "keep the sign"),
         ("06.4", lambda i, f, m: likeliest(i, f, m, of=torch.abs), "clamp at 0"),
-        ("06.4", lambda i, f, m: lesson._answers(i, f).relu().sum((1, 2)).argmax(), "largest answer"),
-        ("06.4", lambda i, f, m: (lesson._answers(i, f).relu() - m).flatten(1).norm(dim=1).argmin(), "compares bright"),
-        ("06.4", lambda i, f, m: (lesson._answers(i, f) - m).flatten(1).norm(dim=1).argmin(), "then correlate"),
+        ("06.4", lambda i, f, m: _answers(i, f).relu().sum((1, 2)).argmax(), "largest answer"),
+        ("06.4", lambda i, f, m: (_answers(i, f).relu() - m).flatten(1).norm(dim=1).argmin(), "compares bright"),
+        ("06.4", lambda i, f, m: (_answers(i, f) - m).flatten(1).norm(dim=1).argmin(), "then correlate"),
         ("06.4", lambda i, f, m: 0, "in case"),
     ],
 )  # fmt: skip

@@ -473,7 +473,7 @@ def test_checks(number, answer, part):
 def test_each_mistake_of_a_rate_shows_alone():
     """No mistake judges all scenes rightly, nor as another one does."""
     alone = [(maps[i : i + 1], masks[i : i + 1], t) for maps, masks, t in lesson.hit_cases() for i in range(len(maps))]
-    answers = [lesson._hits(), *lesson.HIT_MISTAKES.values()]
+    answers = [lesson.exercises._hits(), *lesson.HIT_MISTAKES.values()]
     assert len({str([float(answer(*scene)[0]) for scene in alone]) for answer in answers}) == len(answers)
 
 

@@ -49,7 +49,7 @@ def test_this_and_that_are_crops_of_what_the_cells_see(analysis):
 def test_words_follow_the_similarity(analysis, monkeypatch):
     drawn = []
     for least in (-1.0, 100.0):
-        monkeypatch.setattr(lesson, "LITTLE", least)
+        monkeypatch.setattr(lesson.drawings, "LITTLE", least)
         drawn.append(words_of(lesson.draw_looks_like(analysis, [0], [1]).axes[2]))
     assert drawn == ["looks\nlike", "looks\na little\nlike"]
 

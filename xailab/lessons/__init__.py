@@ -1,6 +1,6 @@
 """The checks of the exercises: ``check("02.1", my_function)`` says what passed, or what to look at.
 
-Each lesson's checks stand in a small file of this folder, named after its module:
+Each lesson has a folder here, named after its module: `drawings.py`, `explorer.py`, and `exercises.py` with the checks:
 
     @exercise("02.1")
     def _(attempt):

@@ -3,27 +3,25 @@
 Published numbers are marked as such (``published``); everything else on the page is computed by ``xailab.flops``.
 """
 
-from xailab.lessons.flops import exercises, layers, networks, published, roofline
-from xailab.lessons.flops.layers import (
-    cost_explorer,
+from xailab.lessons.flops import exercises
+from xailab.lessons.flops.drawings import (
     draw_cost,
+    draw_dashboard,
     draw_gain,
+    draw_measured,
+    draw_roofline,
+    draw_shares,
     draw_step,
     draw_steps,
-    gain,
-    step_explorer,
-)
-from xailab.lessons.flops.networks import (
-    dashboard,
-    draw_dashboard,
-    draw_measured,
-    draw_shares,
     draw_tools,
     draw_tradeoff,
+    gain,
     measured_mobilenets,
     pareto,
     shares,
 )
+from xailab.lessons.flops.explorer import cost_explorer, dashboard, step_explorer
+from xailab.lessons.flops.machine import Machine, best_time, layer_time, peaks, time_by_kind
 from xailab.lessons.flops.published import (
     ALPHAS,
     RESOLUTIONS,
@@ -38,4 +36,3 @@ from xailab.lessons.flops.published import (
     beside,
     mobilenet,
 )
-from xailab.lessons.flops.roofline import Machine, best_time, draw_roofline, layer_time, peaks, time_by_kind

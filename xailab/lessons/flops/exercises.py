@@ -1,4 +1,4 @@
-"""The checks of the exercises."""
+"""The exercises: their cases, their wrong answers, and their checks."""
 
 import math
 from fractions import Fraction
@@ -9,7 +9,7 @@ from torch import nn
 
 from xailab.flops import count, separable_cost
 from xailab.lessons import Wrong, exercise
-from xailab.lessons.flops.layers import gain
+from xailab.lessons.flops.drawings import gain
 from xailab.lessons.flops.published import RESOLUTIONS, TENSORFLOW, mobilenet
 
 # kernel, in, out, size, stride, padding, groups; the last three differ so that each mistake shows alone.

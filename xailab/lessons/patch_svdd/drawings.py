@@ -1,7 +1,6 @@
-"""Lesson 09: its drawings of patches, losses and maps, its explorer, and its exercises' checks."""
+"""Drawings of patches, losses and maps, and the numbers behind them."""
 
 import json
-import tracemalloc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,20 +10,14 @@ from typing import NamedTuple
 import ipywidgets as widgets
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, UInt8
-from matplotlib import patheffects
-from matplotlib.axes import Axes
+from jaxtyping import Bool, Float, UInt8
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from xailab import figures
-from xailab.lessons import Wrong, exercise
-from xailab.lessons.explorer import explorer
-from xailab.lessons.judging import judge
-from xailab.lessons.traces import watched
+from xailab.lessons.drawings import outline, tight
 from xailab.localization import Box
 from xailab.patch_svdd import Embeddings, Maps, Pairs, PatchSVDD, Step, nearest, rectangles
 from xailab.patch_svdd.network import COARSE, FINE, starts
@@ -34,7 +27,7 @@ TRUTH = figures.SKY
 BRIGHT = 1.25  # times the largest value in good pictures: where a map's colours end
 WINDOW = 20  # steps over which a line of losses is averaged
 GUESS = float(np.log(8))  # cross-entropy of who guesses one of eight directions
-ABLATION = Path(__file__).with_suffix("").with_name("patch_svdd_ablation.json")
+ABLATION = Path(__file__).with_name("ablation.json")
 Picture = UInt8[np.ndarray, "h w 3"]
 Mask = Bool[np.ndarray, "h w"]
 
@@ -48,18 +41,6 @@ def ablation() -> dict:
 def as_pictures(images: Float[Tensor, "n 3 h w"]) -> UInt8[np.ndarray, "n h w 3"]:
     """Tensors with values from 0 to 1 as pictures."""
     return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def _outline(axes: Axes, mask: Mask) -> None:
-    """Draw the border of the true defect, on a black line, so that it is seen on any background."""
-    if mask.any() and not mask.all():
-        lines = axes.contour(mask.astype(float), [0.5], colors=[TRUTH], linewidths=1.4)
-        lines.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground="black")])
-
-
-def _tight(figure: Figure) -> None:
-    """Leave less room between pictures."""
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
 
 
 def draw_centre(
@@ -104,7 +85,7 @@ def draw_pairs(pictures: Sequence[Picture], position: Sequence[Pairs], close: Se
         patch: Side in pixels.
     """
     figure, axes = figures.new(2, len(pictures), width=2.5 * len(pictures), height=5.3, squeeze=False)
-    _tight(figure)
+    tight(figure)
     for above, below, picture, apart, near in zip(*axes, pictures, position, close, strict=True):
         ((main, neighbour),) = rectangles(apart, patch)
         figures.picture(above, picture)
@@ -309,7 +290,7 @@ def draw_matches(
         s = searched[category]
         cell, corner = s.place(size, at)
         figures.picture(row[0], s.pictures[number], f"{category}: {s.kinds[number]}")
-        _outline(row[0], s.masks[number])
+        outline(row[0], s.masks[number], TRUTH)
         figures.outline(row[0], _box(corner, SIZES[size]))
         figures.picture(row[1], _crop(s.pictures[number], corner, SIZES[size]), "this patch")
         for axis, match in zip(row[2:], s.matches(size, number, cell, count), strict=True):
@@ -321,10 +302,10 @@ def draw_matches(
 def draw_four_maps(rows: Sequence[tuple[str, Searched, int]]) -> Figure:
     """Draw, for each name, category and number, a test picture with its truth, and its four maps."""
     figure, axes = figures.new(len(rows), 5, width=10.6, height=2.2 * len(rows) + 0.1, squeeze=False)
-    _tight(figure)
+    tight(figure)
     for line, (name, s, number) in zip(axes, rows, strict=True):
         figures.picture(line[0], s.pictures[number], f"{name}: {s.kinds[number]}")
-        _outline(line[0], s.masks[number])
+        outline(line[0], s.masks[number], TRUTH)
         for axis, kind in zip(line[1:], Maps._fields, strict=True):
             figures.picture(axis, getattr(s.maps, kind)[number].numpy(), kind, **s.scale(kind))
     return figure
@@ -367,7 +348,7 @@ def draw_search(
     box, patch, map = _box(corner, SIZES[size]), SIZES[size], getattr(s.maps, kind)[picture]
     figure, axes = figures.new(1, 6, width=12.0, height=2.9, width_ratios=[1.5, 1.7, 1, 1, 1, 1])
     figures.picture(axes[0], s.pictures[picture], f"{s.kinds[picture]}, and the truth")
-    _outline(axes[0], s.masks[picture])
+    outline(axes[0], s.masks[picture], TRUTH)
     figures.outline(axes[0], box)
     figures.picture(axes[1], map.numpy(), f"{kind} map", **s.scale(kind))
     figures.outline(axes[1], box)
@@ -377,233 +358,3 @@ def draw_search(
         found = _crop(s.normal[match.picture], match.corner, patch)
         figures.picture(axis, found, f"normal {match.picture + 1}\nat {match.distance:.3g}")
     return figure
-
-
-def search_explorer(searched: Mapping[str, Searched]) -> widgets.VBox:
-    """Choose category, picture, the patch's middle, its size and the map; see ``draw_search``."""
-    first = next(iter(searched.values()))
-    height, width = first.masks.shape[1:]
-    count = min(len(each.pictures) for each in searched.values())
-
-    def draw(category, picture=2, row=56, column=40, size="fine", kind="product") -> Figure:
-        return draw_search(searched[category], picture - 1, row, column, size, kind)
-
-    return explorer(
-        draw,
-        category=list(searched),
-        picture=(1, count),
-        row=widgets.IntSlider(56, 0, height, 4, description="row, pixels"),
-        column=widgets.IntSlider(40, 0, width, 4, description="column, pixels"),
-        size=widgets.Dropdown(options=[(f"{p} × {p}", name) for name, p in SIZES.items()], description="patch"),
-        kind=widgets.Dropdown(options=list(Maps._fields), value="product", description="map"),
-    )
-
-
-STEPS = torch.tensor([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)])
-
-
-@exercise("09.1")
-def _(my_neighbours) -> str:
-    generator = torch.Generator().manual_seed(91)
-    for size, patch in (((40, 56), 16), ((64, 40), 32)):
-        n = 48
-        main = torch.stack([torch.randint(side - patch + 1, (n,), generator=generator) for side in size], 1)
-        steps = STEPS[torch.randint(8, (n,), generator=generator)]
-        away = torch.randint(3 * patch // 4, patch, (n, 2), generator=generator)
-
-        def inside(corners: Tensor, limit=torch.tensor(size) - patch) -> Int[Tensor, "n 2"]:  # noqa: B008
-            return torch.minimum(corners.clamp(min=0), limit)
-
-        free = main + steps * away
-        expected = inside(free)
-        mistakes = {
-            "some neighbours leave the picture: move them to its edge.": free,
-            "a patch's top left pixel may lie at size - patch at most, or its other end leaves the picture.": inside(
-                free, torch.tensor(size)
-            ),
-            "a patch may lie flush with the edge, at size - patch: this stops one pixel before.": inside(
-                free, torch.tensor(size) - patch - 1
-            ),
-            "the sides are swapped: rows end at the height, columns at the width.": inside(
-                free, torch.tensor(size[::-1]) - patch
-            ),
-            "rows and columns of the direction are swapped: main, directions and away are all (row, column).": inside(
-                main + steps.flip(1) * away
-            ),
-            "the neighbours lie on the other side: add what the direction says.": inside(main - steps * away),
-            "each neighbour lies only one pixel away: multiply the direction by away.": inside(main + steps),
-            "the direction is left out: each row of `directions` says along which sides to move.": inside(main + away),
-            "no more than the upper end is limited: a corner below 0 leaves the picture, too.": torch.minimum(
-                free, torch.tensor(size) - patch
-            ),
-        }
-        found = my_neighbours(main, steps, away, size, patch)
-        otherwise = f"with pictures of {size[0]} × {size[1]} and patches of {patch}, this is another place."
-        judge(found, expected, mistakes, "a (row, column) for each patch", otherwise)
-    return "all inside, and in the direction asked for unless the edge was in the way."
-
-
-@exercise("09.2")
-def _(my_dense_head) -> str:
-    generator = torch.Generator().manual_seed(92)
-    for gap, shape in ((3, (2, 2, 7, 9)), (1, (1, 3, 4, 3))):
-        small = torch.randn(*shape, generator=generator)
-        weight = torch.randn(4, shape[1], 2, 2, generator=generator)
-
-        def head(small=small, weight=weight, **options) -> Tensor:
-            return F.conv2d(small, weight, **options)
-
-        expected = head(dilation=gap)
-        mistakes = {
-            "the four quarters lie `gap` cells apart, not side by side: that is what dilation is for.": head(),
-            "stride leaves out places: it moves the patch; what lies apart are its four inputs (dilation).": (
-                head(stride=gap)
-            ),
-            "padding invents quarters outside the picture.": head(dilation=gap, padding=gap),
-            "the weights are flipped: the first of the weights belongs to the top left.": head(
-                weight=weight.flip(2, 3), dilation=gap
-            ),
-            "rows and columns of the weights are swapped.": head(weight=weight.mT.contiguous(), dilation=gap),
-            "this is the mean of the four: the weights say what each counts.": F.avg_pool2d(small, 2, 1),
-        }
-        found = my_dense_head(small, weight, gap)
-        form = "one for each place where all four quarters are inside; a batch of one keeps its first axis"
-        judge(found, expected, mistakes, form, f"this is not the head of quarters {gap} cells apart.")
-    return "every large patch of a picture at once, and for a gap of 1 the ordinary convolution."
-
-
-@exercise("09.3")
-def _(my_nearest) -> str:
-    generator = torch.Generator().manual_seed(93)
-    for n, m, d in ((6, 9, 4), (1, 5, 7)):
-        queries, bank = (torch.randn(k, d, generator=generator).double() * 2 + 1 for k in (n, m))
-        every = torch.cdist(queries, bank)
-        expected = every.amin(1)
-        lengths = bank.norm(dim=1)
-        cosine = 1 - F.cosine_similarity(queries[:, None], bank, dim=2)
-        mistakes = {
-            "these are the squares of the distances: take the root.": expected**2,
-            "this is the largest distance: a normal patch is near *one* normal patch, not all.": every.amax(1),
-            "this is the mean distance: a normal patch is near *one* normal patch, not all.": every.mean(1),
-            "this is the distance to the bank's mean: one centre, Deep SVDD's way.": (queries - bank.mean(0)).norm(
-                dim=1
-            ),
-            "these are the numbers of the nearest patches: the distance to them is asked for.": every.argmin(
-                1
-            ).double(),
-            "the smallest of each normal patch's distances: take it for each query.": every.amin(0),
-            "the inner product's sign: the nearest has the *smallest* |b|^2 - 2 q.b.": (
-                (queries[:, None] - bank[(lengths**2 + 2 * queries @ bank.T).argmin(1)][:, None]).norm(dim=2)[:, 0]
-            ),
-            "the largest inner product need not be the nearest: |b|^2 belongs to it.": (
-                queries - bank[(queries @ bank.T).argmax(1)]
-            ).norm(dim=1),
-            "this is the cosine distance: here lengths count.": cosine.amin(1),
-            "the absolute differences are summed: square, sum, take the root.": torch.cdist(queries, bank, p=1).amin(1),
-            "|q|^2 is missing: it does not matter for who is nearest, but for how near.": (
-                (every**2 - (queries**2).sum(1, keepdim=True)).amin(1).clamp(min=0).sqrt()
-            ),
-        }
-        found = my_nearest(queries.float(), bank.float())
-        otherwise = f"with {n} queries and {m} normal patches of {d} numbers, this is no distance to the nearest."
-        judge(found, expected, mistakes, "one distance for each query", otherwise)
-    _by_a_matrix_product(my_nearest)
-    return "the nearest of each, for a single query, too."
-
-
-PRODUCTS = (
-    "matmul",
-    "__matmul__",
-    "__rmatmul__",
-    "mm",
-    "bmm",
-    "addmm",
-    "baddbmm",
-    "einsum",
-    "inner",
-    "tensordot",
-    "linear",
-)
-READY_MADE = (
-    "cdist",
-    "_cdist",
-    "pairwise_distance",
-    "pairwise_distances",
-    "euclidean_distances",
-    "kneighbors",
-    "query",
-)
-
-
-def _needs_all_differences(my_nearest, n: int = 60, m: int = 70, d: int = 40) -> bool:
-    """Whether NumPy, whose operators cannot be watched, is asked for as much memory as all differences fill."""
-    tracing = tracemalloc.is_tracing()
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    tracemalloc.reset_peak()
-    my_nearest(torch.ones(n, d), torch.ones(m, d))
-    needed = tracemalloc.get_traced_memory()[1] - before
-    if not tracing:
-        tracemalloc.stop()
-    return needed >= 4 * n * m * d
-
-
-def _by_a_matrix_product(my_nearest) -> None:
-    """Refuse a loop, a ready-made distance, and all differences at once, which tensors of two sizes tell apart."""
-    sizes = ((12, 18), (24, 36))
-    few, many = (watched(my_nearest, *(torch.ones(k, 5) for k in size)) for size in sizes)
-    if made := few.calls(*READY_MADE):
-        raise Wrong(f"the distances are right, but {sorted(made)[0]} made them: write the matrix product yourself.")
-    if few.steps != many.steps:
-        raise Wrong(
-            "the distances are right, but made in a loop: one matrix product holds all the inner products at once."
-        )
-    if not few.calls(*PRODUCTS) if not few.calls("numpy", "__array__") else _needs_all_differences(my_nearest):
-        raise Wrong(
-            "the distances are right, but all differences at once take n · m · d numbers, too many for a bank: a "
-            "matrix product takes n · m."
-        )
-
-
-def _folded(scores: Tensor, patch: int, stride: int) -> tuple[Tensor, Tensor]:
-    """Sum, and count, of the scores of the patches over each pixel."""
-    size = [(k - 1) * stride + patch for k in scores.shape]
-
-    def fold(x: Tensor) -> Tensor:
-        columns = x.reshape(1, 1, -1).expand(1, patch * patch, -1)
-        return F.fold(columns, size, patch, stride=stride)[0, 0]
-
-    return fold(scores), fold(torch.ones_like(scores))
-
-
-@exercise("09.4")
-def _(my_pixels) -> str:
-    generator = torch.Generator().manual_seed(94)
-    for (rows, columns), patch, stride in (((3, 4), 4, 2), ((2, 3), 6, 3), ((3, 1), 5, 2)):
-        scores = torch.rand(rows, columns, generator=generator) + 0.5
-        total, count = _folded(scores, patch, stride)
-        expected = total / count
-        size = tuple(expected.shape)
-        highest = torch.stack([_folded(torch.where(scores == s, s, 0.0), patch, stride)[0] for s in scores.flatten()])
-        last = torch.zeros(size)
-        for i in range(rows):
-            for j in range(columns):
-                last[i * stride : i * stride + patch, j * stride : j * stride + patch] = scores[i, j]
-        mistakes = {
-            "the patches' scores are summed: divide by how many cover the pixel.": total,
-            "this is the highest of the patches that cover a pixel: their mean is asked for.": highest.amax(0),
-            "the last patch overwrites those before it: take the mean of all that cover a pixel.": last,
-            "divided by the largest number of patches over a pixel: at the edges there are fewer.": total / count.max(),
-            "divided by the patch's area: divide by how many patches cover the pixel.": total / patch**2,
-            "divided by the number of all patches: only those count that cover the pixel.": total / scores.numel(),
-            "enlarging is something else: a patch's score counts for all of its pixels.": F.interpolate(
-                scores[None, None], size, mode="bilinear"
-            )[0, 0],
-            "nearest enlargement gives each pixel one patch: take the mean of all that cover it.": F.interpolate(
-                scores[None, None], size
-            )[0, 0],
-        }
-        found = my_pixels(scores, patch, stride)
-        form = "(rows - 1) * stride + patch pixels high, and so for the columns"
-        judge(found, expected, mistakes, form, f"with patches of {patch}, {stride} pixels apart, this is not the mean.")
-    return "every pixel has the mean of its patches, at the edges, too."

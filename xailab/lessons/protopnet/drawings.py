@@ -1,8 +1,7 @@
-"""Lesson 07: its drawings of prototypes, origins, boxes and doubts, its explorer, and its exercises' checks."""
+"""Drawings of prototypes, origins, boxes and doubts."""
 
 from collections.abc import Mapping, Sequence
 
-import ipywidgets as widgets
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -14,9 +13,7 @@ from torch import Tensor
 
 from xailab import figures
 from xailab.images import overlay
-from xailab.lessons import exercise
-from xailab.lessons.explorer import explorer
-from xailab.lessons.judging import judge
+from xailab.lessons.drawings import tight
 from xailab.protopnet import (
     KINDS,
     Epoch,
@@ -36,11 +33,6 @@ CLASS_COLOURS = (figures.SKY, figures.ORANGE)  # no lesion, lesion
 KIND_COLOURS = dict(zip(KINDS, (figures.ORANGE, figures.YELLOW, figures.SKY, figures.PINK, "#C8C8C8"), strict=True))
 LITTLE = 1.5  # similarity up to which a patch looks like another a little only
 Picture = UInt8[np.ndarray, "h w 3"]
-
-
-def _tight(figure: Figure) -> None:
-    """Leave less room between pictures."""
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
 
 
 def _frame(axes: Axes, box: Int[Tensor, "4"] | tuple, colour: str, **options) -> None:
@@ -73,7 +65,7 @@ def draw_looks_like(analysis: LocalAnalysis, images: Sequence[int], prototypes: 
     """
     shape = {"width": 9.2, "height": 2.3 * len(images) + 0.35, "width_ratios": [1.2, 1, 0.4, 1, 1.2]}
     figure, axes = figures.new(len(images), 5, squeeze=False, **shape)
-    _tight(figure)
+    tight(figure, 0.03)
     for row, i, j in zip(axes, images, prototypes, strict=True):
         _pair(row, analysis, i, j)
     for axis, name in zip(axes[0], ("a new slice", "this", "", "that", "a slice of the training"), strict=True):
@@ -113,7 +105,7 @@ def draw_sentence(analysis: LocalAnalysis, image: int, count: int = 3) -> Figure
     name, logit = analysis.classes[int(analysis.target[image])], float(given.sum())
     shape = {"width_ratios": [1.15, 1, 0.42, 1, 1.15, 2.1], "height_ratios": [1] * count + [0.25]}
     figure, axes = figures.new(count + 1, 6, width=11.4, height=1.95 * count + 1.3, **shape)
-    _tight(figure)
+    tight(figure, 0.03)
     reach = 1.35 * max(float(given.abs().max()), abs(logit))
     for row, j in zip(axes, order, strict=False):
         _pair(row, analysis, image, j)
@@ -166,7 +158,7 @@ def draw_origins(origin: Origin, classes: Sequence[str], weights: Float[Tensor, 
     owners, weights = origin.provenance.labels, weights.detach()
     most = int(owners.bincount().max())
     figure, axes = figures.new(len(classes), most, width=1.9 * most + 0.4, height=2.35 * len(classes), squeeze=False)
-    _tight(figure)
+    tight(figure, 0.03)
     for axis in axes.flat:
         axis.set_axis_off()
     for k, (row, name) in enumerate(zip(axes, classes, strict=True)):
@@ -268,7 +260,7 @@ def draw_nearest(
     figure, axes = figures.new(
         len(prototypes), count, width=1.75 * count + 0.5, height=2.1 * len(prototypes), squeeze=False
     )
-    _tight(figure)
+    tight(figure, 0.03)
     for row, j in zip(axes, prototypes, strict=True):
         for axis, i, label, box, similarity in zip(
             row, found.ids[j], found.labels[j], found.receptive_boxes[j], found.similarities[j], strict=True
@@ -292,7 +284,7 @@ def draw_nearest(
 def draw_kinds(model: ProtoPNet, image: Float[Tensor, "c h w"], prototype: int) -> Figure:
     """Draw the kinds of box for a prototype in an image, with only the box kept, and with only the box deleted."""
     figure, axes = figures.new(3, len(KINDS), width=2.05 * len(KINDS) + 0.5, height=6.5)
-    _tight(figure)
+    tight(figure, 0.03)
     one, which = image[None], torch.tensor([prototype])
     for column, kind in zip(axes.T, KINDS, strict=True):
         box = boxes(model, one, which, kind)
@@ -355,7 +347,7 @@ def draw_box(
     owner = int(origin.provenance.labels[j])
     large = upsampled(analysis.output.maps[image : image + 1, j : j + 1], tuple(one.shape[2:]))[0, 0]
     figure, axes = figures.new(1, 5, width=12.4, height=3.15)
-    _tight(figure)
+    tight(figure, 0.03)
     figures.picture(
         axes[0], picture(origin.provenance.images[j]), f"prototype {j} (“{analysis.classes[owner]}”),\nits own slice"
     )
@@ -370,215 +362,3 @@ def draw_box(
         title = f"only the box {name}:\n{float(found.at_cell[0]):.2f}, ratio {float(found.ratio[0]):.2f}"
         figures.picture(axis, picture(masked(one, box, delete=delete)[0]), title)
     return figure
-
-
-def box_explorer(model: ProtoPNet, analysis: LocalAnalysis) -> widgets.VBox:
-    """Choose an image, a prototype by its rank, and a kind of box; see ``draw_box``."""
-
-    def draw(image=1, rank=1, kind="activation") -> Figure:
-        return draw_box(model, analysis, image - 1, rank - 1, kind)
-
-    return explorer(
-        draw,
-        image=(1, len(analysis)),
-        rank=widgets.IntSlider(1, 1, analysis.prototypes.shape[1], 1, description="prototype, by rank"),
-        kind=widgets.Dropdown(options=list(KINDS), value="activation", description="box"),
-    )
-
-
-def _squared(latent: Float[Tensor, "n C h w"], prototypes: Float[Tensor, "p C"]) -> Float[Tensor, "n p h w"]:
-    return (latent[:, None] - prototypes[None, :, :, None, None]).square().sum(2)
-
-
-def _similar(distances: Tensor) -> Tensor:
-    return ((distances + 1) / (distances + 1e-4)).log()
-
-
-@exercise("07.1")
-def _(my_logits) -> str:
-    generator = torch.Generator().manual_seed(71)
-    for n, c, h, w, p, classes in ((3, 4, 2, 5, 6, 2), (1, 2, 3, 1, 3, 3)):
-        latent, prototypes = (  # whole eighths, whose squares are exact however the distances are computed
-            torch.randint(9, shape, generator=generator).double() / 8 for shape in ((n, c, h, w), (p, c))
-        )
-        prototypes[0] = latent[0, :, 1, 0]  # one that finds itself
-        weight = torch.randn(classes, p, generator=generator).double()
-        d = _squared(latent, prototypes).flatten(2)
-        g = _similar(d)
-        expected = g.amax(2) @ weight.T
-        mistakes = {
-            "these are the similarities: the last layer, `weight`, is missing.": g.amax(2),
-            "the distances are not squared: the paper's d is the sum of squared differences.": (
-                _similar(d.sqrt()).amax(2) @ weight.T
-            ),
-            "this is the mean over the cells: a prototype scores by the cell that is most like it.": (
-                g.mean(2) @ weight.T
-            ),
-            "the similarities are summed over the cells: a prototype scores by its most similar cell alone.": (
-                g.sum(2) @ weight.T
-            ),
-            "this takes the cell that is *least* like the prototype: similarity falls as the distance grows.": (
-                g.amin(2) @ weight.T
-            ),
-            "distances went into the last layer: turn them into similarities first.": d.amin(2) @ weight.T,
-            "the logarithm is missing.": g.exp().amax(2) @ weight.T,
-            "the fraction stands on its head: d + 1 above, d + 1e-4 below.": -g.amax(2) @ weight.T,
-            "the 1 above the fraction is missing: log((d + 1) / (d + 1e-4)).": (-(d + 1e-4).log().amin(2) @ weight.T),
-            "the squared differences are averaged over the C numbers: they are summed.": (
-                _similar(d / c).amax(2) @ weight.T
-            ),
-        }
-        judge(
-            my_logits(latent.float(), prototypes.float(), weight.float()),
-            expected,
-            mistakes,
-            "a score for each image and class",
-            f"with {p} prototypes on {h} × {w} cells, these are not the logits.",
-        )
-    return "the whole of ProtoPNet behind its convolutions."
-
-
-@exercise("07.2")
-def _(my_projection) -> str:
-    generator = torch.Generator().manual_seed(72)
-    for n, c, h, w, owners in ((6, 3, 2, 3, (0, 0, 1, 1)), (4, 2, 1, 2, (1, 0, 0)), (7, 4, 2, 2, (2, 0, 1, 2))):
-        latent = torch.rand(n, c, h, w, generator=generator)
-        labels = torch.arange(n) % (1 + max(owners))
-        owners = torch.tensor(owners)
-        # some beside patches of the other class, lest the labels make no difference
-        beside = [int(((labels == o) == bool(j % 2)).nonzero()[0]) for j, o in enumerate(owners)]
-        prototypes = latent[beside, :, 0, -1] + 0.01
-        cells = latent.permute(0, 2, 3, 1).flatten(0, 2)
-        of = labels.repeat_interleave(h * w)
-        every = torch.cdist(prototypes, cells)
-        own = of == owners[:, None]
-        expected = cells[every.masked_fill(~own, torch.inf).argmin(1)]
-        means, mixed = latent.mean((2, 3)), latent.reshape(-1, c)
-        mistakes = {
-            "nothing moved: return the patches that the prototypes become.": prototypes,
-            "reshape alone mixes channels and cells: move the channels to the end first (permute).": mixed[
-                torch.cdist(prototypes, mixed).masked_fill(~own, torch.inf).argmin(1)
-            ],
-            "the labels lie in another order than the cells: repeat each for its own cells (repeat_interleave).": (
-                cells[every.masked_fill(labels.repeat(h * w) != owners[:, None], torch.inf).argmin(1)]
-            ),
-            "some became patches of another class: look at images of their own class only.": cells[every.argmin(1)],
-            "these are patches of the *other* class.": cells[every.masked_fill(own, torch.inf).argmin(1)],
-            "d * mask makes foreign distances 0, which is the smallest: hide them with infinity.": (
-                cells[(every * own).argmin(1)]
-            ),
-            "these are the farthest patches of the class: the nearest are asked for.": (
-                cells[every.masked_fill(~own, -torch.inf).argmax(1)]
-            ),
-            "this is a mean of patches: a prototype must become one that exists.": torch.stack(
-                [cells[row].mean(0) for row in own]
-            ),
-            "these are means over images: a prototype becomes one cell of one image.": means[
-                torch.cdist(prototypes, means).masked_fill(labels != owners[:, None], torch.inf).argmin(1)
-            ],
-        }
-        judge(
-            my_projection(latent, labels, prototypes, owners),
-            expected,
-            mistakes,
-            "one patch for each prototype",
-            f"with {n} images of {h} × {w} cells, this is not the nearest patch of the class.",
-        )
-    return "each prototype is a patch that exists, of its own class."
-
-
-@exercise("07.3")
-def _(my_cluster) -> str:
-    generator = torch.Generator().manual_seed(73)
-    for n, p, h, w, classes in ((6, 4, 2, 3, 2), (3, 6, 3, 1, 2), (5, 6, 2, 2, 3)):
-        distances = torch.rand(n, p, h, w, generator=generator).double() + 0.2
-        labels, owners = torch.arange(n) % classes, torch.arange(p) * classes // p
-        if classes == 3:
-            labels, owners = labels.flip(0), owners.roll(1)
-        own = owners == labels[:, None]
-        least = distances.flatten(2).amin(2)
-        hidden = least.masked_fill(~own, torch.inf)
-        average = distances.flatten(2).mean(2).masked_fill(~own, torch.inf)
-        expected = hidden.amin(1).mean()
-        mistakes = {
-            "0 for every network: d * mask makes all foreign distances 0. Hide them with infinity.": 0 * expected,
-            "this looks at the prototypes of all classes: the image's own are asked for.": least.amin(1).mean(),
-            "these are the *other* classes' prototypes: this is the separation cost.": (
-                least.masked_fill(own, torch.inf).amin(1).mean()
-            ),
-            "one for each image: take their mean.": hidden.amin(1),
-            "the images are summed: take their mean.": hidden.amin(1).sum(),
-            "the smallest of the whole batch: each image counts, so take the mean over images.": hidden.amin(),
-            "the mean over the image's own prototypes: one near prototype is enough, so take the smallest.": (
-                (least * own).sum(1) / own.sum(1)
-            ).mean(),
-            "the mean over the cells: one near cell is enough, so take the smallest.": average.amin(1).mean(),
-            "a mean over all own-class distances: the smallest of each image counts.": (
-                distances.flatten(2).mean(2)[own].mean()
-            ),
-        }
-        judge(
-            my_cluster(distances, labels, owners),
-            expected,
-            mistakes,
-            "a single number",
-            f"with {n} images and {p} prototypes, this is not the cluster cost.",
-        )
-    return "what pulls a patch of every image to a prototype of its class."
-
-
-def _fields(layers: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
-    size, stride, start = 1, 1, 0
-    for kernel, step, padding in layers:
-        size, start, stride = size + (kernel - 1) * stride, start - padding * stride, stride * step
-    return size, stride, start
-
-
-@exercise("07.4")
-def _(my_field) -> str:
-    for layers in (
-        [(7, 2, 3), (3, 2, 1), (3, 1, 1)],
-        [(3, 1, 1), (2, 2, 0), (5, 3, 1), (3, 1, 0)],
-        [(1, 1, 0)],
-    ):
-        expected = torch.tensor(_fields(layers))
-        size, stride, start = expected.tolist()
-        late, ends = [1, 1, 0], [1, 1, 0]
-        for kernel, step, padding in layers:  # the stride is multiplied too early
-            late[1] *= step
-            late[0] += (kernel - 1) * late[1]
-            late[2] -= padding * late[1]
-            ends[0] += kernel * ends[1]
-            ends[1] *= step
-        plain = 1 + sum(kernel - 1 for kernel, _, _ in layers)
-        margin = sum(padding for _, _, padding in layers)
-        backwards = _fields([layer for layer in reversed(layers)])
-        mistakes = {
-            "the stride is multiplied too early: a window's pixels lie as far apart as the strides *before* it say.": (
-                torch.tensor(late)
-            ),
-            "a window of k adds k - 1 steps, not k.": torch.tensor([ends[0], stride, start]),
-            "the strides are left out of the size: k - 1 steps are of `stride` pixels each.": torch.tensor(
-                [plain, stride, start]
-            ),
-            "the strides are left out of size and start: steps are of `stride` pixels each.": torch.tensor(
-                [plain, stride, -margin]
-            ),
-            "the paddings count in steps of `stride` pixels, too.": torch.tensor([size, stride, -margin]),
-            "padding lies outside, so the first pixel is negative: subtract it.": torch.tensor([size, stride, -start]),
-            "0 is the first window's middle, or the padding is left out: it moves the window to the left.": (
-                torch.tensor([size, stride, 0])
-            ),
-            "the stride is multiplied too early for the padding: it counts in the steps *before* the window.": (
-                torch.tensor([size, stride, late[2]])
-            ),
-            "the layers go from the image to the cells: begin with the first.": torch.tensor(backwards),
-        }
-        judge(
-            my_field(layers),
-            expected,
-            mistakes,
-            "size, stride and first pixel, three numbers",
-            f"for the layers {layers}, size, stride and first pixel should be {size}, {stride} and {start}.",
-        )
-    return "and that is how ResNet18's 435 pixels come about."

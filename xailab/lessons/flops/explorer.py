@@ -1,0 +1,38 @@
+"""The explorers of a layer's steps, of its cost, and of the sixteen MobileNets."""
+
+import ipywidgets as widgets
+
+from xailab.lessons.explorer import explorer
+from xailab.lessons.flops.drawings import SIDE, STEPS, draw_cost, draw_dashboard, draw_step
+from xailab.lessons.flops.published import ALPHAS, RESOLUTIONS
+
+
+def cost_explorer() -> widgets.VBox:
+    """`draw_cost` with a control for each number; groups are offered where they divide both channel numbers."""
+    channels = [1, 2, 3, 4, 5, 7, 8, 16, 32, 64, 128, 256, 512, 1024]
+    slider = widgets.SelectionSlider
+    return explorer(
+        draw_cost,
+        kernel=(1, 11, 2),
+        in_channels=slider(options=channels, value=512),
+        out_channels=slider(options=channels, value=512),
+        size=(1, 224, 1),
+        stride=(1, 4, 1),
+        padding=(0, 5, 1),
+        groups=slider(options=[1, 2, 4, 8, 16, 32], value=1),
+    )
+
+
+def step_explorer() -> widgets.VBox:
+    """`draw_step`, to be walked through from the first output value to the last."""
+    return explorer(draw_step, layer=list(STEPS), step=(1, 7 * SIDE * SIDE, 1))
+
+
+def dashboard() -> widgets.VBox:
+    """`draw_dashboard`, snapping to the sixteen models."""
+    slider = widgets.SelectionSlider
+    return explorer(
+        draw_dashboard,
+        alpha=slider(options=sorted(ALPHAS), value=1.0),
+        resolution=slider(options=sorted(RESOLUTIONS), value=224),
+    )

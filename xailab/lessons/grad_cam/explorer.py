@@ -1,0 +1,28 @@
+"""The explorer of Grad-CAM."""
+
+from collections.abc import Sequence
+
+import ipywidgets as widgets
+import numpy as np
+from matplotlib.figure import Figure
+from torch import nn
+
+from xailab.lessons.explorer import explorer
+from xailab.lessons.grad_cam.drawings import LAYERS, draw_grad_cam
+
+
+def grad_cam_explorer(network: nn.Module, pictures: Sequence[np.ndarray]) -> widgets.VBox:
+    """Choose picture, class, layer, sign and opacity; see ``draw_grad_cam``."""
+
+    def draw(picture=1, label=0, layer="layer4", relu=True, counterfactual=False, opacity=0.75) -> Figure:
+        return draw_grad_cam(network, pictures[picture - 1], label, layer, relu, counterfactual, opacity)
+
+    return explorer(
+        draw,
+        picture=(1, len(pictures)),
+        label=widgets.Dropdown(options=[(name, i) for i, name in enumerate(network.classes)], description="class"),
+        layer=widgets.Dropdown(options=LAYERS, value="layer4", description="layer"),
+        relu=widgets.Checkbox(True, description="ReLU: positive part only"),
+        counterfactual=widgets.Checkbox(False, description="counterfactual: against the class"),
+        opacity=widgets.FloatSlider(0.75, min=0.0, max=1.0, step=0.05),
+    )

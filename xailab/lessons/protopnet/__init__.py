@@ -1,0 +1,19 @@
+"""Lesson 07: its drawings of prototypes, origins, boxes and doubts, its explorer, and its exercises' checks."""
+
+from xailab.lessons.protopnet import exercises
+from xailab.lessons.protopnet.drawings import (
+    LITTLE,
+    draw_box,
+    draw_doubt,
+    draw_geometry,
+    draw_kinds,
+    draw_looks_like,
+    draw_nearest,
+    draw_origins,
+    draw_projection,
+    draw_sentence,
+    draw_stages,
+    seen_shares,
+)
+from xailab.lessons.protopnet.explorer import box_explorer
+from xailab.protopnet.pictures import picture
