@@ -9,6 +9,7 @@ import torch
 from networks import trained_looking
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
+from xailab import storage
 from xailab.detection import Detector, ThresholdedDetector, batches
 from xailab.models.small import SmallResNet
 from xailab.padim import PaDiM
@@ -148,6 +149,55 @@ def test_it_moves_to_a_device_with_all_that_it_learned(name):
         held = [*detector.encoder.parameters(), detector.mean]
         held += itertools.chain(*((bank.vectors, bank.places) for bank in detector.banks.values()))
     assert {tensor.device.type for tensor in held} == {"meta"}
+
+
+class FarFromTheMean(ThresholdedDetector):
+    """The least that a detector has to bring along, as CONTRIBUTING.md says."""
+
+    _KIND, _OPTIONS = "detector of a test", ("power",)
+
+    def __init__(self, power=1.0):
+        self.power = power
+        self._forget()
+
+    def fit(self, images, *, progress=True):
+        self._forget()
+        parts = []
+        for batch in batches(images, "mean", progress=progress):
+            self._seen.add(batch)
+            parts.append(batch)
+        self.mean = torch.cat(parts).mean(0)
+        return self
+
+    def anomaly_maps(self, images):
+        return (images - self.mean).abs().amax(1) ** self.power
+
+    def to(self, device):
+        self.mean = self.mean.to(device)
+        return self
+
+    def save(self, path):
+        self._write(path, {}, {"mean": self.mean, "seen": self._seen.prints})
+
+    @classmethod
+    def load(cls, path):
+        return cls._restored(path, *storage.read(path, cls._KIND))
+
+    def _restore(self, description, tensors):
+        self.mean = tensors["mean"]
+
+
+def test_a_detector_of_ones_own(tmp_path):
+    detector = FarFromTheMean(2.0).fit(Items(NORMAL), progress=False).calibrate(list(NEW), 0.2, progress=False)
+    assert int(detector.predict(NEW).sum()) == 1
+    detector.save(tmp_path / "detector")
+    loaded = FarFromTheMean.load(tmp_path / "detector")
+    assert (loaded.power, loaded.threshold) == (2.0, detector.threshold)
+    with pytest.raises(ValueError, match="16 of 16 images are among those that the detector was fitted to"):
+        loaded.calibrate(NORMAL, 0.2, progress=False)
+    storage.write(tmp_path / "broken", FarFromTheMean._KIND, {"power": 2.0, "threshold": None}, {"other": NEW})
+    with pytest.raises(ValueError, match="no whole detector .*: fit and save it again"):
+        FarFromTheMean.load(tmp_path / "broken")
 
 
 def test_batches_of_images_that_differ():
