@@ -196,7 +196,7 @@ def test_a_detector_of_ones_own(tmp_path):
     with pytest.raises(ValueError, match="16 of 16 images are among those that the detector was fitted to"):
         loaded.calibrate(NORMAL, 0.2, progress=False)
     storage.write(tmp_path / "broken", FarFromTheMean._KIND, {"power": 2.0, "threshold": None}, {"other": NEW})
-    with pytest.raises(ValueError, match="no whole detector .*: fit and save it again"):
+    with pytest.raises(ValueError, match=r"no whole detector .*: fit and save it again"):
         FarFromTheMean.load(tmp_path / "broken")
 
 
