@@ -121,16 +121,16 @@ def search_rows(bank: Tensor, queries: Tensor, names: Sequence[str], repeats: in
     return lines
 
 
-OPTIONS = {  # of what is remembered
+OPTIONS = {  # of the memory banks
     "all, exact": {},
     "a tenth at random": {"keep": 0.1},
-    "a tenth, greedy": {"keep": 0.1, "subset": "greedy"},
+    "a tenth, coreset": {"keep": 0.1, "subset": "coreset"},
     "all, faiss's inverted file": {"search": "faiss"},
 }
 
 
 def accuracy_rows(categories: Sequence[str], count: int) -> list[list[str]]:
-    """Pixel AUROC of the product map with the shipped encoders, for each way to remember."""
+    """Pixel AUROC of the product map with the shipped encoders, for each way to fill the memory banks."""
     lines = []
     for category in categories:
         size = manifest()[category]["size"]
@@ -138,7 +138,7 @@ def accuracy_rows(categories: Sequence[str], count: int) -> list[list[str]]:
         normal, test = (inspection.Inspection(category, s, n=count, preprocess=preprocess) for s in ("train", "test"))
         for name, options in tqdm(OPTIONS.items(), category, leave=False):
             try:
-                detector = shipped(category).remember(normal, **options, progress=False)
+                detector = shipped(category).fill_memory_bank(normal, **options, progress=False)
             except ImportError as error:
                 lines.append([category, name, f"left out: {error}", ""])
                 continue
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         .div(255)
         for split, count in (("train", options.normal), ("test", options.images))
     )
-    detector.remember(normal, progress=False)
+    detector.fill_memory_bank(normal, progress=False)
     head = ["embedding", "ms an image", "to ours", "peak", "apart"]
     print("\n" + table(head, embedding_rows(detector.encoder, test - detector.mean, options.repeats)))
 
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     head = ["search", "us a patch", "to ours", "peak", "apart"]
     print(table(head, search_rows(bank, queries, options.searches, options.repeats)))
 
-    head = ["encoders", "remembered", "fine patches", "pixel AUROC"]
+    head = ["encoders", "memory banks", "fine patches", "pixel AUROC"]
     print("\n" + table(head, accuracy_rows(options.categories, options.pictures)))
 
 

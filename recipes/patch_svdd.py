@@ -3,7 +3,7 @@
     python recipes/patch_svdd.py gear
 
 With --dry, nothing is shipped. What is measured is the file as it is shipped, in half precision, with the normal
-pictures of the training remembered.
+pictures of the training in the memory banks.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--test", type=int, default=60, help="pictures to measure with")
     options.add_argument("--steps", type=int, default=200)
     options.add_argument("--pairs", type=int, default=COURSE.batch)
-    options.add_argument("--rate", type=float, default=COURSE.rate)
+    options.add_argument("--rate", type=float, default=COURSE.lr)
     options.add_argument("--lambda", type=float, default=COURSE.lambda_, dest="lambda_")
     options.add_argument("--seed", type=int, default=0)
     return options
@@ -68,9 +68,9 @@ def main() -> None:
     )
     normal = pictures(args.category, "train", args.normal, args.size)
     detector = PatchSVDD(seed=args.seed)
-    detector.fit(normal, steps=args.steps, batch=args.pairs, rate=args.rate, lambda_=args.lambda_)
+    detector.fit(normal, steps=args.steps, batch=args.pairs, lr=args.rate, lambda_=args.lambda_)
     with tempfile.TemporaryDirectory() as folder:
-        shipped = PatchSVDD.load(ship(args.category, detector, {}, Path(folder))).remember(normal)
+        shipped = PatchSVDD.load(ship(args.category, detector, {}, Path(folder))).fill_memory_bank(normal)
     results = measured(shipped, pictures(args.category, "test", args.test, args.size))
     print(recipe, results)
     if not args.dry:

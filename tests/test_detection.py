@@ -596,7 +596,7 @@ def test_every_detector_of_the_library_gives_maps_as_evaluate_wants_them():
     images = torch.rand(3, 3, 64, 80, generator=torch.Generator().manual_seed(0))
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2, padding=1))
     for detector in (
-        PatchSVDD(8, strides=(32, 64)).remember(images, progress=False),
+        PatchSVDD(8, strides=(32, 64)).fill_memory_bank(images, progress=False),
         PaDiM(network, "0", None).fit([images], progress=False),
     ):
         assert isinstance(detector, Detector)

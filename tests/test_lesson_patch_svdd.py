@@ -24,7 +24,7 @@ def searched():
     masks = np.zeros((3, 64, 96), bool)
     masks[1:, 8:20, 60:72] = True
     test[1:, :, 8:20, 60:72] = 0.9
-    detector = PatchSVDD(8, strides=(8, 16)).remember(normal, progress=False)
+    detector = PatchSVDD(8, strides=(8, 16)).fill_memory_bank(normal, progress=False)
     pictures = (lesson.as_pictures(each) for each in (normal, test))
     kinds = ["good", "square", "square"]
     return lesson.Searched(detector, *pictures, masks, kinds, detector.embed(test), detector.all_maps(test))

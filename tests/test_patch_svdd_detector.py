@@ -19,9 +19,9 @@ NEW = torch.rand(2, 3, 66, 71, generator=GENERATOR)
 
 
 def detector(**options):
-    """One that remembers NORMAL, with random encoders whose embeddings fill their range."""
+    """One with NORMAL in its memory banks, with random encoders whose embeddings fill their range."""
     one = PatchSVDD(8, **options)
-    return one.remember(NORMAL, progress=False)
+    return one.fill_memory_bank(NORMAL, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_maps_are_those_of_a_textbook():
     assert found._fields == ("fine", "coarse", "sum", "product")
 
 
-def test_a_remembered_image_is_its_own_nearest_and_scores_0(ready):
+def test_an_image_in_the_memory_banks_is_its_own_nearest_and_scores_0(ready):
     found = ready.nearest(NORMAL[1:2])
     for name, stride in (("fine", 4), ("coarse", 16)):
         assert (found[name].distances == 0).all() and (found[name].places[..., 0] == 1).all()
@@ -80,7 +80,7 @@ def test_images_come_in_tensors_loaders_and_data_sets():
     batches = [NORMAL[:2], (NORMAL[2:], "labels")]
     for images in (batches, list(NORMAL), DataLoader(list(NORMAL), batch_size=2)):
         one = PatchSVDD(8)
-        banks = one.remember(images, progress=False).banks
+        banks = one.fill_memory_bank(images, progress=False).banks
         for name in ("fine", "coarse"):
             assert torch.allclose(banks[name].vectors, wanted[name].vectors, atol=1e-6)
             assert torch.equal(banks[name].places, wanted[name].places)
@@ -92,7 +92,7 @@ def test_the_data_sets_of_the_course():
         Inspection("gear", split, n=n, size=72, preprocess=preprocess) for split, n in (("train", 2), ("test", 2))
     )
     one = PatchSVDD(8).fit(normal, steps=1, batch=2, objective="neighbours", progress=False)
-    one.remember(normal, progress=False)
+    one.fill_memory_bank(normal, progress=False)
     images = torch.stack([sample.image for sample in test])
     for kind, maps in one.all_maps(images)._asdict().items():
         one.kind = kind
@@ -116,7 +116,7 @@ def test_a_threshold_belongs_to_one_kind_of_map():
 
 def test_fit_trains_from_the_start_and_forgets():
     one = detector(seed=3)
-    options = {"steps": 2, "batch": 2, "rate": 1e-3, "progress": False}
+    options = {"steps": 2, "batch": 2, "lr": 1e-3, "progress": False}
     assert one.fit(NORMAL, **options) is one and one.banks is None
     other = PatchSVDD(8, seed=3).fit([NORMAL[:2], NORMAL[2:]], **options)
     assert one.history == other.history and len(one.history) == 2
@@ -135,15 +135,15 @@ def test_an_interrupted_fit_leaves_what_was_learned(tmp_path):
     one, path = PatchSVDD(8), tmp_path / "checkpoint.safetensors"
     with pytest.raises(KeyboardInterrupt):
         one.fit(NORMAL, steps=9, batch=2, checkpoint=path, every=1, progress=False, on_step=stop)
-    assert len(one.history) == 2 and one.remember(NORMAL, progress=False).scores(NEW).isfinite().all()
+    assert len(one.history) == 2 and one.fill_memory_bank(NORMAL, progress=False).scores(NEW).isfinite().all()
     with pytest.raises(ValueError, match="holds a Patch SVDD checkpoint, expected a Patch SVDD detector"):
         PatchSVDD.load(path)
 
 
-@pytest.mark.parametrize("options", [{}, {"keep": 0.2}, {"keep": 0.2, "subset": "greedy"}])
+@pytest.mark.parametrize("options", [{}, {"keep": 0.2}, {"keep": 0.2, "subset": "coreset"}])
 def test_a_file_gives_the_same_maps(tmp_path, options):
     one, path = detector(strides=(8, 16), seed=2), tmp_path / "detector.safetensors"
-    one.remember(NORMAL, progress=False, **options)
+    one.fill_memory_bank(NORMAL, progress=False, **options)
     one.history, one.threshold = PatchSVDD(8).fit(NORMAL, steps=1, batch=2, progress=False).history, 0.25
     one.save(path)
     other = PatchSVDD.load(path)
@@ -163,7 +163,7 @@ def test_a_file_gives_the_same_maps(tmp_path, options):
     one.save(path, banks=False)
     light = PatchSVDD.load(path)
     assert light.banks is None and light.threshold is None
-    light.remember(NORMAL, progress=False, **options)
+    light.fill_memory_bank(NORMAL, progress=False, **options)
     assert torch.equal(light.anomaly_maps(NEW), one.anomaly_maps(NEW))
 
 
@@ -195,7 +195,7 @@ def test_a_threshold_from_normal_images():
     assert int(one.predict(images).sum()) == 2
     with pytest.raises(ValueError, match=r"0\.05 false alarms takes at least 19 normal images, and there are 9"):
         one.calibrate(images, progress=False)
-    assert one.remember(NORMAL, progress=False).threshold is None
+    assert one.fill_memory_bank(NORMAL, progress=False).threshold is None
     with pytest.raises(ValueError, match="call calibrate"):
         one.predict(NEW)
 
@@ -216,21 +216,21 @@ AGAIN = {  # the same pictures in other clothes
 
 @pytest.mark.parametrize("again", AGAIN)
 @pytest.mark.parametrize("options", [{}, {"keep": 0.1}])
-def test_no_threshold_from_what_is_remembered(again, options):
-    one = PatchSVDD(8, strides=(32, 64)).remember(SHADES[:15], progress=False, **options)
+def test_no_threshold_from_what_is_in_the_memory_banks(again, options):
+    one = PatchSVDD(8, strides=(32, 64)).fill_memory_bank(SHADES[:15], progress=False, **options)
     with pytest.raises(ValueError, match=r"are in the memory banks, .*: calibrate with others"):
         one.calibrate(AGAIN[again](SHADES[:15]), 0.3, progress=False)
     assert one.threshold is None
 
 
-def test_what_is_remembered_is_known_after_loading_and_forgotten_with_the_banks(tmp_path):
+def test_what_is_in_the_memory_banks_is_known_after_loading_and_forgotten_with_the_banks(tmp_path):
     one = PatchSVDD(8, strides=(32, 64)).fit(SHADES, steps=1, batch=2, progress=False)
-    one.remember(SHADES[:5].bfloat16(), progress=False).save(tmp_path / "detector")
+    one.fill_memory_bank(SHADES[:5].bfloat16(), progress=False).save(tmp_path / "detector")
     loaded = PatchSVDD.load(tmp_path / "detector")
     with pytest.raises(ValueError, match="1 of 4 images are in the memory banks"):
         loaded.calibrate(SHADES[4:8], 0.3, progress=False)
     assert loaded.calibrate(SHADES[5:], 0.3, progress=False).threshold > 0
-    loaded.remember(SHADES[5:], progress=False).calibrate(SHADES[:5], 0.3, progress=False)
+    loaded.fill_memory_bank(SHADES[5:], progress=False).calibrate(SHADES[:5], 0.3, progress=False)
     almost = SHADES[5:].clone()
     almost[:, :, 30:40, 30:40] += 0.1  # a small change makes another picture
     loaded.calibrate(almost.clamp(0, 1), 0.3, progress=False)
@@ -239,8 +239,8 @@ def test_what_is_remembered_is_known_after_loading_and_forgotten_with_the_banks(
 def test_the_defaults_of_training_are_one_place_with_two_presets():
     """What ``fit`` takes when nothing is said is ``COURSE``, in the detector, in ``Settings`` and in the command."""
     assert Settings() == COURSE
-    assert (COURSE.batch, COURSE.rate, COURSE.lambda_) == (16, 1e-3, 0.3)
-    assert (PAPER.batch, PAPER.rate, PAPER.lambda_) == (64, 1e-4, 1.0)
+    assert (COURSE.batch, COURSE.lr, COURSE.lambda_) == (16, 1e-3, 0.3)
+    assert (PAPER.batch, PAPER.lr, PAPER.lambda_) == (64, 1e-4, 1.0)
     seen = []
 
     class Watched(Exception):
@@ -302,8 +302,8 @@ def test_what_cannot_be_used(ready, unchecked):
         with pytest.raises(ValueError, match=said):
             PatchSVDD(8).fit(images, steps=1, progress=False)
         with pytest.raises(ValueError, match=said):
-            PatchSVDD(8).remember(images, progress=False)
-    with pytest.raises(ValueError, match="remembers no normal patches yet"):
+            PatchSVDD(8).fill_memory_bank(images, progress=False)
+    with pytest.raises(ValueError, match="memory banks are empty"):
         PatchSVDD(8).anomaly_maps(NEW)
     with pytest.raises(ValueError, match="has seen no normal images"):
         PatchSVDD(8).embed(NEW)
@@ -311,11 +311,11 @@ def test_what_cannot_be_used(ready, unchecked):
         PatchSVDD(strides=(3, 16))
     for options, said in [
         ({"keep": 0.0}, "keep=0.0"),
-        ({"subset": "all"}, "expected one of 'random', 'greedy'"),
+        ({"subset": "all"}, "expected one of 'random', 'coreset'"),
         ({"search": "fast"}, "expected one of 'exact', 'faiss'"),
     ]:
         with pytest.raises(ValueError, match=said):
-            ready.remember(NORMAL, progress=False, **options)
+            ready.fill_memory_bank(NORMAL, progress=False, **options)
     for options, said in [({"steps": -1}, "steps=-1"), ({"every": 0}, "every=0"), ({"batch": 0}, "batch=0")]:
         with pytest.raises(ValueError, match=said):
             PatchSVDD(8).fit(NORMAL, **options)

@@ -9,7 +9,7 @@ import torch
 from sklearn.neighbors import KDTree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from xailab.patch_svdd import Bank, farthest, nearest, to_pixels
+from xailab.patch_svdd import MemoryBank, greedy_coreset, nearest, to_pixels
 from xailab.patch_svdd.scoring import BLOCK, QUERIES
 
 
@@ -67,9 +67,9 @@ def test_memory_is_bounded():
         assert largest.numbers == QUERIES * BLOCK
 
 
-def test_farthest_point_by_hand_and_its_guarantee():
+def test_greedy_coreset_by_hand_and_its_guarantee():
     line = torch.tensor([[0.0], [1.0], [4.0], [9.0], [10.0]])
-    chosen = farthest(line, 4, torch.Generator().manual_seed(0)).tolist()
+    chosen = greedy_coreset(line, 4, torch.Generator().manual_seed(0)).tolist()
     by_hand = chosen[:1]
     while len(by_hand) < 4:
         gaps = [min(abs(float(line[i] - line[j])) for j in by_hand) for i in range(5)]
@@ -77,7 +77,7 @@ def test_farthest_point_by_hand_and_its_guarantee():
     assert chosen == by_hand
 
     points = vectors(40, 2, seed=3)
-    chosen = farthest(points, 3, torch.Generator().manual_seed(1))
+    chosen = greedy_coreset(points, 3, torch.Generator().manual_seed(1))
     assert len(set(chosen.tolist())) == 3
     apart = torch.cdist(points.double(), points.double())
     best = min(
@@ -86,42 +86,42 @@ def test_farthest_point_by_hand_and_its_guarantee():
     assert apart[:, chosen].amin(1).amax() <= 2 * best
 
 
-def test_farthest_chooses_each_vector_once():
+def test_greedy_coreset_chooses_each_vector_once():
     twice = torch.cat([vectors(5, 3), vectors(5, 3)])
-    assert sorted(farthest(twice, 10).tolist()) == list(range(10))
+    assert sorted(greedy_coreset(twice, 10).tolist()) == list(range(10))
 
 
-@pytest.mark.parametrize("subset", ["random", "greedy"])
+@pytest.mark.parametrize("subset", ["random", "coreset"])
 def test_a_part_of_the_bank(subset):
-    bank = Bank(vectors(200, 8), torch.arange(600, dtype=torch.int32).view(200, 3))
-    part = bank.kept(0.1, subset, torch.Generator().manual_seed(0))
-    again = bank.kept(0.1, subset, torch.Generator().manual_seed(0))
+    bank = MemoryBank(vectors(200, 8), torch.arange(600, dtype=torch.int32).view(200, 3))
+    part = bank.subsample(0.1, subset, torch.Generator().manual_seed(0))
+    again = bank.subsample(0.1, subset, torch.Generator().manual_seed(0))
     assert len(part.vectors) == 20 and torch.equal(part.places, again.places)
     rows = part.places[:, 0] // 3
     assert len(set(rows.tolist())) == 20
     assert torch.equal(part.vectors, bank.vectors[rows]) and torch.equal(part.places, bank.places[rows])
     assert (part.nearest(vectors(50, 8, 1)).distances >= bank.nearest(vectors(50, 8, 1)).distances).all()
-    assert bank.kept(1.0, subset, torch.Generator()) is bank
+    assert bank.subsample(1.0, subset, torch.Generator()) is bank
 
 
-def test_greedy_leaves_less_far_off_than_random():
-    bank = Bank(vectors(2000, 3), torch.zeros(2000, 3, dtype=torch.int32))
+def test_a_coreset_leaves_less_far_off_than_random():
+    bank = MemoryBank(vectors(2000, 3), torch.zeros(2000, 3, dtype=torch.int32))
     gaps = {
-        subset: bank.kept(0.05, subset, torch.Generator().manual_seed(0)).nearest(bank.vectors).distances.amax()
-        for subset in ("random", "greedy")
+        subset: bank.subsample(0.05, subset, torch.Generator().manual_seed(0)).nearest(bank.vectors).distances.amax()
+        for subset in ("random", "coreset")
     }
-    assert gaps["greedy"] < 0.7 * gaps["random"]
+    assert gaps["coreset"] < 0.7 * gaps["random"]
 
 
 def test_faiss_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ImportError, match="pip install faiss-cpu"):
-        Bank(vectors(100), torch.zeros(100, 3, dtype=torch.int32)).indexed()
+        MemoryBank(vectors(100), torch.zeros(100, 3, dtype=torch.int32)).indexed()
 
 
 def test_faiss_finds_almost_the_nearest():
     pytest.importorskip("faiss", reason="needs faiss-cpu")
-    bank = Bank(vectors(4000, 8), torch.arange(12_000, dtype=torch.int32).view(4000, 3))
+    bank = MemoryBank(vectors(4000, 8), torch.arange(12_000, dtype=torch.int32).view(4000, 3))
     queries = vectors(300, 8, seed=1)
     found, wanted = bank.indexed().nearest(queries), bank.nearest(queries)
     assert (found.distances >= wanted.distances - 1e-6).all()

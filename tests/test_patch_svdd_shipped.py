@@ -30,7 +30,7 @@ def test_the_product_map_finds_the_defects(category):
     size = manifest()[category]["size"]
     preprocess = Preprocess(resize=size, mean=(0.0,) * 3, std=(1.0,) * 3)
     normal, test = (Inspection(category, split, n=40, preprocess=preprocess) for split in ("train", "test"))
-    detector = shipped(category).remember(normal, progress=False)
+    detector = shipped(category).fill_memory_bank(normal, progress=False)
     assert len(detector.history) > 0
     found = evaluate(detector, test).pixel_auroc
     assert found >= 0.9 and abs(found - manifest()[category]["auroc"]["product"][1]) < 0.03

@@ -16,7 +16,7 @@ MEAN = IMAGES.double().mean(0).div(255).float()
 
 
 def trainer(images=IMAGES, **options):
-    return Trainer(Settings(**{"dimensions": 8, "batch": 2, "rate": 1e-3, **options}), images, MEAN)
+    return Trainer(Settings(**{"dimensions": 8, "batch": 2, "lr": 1e-3, **options}), images, MEAN)
 
 
 def recorded(monkeypatch):
@@ -175,7 +175,7 @@ def test_ablations_leave_the_position_task_out():
 
 def test_a_large_lambda_collapses_and_warns_once(monkeypatch):
     monkeypatch.setattr(training, "WINDOW", 3)
-    one = trainer(lambda_=1000.0, rate=1e-2, dimensions=4)
+    one = trainer(lambda_=1000.0, lr=1e-2, dimensions=4)
     with pytest.warns(Collapse, match=r"lambda_=1000 pulls harder .* try a tenth") as caught:
         one.run(25, progress=False)
     assert len(caught) == 1
@@ -186,7 +186,7 @@ def test_a_large_lambda_collapses_and_warns_once(monkeypatch):
 
 def test_no_warning_without_collapse(monkeypatch):
     monkeypatch.setattr(training, "WINDOW", 3)
-    one = trainer(rate=1e-5, dimensions=4)
+    one = trainer(lr=1e-5, dimensions=4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         one.run(12, progress=False)
@@ -196,7 +196,7 @@ def test_numbers_that_are_not_finite_stop_it():
     one = trainer()
     with torch.no_grad():
         one.encoder.conv1.weight.fill_(torch.nan)
-    with pytest.raises(ValueError, match=r"step 1: .* is not finite; try a smaller rate"):
+    with pytest.raises(ValueError, match=r"step 1: .* is not finite; try a smaller lr"):
         one.run(3, progress=False)
     assert one.history == []
 
@@ -206,7 +206,7 @@ def test_numbers_that_are_not_finite_stop_it():
     [
         ({"batch": 1}, "batch=1"),
         ({"dimensions": 0}, "dimensions=0"),
-        ({"rate": 0.0}, "rate=0.0: expected a number above 0"),
+        ({"lr": 0.0}, "lr=0.0: expected a number above 0"),
         ({"lambda_": -1.0}, "lambda_=-1.0: expected a number from 0"),
         ({"lambda_": float("nan")}, "lambda_=nan"),
     ],

@@ -117,39 +117,39 @@ def f1_max(labels: Values, scores: Values) -> tuple[float, float]:
     return float(f1[best]), float(thresholds[best])
 
 
-def conformal_threshold(scores: Values, false_alarms: float) -> float:
+def conformal_threshold(scores: Values, false_alarm_rate: float) -> float:
     """A threshold from the scores of normal pictures alone, none of which the detector has learned from.
 
-    With n scores it is the k-th largest, k = floor(false_alarms (n + 1)). If a new normal picture comes from where
+    With n scores it is the k-th largest, k = floor(false_alarm_rate (n + 1)). If a new normal picture comes from where
     these came from, its score is as likely to take any of the n + 1 places among theirs, so that it lies above the
     threshold with probability at most k / (n + 1) (split conformal prediction, Vovk et al. 2005).
 
     Args:
         scores: Of the normal pictures.
-        false_alarms: The share of normal pictures that may lie above.
+        false_alarm_rate: The share of normal pictures that may lie above.
 
     Raises:
         ValueError: if there are fewer scores than ``min_calibration_size`` says, or the share is none.
     """
-    needed, scores = min_calibration_size(false_alarms), _array(scores)
+    needed, scores = min_calibration_size(false_alarm_rate), _array(scores)
     if len(scores) < needed:
         raise ValueError(
-            f"a share of {false_alarms:g} false alarms takes at least {needed} normal images, and there are "
+            f"a share of {false_alarm_rate:g} false alarms takes at least {needed} normal images, and there are "
             f"{len(scores)}"
         )
-    place = math.floor(false_alarms * (len(scores) + 1) + ROUNDING)
+    place = math.floor(false_alarm_rate * (len(scores) + 1) + ROUNDING)
     return float(np.sort(scores)[-place])
 
 
-def min_calibration_size(false_alarms: float) -> int:
+def min_calibration_size(false_alarm_rate: float) -> int:
     """How many normal pictures ``conformal_threshold`` takes for a share of false alarms.
 
     Raises:
         ValueError: if that is no share between 0 and 1.
     """
-    if not 0 < false_alarms < 1:
-        raise ValueError(f"false_alarms={false_alarms}: expected a share between 0 and 1")
-    return math.ceil(1 / false_alarms - ROUNDING) - 1
+    if not 0 < false_alarm_rate < 1:
+        raise ValueError(f"false_alarm_rate={false_alarm_rate}: expected a share between 0 and 1")
+    return math.ceil(1 / false_alarm_rate - ROUNDING) - 1
 
 
 def aupro(masks: Masks, maps: Maps, limit: float = 0.3) -> float:

@@ -276,7 +276,7 @@ print(f"largest distance {distances.max():.0f}, after smoothing {smooth.max():.0
 # **Predict:** could we save the 20 pictures, and take the scores of the 40 that we learnt from?
 
 # %%
-detector.calibrate(batches(held_out["biscuit"]), false_alarms=0.05, progress=False)
+detector.calibrate(batches(held_out["biscuit"]), false_alarm_rate=0.05, progress=False)
 
 
 def scores_of(detector, samples):
@@ -323,7 +323,7 @@ from xailab.metrics import aupro, auroc
 thresholds, maps = {}, {}
 for category in inspection.CATEGORIES:
     fitted = PaDiM(network, LAYERS, dimensions=None).fit(batches(learn[category]), progress=False)
-    fitted.calibrate(batches(held_out[category]), false_alarms=0.05, progress=False)
+    fitted.calibrate(batches(held_out[category]), false_alarm_rate=0.05, progress=False)
     thresholds[category] = fitted.threshold
     maps[category] = torch.cat([fitted.anomaly_maps(x) for x in batches(test[category])])
 
@@ -1013,7 +1013,7 @@ if real.here(f"mvtec-ad/{PRODUCT}") and (
     detector = PaDiM(network, LAYERS_OF.get(name, ["layer1", "layer2", "layer3"]), dimensions=100)
     detector.fit(DataLoader(Subset(train, learned), 10), progress=False)
     share = max(0.1, 1 / (len(held_out) + 1))  # of false alarms; nine pictures are the fewest for one in ten
-    detector.calibrate(DataLoader(Subset(train, held_out), 10), false_alarms=share, progress=False)
+    detector.calibrate(DataLoader(Subset(train, held_out), 10), false_alarm_rate=share, progress=False)
     results = evaluate(detector, test)
 
     first = {kind: test[results.kinds.index(kind)] for kind in dict.fromkeys(results.kinds) if kind != "good"}

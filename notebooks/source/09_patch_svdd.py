@@ -306,7 +306,7 @@ assert torch.allclose(to_pixels(scores[None], (6, 6), patch=4, stride=2)[0], pix
 # directions apart?
 
 # %%
-short = PatchSVDD().fit(normal_images["capsule"], steps=15, batch=8, rate=1e-3, lambda_=1.0, progress=False)
+short = PatchSVDD().fit(normal_images["capsule"], steps=15, batch=8, lr=1e-3, lambda_=1.0, progress=False)
 start, end = (np.mean(short.history[part], 0) for part in (slice(0, 3), slice(-5, None)))
 print("neighbours drew together, to less than half their distance:", bool((end[2:4] < start[2:4] / 2).all()))
 print("the position losses are still those of guessing, 2.08 within 0.2:", bool((abs(end[:2] - np.log(8)) < 0.2).all()))
@@ -433,18 +433,18 @@ for c, detector in detectors.items():
 #
 # ## Maps
 #
-# The detectors remember the patches of 40 normal pictures, at two sizes: small ones every 4 pixels, large ones
+# The memory banks hold the patches of 40 normal pictures, at two sizes: small ones every 4 pixels, large ones
 # every 16. Then each patch of a test picture is compared with all of them.
 
 # %%
 searched = {}
 for c, detector in detectors.items():
-    detector.remember(normal_images[c], progress=False)
+    detector.fill_memory_bank(normal_images[c], progress=False)
     embeddings, maps = detector.embed(test_images[c]), detector.all_maps(test_images[c])
     pictures = (lesson.as_pictures(each[c]) for each in (normal_images, test_images))
     searched[c] = lesson.Searched(detector, *pictures, masks[c], [s.defect for s in test[c]], embeddings, maps)
 sizes = {name: len(bank.vectors) for name, bank in detectors["capsule"].banks.items()}
-print("patches remembered:", sizes)
+print("patches in the memory banks:", sizes)
 
 middle = {}  # in each category the defective picture with the median score: half of them score lower
 for c, s in searched.items():
@@ -570,20 +570,20 @@ for line in (
 # growing at a hundred or so (Lesson 08), Patch SVDD's does not.
 #
 # The comparison grows with the number of normal pictures, since every patch of the test picture is held against
-# every normal patch. Must all of them be remembered? We keep a random tenth:
+# every normal patch. Must the memory bank hold all of them? We keep a random tenth:
 
 # %%
 import copy
 
 thin = copy.copy(detectors["capsule"])
-thin.banks = {name: bank.kept(0.1, "random", torch.Generator().manual_seed(0)) for name, bank in thin.banks.items()}
+thin.banks = {name: bank.subsample(0.1, "random", torch.Generator().manual_seed(0)) for name, bank in thin.banks.items()}
 fewer = figures_of("capsule", thin.anomaly_maps(test_images["capsule"]))
 print("capsule, product map: all patches {:.2f} {:.2f} {:.2f}, a tenth of them {:.2f} {:.2f} {:.2f}".format(
     *table["product"]["capsule"], *fewer))  # fmt: skip
 
 # %% [markdown]
 # A tenth of the memory and of the search, for a few hundredths of pixel AUROC and more of PRO.
-# `remember(..., keep=0.1)` does the same, and `subset="greedy"` chooses more carefully than at random.
+# `fill_memory_bank(..., keep=0.1)` does the same, and `subset="coreset"` chooses more carefully than at random.
 #
 # ### Where nothing is aligned
 #
@@ -599,7 +599,7 @@ turned = {name: [rd(s, turning) for s in each["capsule"]] for name, each in (("l
 turned_masks = np.stack([mask_frame(s.mask, preprocess) for s in turned["test"]])
 loose = PatchSVDD()
 loose.encoder = detectors["capsule"].encoder
-loose.remember(images_of(turned["learn"]), progress=False)
+loose.fill_memory_bank(images_of(turned["learn"]), progress=False)
 moved = {
     "Patch SVDD": figures_of("capsule", loose.anomaly_maps(images_of(turned["test"])), turned_masks),
     "PaDiM": figures_of("capsule", padim_maps(turned["learn"], turned["test"])[1], turned_masks),
@@ -669,7 +669,7 @@ from xailab.patch_svdd import Collapse
 
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    options = {"steps": 42, "batch": 2, "rate": 3e-3, "progress": False}
+    options = {"steps": 42, "batch": 2, "lr": 3e-3, "progress": False}
     lost = PatchSVDD().fit(normal_images["capsule"], lambda_=100, **options)
 collapsed = [w for w in caught if issubclass(w.category, Collapse)]
 print("Collapse:", str(collapsed[0].message).partition("; ")[2].partition(".")[0])
@@ -880,7 +880,7 @@ check("09.4", my_pixels)
 # python -m xailab.patch_svdd DATA --steps 500 --lambda 0.1 --calibrate 0.1 --output results
 # ```
 #
-# looks at the folder first, then trains, remembers, sets a threshold, scores, and writes maps, figures and the
+# looks at the folder first, then trains, fills the memory banks, sets a threshold, scores, and writes maps, figures and the
 # detector. In your own program it is the lines below; `shipped` stands in for a training of your own. (If you read
 # the authors' code: the weights of the position classifier's last layer never receive a gradient there, and stay as
 # they were drawn. Can you find the line? `fit(..., frozen=True)` does the same.)
@@ -891,8 +891,8 @@ from pathlib import Path
 
 with tempfile.TemporaryDirectory() as folder:
     detector = shipped("fabric")  # or: PatchSVDD().fit(images, steps=500, lambda_=0.1)
-    detector.remember(normal_images["fabric"][:20], progress=False)
-    detector.calibrate(normal_images["fabric"][20:], false_alarms=0.05, progress=False)
+    detector.fill_memory_bank(normal_images["fabric"][:20], progress=False)
+    detector.calibrate(normal_images["fabric"][20:], false_alarm_rate=0.05, progress=False)
     detector.save(Path(folder) / "fabric.safetensors")
     loaded = PatchSVDD.load(Path(folder) / "fabric.safetensors")
     for sample, image in zip(test["fabric"][:3], test_images["fabric"], strict=False):
@@ -925,7 +925,7 @@ if real.here(f"mvtec-ad/{PRODUCT}"):
     detector = PatchSVDD(strides=(16, 16))
     if STEPS:
         detector.fit(DataLoader(normal, 10), steps=STEPS, progress=False)
-    detector.remember(DataLoader(normal, 10), progress=False)
+    detector.fill_memory_bank(DataLoader(normal, 10), progress=False)
     rows = np.linspace(0, len(test) - 1, min(30, len(test))).astype(int)
     results = evaluate(detector, Subset(test, rows))
 

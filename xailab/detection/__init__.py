@@ -4,6 +4,7 @@
 >>> evaluate(detector, MVTecAD("data/mvtec_ad", "hazelnut", "test", preprocess=network.preprocess)).pixel_auroc
 """
 
+from xailab.detection.base import ThresholdedDetector, batches
 from xailab.detection.command import Method, Prepared, run
 from xailab.detection.drawing import drawn, window
 from xailab.detection.literature import Published, published
@@ -15,6 +16,8 @@ __all__ = [
     "Prepared",
     "Published",
     "Results",
+    "ThresholdedDetector",
+    "batches",
     "drawn",
     "evaluate",
     "published",

@@ -1,8 +1,7 @@
-"""The detector: embeddings from a network, distances to what is normal, maps, scores, a threshold, a file."""
+"""The detector: embeddings from a network, distances to what is normal, maps, a file."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -10,30 +9,25 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from xailab import storage
+from xailab.detection.base import Images, Maps, Source, ThresholdedDetector, batches, naming_batch
 from xailab.detection.seen import Seen
 from xailab.hooks import unwrapped
 from xailab.images import upsample
-from xailab.metrics import conformal_threshold, min_calibration_size
 from xailab.padim.backbone import Backbone, Layer
 from xailab.padim.gaussians import Gaussians
 from xailab.padim.levels import Shape
 from xailab.padim.reduction import Moments, finest, project, random_channels
 from xailab.targets import check_images
 
-Images = Float[Tensor, "n c height width"]
-Maps = Float[Tensor, "n height width"]
-KIND = "PaDiM detector"  # as files say
 
-
-class PaDiM:
+class PaDiM(ThresholdedDetector):
     """PaDiM (Defard et al. 2020, arXiv 2011.08785) on any network whose layers have rows and columns.
 
-    ``PaDiM(network, ["layer1", "layer2", "layer3"]).fit(loader).anomaly_maps(images)``. The network is used in eval
+    ``PaDiM(network, ["layer1", "layer2", "layer3"]).fit(normal).anomaly_maps(images)``. The network is used in eval
     mode, up to the last of the layers, and left as it was.
 
     Args:
@@ -58,6 +52,9 @@ class PaDiM:
     Raises:
         ValueError: if a layer does not exist, or an option is out of its range.
     """
+
+    _KIND = "PaDiM detector"
+    _OPTIONS = ("layers", "dimensions", "reduction", "epsilon", "blur", "seed")
 
     def __init__(
         self,
@@ -98,7 +95,7 @@ class PaDiM:
         """Number of normal images so far."""
         return self.gaussians.n if self.gaussians else 0
 
-    def fit(self, loader: Iterable, *, progress: bool = True) -> "PaDiM":
+    def fit(self, images: Source, *, progress: bool = True) -> "PaDiM":
         """Learn from normal images, one pass ("pca": two), and forget what was learned before.
 
         Memory does not grow with the number of images, but for 3 KB each by which ``calibrate`` knows them again. Where
@@ -106,8 +103,8 @@ class PaDiM:
         one ends up with the statistics of all.
 
         Args:
-            loader: Batches of images normalised for the network, all of one size: tensors (n, c, h, w), or tuples or
-                lists that begin with one.
+            images: Images normalised for the network, all of one size: a tensor (n, c, h, w), a data set, or batches,
+                as a ``DataLoader`` makes them (see ``detection.batches``).
             progress: Show a progress bar.
 
         Returns:
@@ -122,16 +119,16 @@ class PaDiM:
         distributed = dist.is_available() and dist.is_initialized()
         try:
             if self.reduction == "pca":
-                self._find_components(loader, distributed, progress)
-            for number, images in self._batches(loader, "PaDiM", progress):
-                with _naming_batch(number):
-                    self._add(images)
+                self._find_components(images, distributed, progress)
+            for number, batch in enumerate(batches(images, "PaDiM", progress=progress)):
+                with naming_batch(number):
+                    self._add(batch)
             if distributed:
                 self._share_sizes()
                 self.gaussians.all_reduce()
                 self._seen.all_gather(self._device)
             if self.n < 2:
-                raise ValueError(f"a covariance needs at least 2 normal images, and the loader gave {self.n}")
+                raise ValueError(f"a covariance needs at least 2 normal images, and there are {self.n}")
         except BaseException:
             self._forget()  # rather than go on with a part of the images
             raise
@@ -167,7 +164,7 @@ class PaDiM:
                 raise ValueError(f"the detectors differ in {name}: {value} and {theirs[name]}")
         if not all(torch.equal(a, b.to(a.device)) for a, b in zip(self._kept, other._kept, strict=True)):
             raise ValueError("the detectors have different principal components: fit one, and update it instead")
-        merged = PaDiM(self.backbone, self.layers, **self._options())
+        merged = PaDiM(self.backbone, **self._options())
         merged._size, merged._shapes, merged._dtype, merged._kept = self._size, self._shapes, self._dtype, self._kept
         merged.gaussians = self.gaussians.merge(other.gaussians)
         merged._seen = Seen(torch.cat([self._seen.prints, other._seen.prints]))
@@ -208,59 +205,12 @@ class PaDiM:
         """
         return enlarged(self.distances(images), tuple(images.shape[-2:]), self.blur)
 
-    def scores(self, images_or_maps: Images | Maps) -> Float[Tensor, "n"]:
-        """One number for each image: the maximum of its anomaly map.
-
-        Raises:
-            ValueError, TypeError: as ``distances`` does; and if maps are negative somewhere, as distances never are.
-        """
-        if images_or_maps.ndim == 4:
-            return self.anomaly_maps(images_or_maps).amax((-2, -1))
-        if (images_or_maps < 0).any():
-            raise ValueError("expected images (n, c, h, w) or their anomaly maps (n, h, w): one image is image[None]")
-        return images_or_maps.amax((-2, -1))
-
-    def predict(self, images_or_maps: Images | Maps) -> Bool[Tensor, "n"]:
-        """Whether each image is anomalous: its score lies above the threshold.
-
-        ``anomaly_maps(images) > detector.threshold`` says where.
-
-        Raises:
-            ValueError: if there is no threshold yet.
-        """
-        if self.threshold is None:
-            raise ValueError("there is no threshold yet: call calibrate with normal images, or set .threshold")
-        return self.scores(images_or_maps) > self.threshold
-
-    def calibrate(self, loader: Iterable, false_alarms: float = 0.05, *, progress: bool = True) -> "PaDiM":
-        """Set the threshold from normal images that it was not fitted to (``metrics.conformal_threshold``).
-
-        On images that it was fitted to, each of which is part of its own mean and covariance, a detector measures
-        smaller distances than on new ones: a threshold from them would give more false alarms than asked for.
-
-        Args:
-            loader: Batches of normal images as for ``fit``.
-            false_alarms: The share of normal images that may be called anomalous.
-            progress: Show a progress bar.
-
-        Returns:
-            The detector itself.
-
-        Raises:
-            ValueError: if there are too few images for that share (the message says how many it takes), or one of them
-                is among those that it was fitted to.
-        """
-        min_calibration_size(false_alarms)
-        scores = []
-        for number, images in self._batches(loader, "calibrate", progress):
-            with _naming_batch(number):
-                if known := int(self._seen.among(images).sum()):
-                    raise ValueError(
-                        f"{known} of {len(images)} images are among those that the detector was fitted to, and score "
-                        "lower than new ones: calibrate with others"
-                    )
-                scores.append(self.scores(images))
-        self.threshold = conformal_threshold(torch.cat(scores) if scores else torch.empty(0), false_alarms)
+    @torch.inference_mode(False)
+    def to(self, device: torch.device | str) -> "PaDiM":
+        """Move the network and what was learned to a device; returns itself."""
+        self.backbone.to(device)
+        if self.gaussians is not None:
+            self.gaussians.to(self._device)
         return self
 
     def save(self, path: str | Path) -> None:
@@ -273,9 +223,8 @@ class PaDiM:
         if self.gaussians is None:
             raise ValueError("this detector has learned nothing yet: there is nothing to save")
         kept = {f"kept.{i}": tensor for i, tensor in enumerate(self._kept)}
-        backbone = storage.fingerprint(self._backbone.network)
-        tensors = kept | self.gaussians.state() | {"seen": self._seen.prints}
-        storage.write(path, KIND, self._description() | {"backbone": backbone}, tensors)
+        description = self._description() | {"backbone": storage.fingerprint(self.backbone)}
+        self._write(path, description, kept | self.gaussians.state() | {"seen": self._seen.prints})
 
     @classmethod
     def load(cls, path: str | Path, backbone: nn.Module) -> "PaDiM":
@@ -289,7 +238,7 @@ class PaDiM:
             FileNotFoundError: if there is no such file.
             ValueError: if it is damaged or something else, or the network is another one; the message says in what.
         """
-        description, tensors = storage.read(path, KIND)
+        description, tensors = storage.read(path, cls._KIND)
         try:
             fitted = description["backbone"]
             differs = storage.difference(fitted, unwrapped(backbone))
@@ -297,23 +246,12 @@ class PaDiM:
             raise ValueError(f"{path} lacks a description of its backbone: fit and save it again") from None
         if differs:
             raise ValueError(f"{path} was fitted with another backbone: {differs}")
-        try:
-            options = {name: description[name] for name in cls._OPTIONS}
-            detector = cls(backbone, description["layers"], **options)
-            detector._restore(description, tensors)
-        except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path} is no whole detector ({error}): fit and save it again") from None
-        return detector
-
-    _OPTIONS = ("dimensions", "reduction", "epsilon", "blur", "seed")
-
-    def _options(self) -> dict:
-        return {name: getattr(self, name) for name in self._OPTIONS}
+        return cls._restored(path, description, tensors, backbone=backbone)
 
     def _description(self) -> dict:
         """What a file says of the detector, and what two of them must share to be merged (but for n and threshold)."""
         sizes = {"size": self._size, "shapes": self._shapes, "dtype": str(self._dtype).removeprefix("torch.")}
-        return {"layers": self.layers, **self._options(), **sizes, "n": self.n, "threshold": self.threshold}
+        return {**self._options(), **sizes, "n": self.n, "threshold": self.threshold}
 
     def _restore(self, description: dict, tensors: dict[str, Tensor]) -> None:
         """Take over what a file says, or raise whatever shows that it cannot be."""
@@ -332,20 +270,16 @@ class PaDiM:
                 fits = kept.ndim == 1 and kept.dtype == torch.int64 and ((kept >= 0) & (kept < channels)).all()
             if not fits:
                 raise ValueError("the reduction does not fit the layers")
-        threshold = description["threshold"]
-        self.threshold = threshold if threshold is None else float(threshold)
         self.gaussians = self._no_statistics()
         self.gaussians.load_state(description["n"], tensors)
-        self._seen = Seen(tensors.get("seen"))
 
     def _forget(self) -> None:
+        super()._forget()
         self._size: tuple[int, int] | None = None  # of the images
         self._shapes: list[Shape] = []  # of the layers' whole outputs, without the images
         self._dtype = torch.float32  # of the statistics
         self._kept: list[Tensor] | None = None  # numbers of each layer's channels, or its part of the components
         self.gaussians: Gaussians | None = None
-        self._seen = Seen()
-        self.threshold: float | None = None
 
     @property
     def _width(self) -> int:
@@ -357,18 +291,6 @@ class PaDiM:
         """Of the statistics: the network's, but for Apple's GPUs, which have no double precision."""
         device = self._backbone.like.device
         return torch.device("cpu") if device.type == "mps" else device
-
-    def _batches(self, loader: Iterable, what: str, progress: bool) -> Iterator[tuple[int, Images]]:
-        """The images of each batch, and its number."""
-        first = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
-        for number, batch in enumerate(tqdm(loader, what, disable=not (progress and first), leave=False)):
-            images = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
-            if isinstance(images, Tensor) and images.ndim == 3:
-                raise ValueError(
-                    f"expected batches of images (n, c, h, w), got one image {tuple(images.shape)}: wrap the data set, "
-                    "torch.utils.data.DataLoader(dataset, batch_size=16)"
-                )
-            yield number, check_images(images)
 
     def _add(self, images: Images) -> None:
         """Add normal images to the statistics."""
@@ -413,13 +335,13 @@ class PaDiM:
         if self.reduction == "random":
             self._kept = random_channels(counts, self.dimensions, self.seed)
 
-    def _find_components(self, loader: Iterable, distributed: bool, progress: bool) -> None:
+    def _find_components(self, source: Source, distributed: bool, progress: bool) -> None:
         """The first of the two passes of "pca"."""
-        if iter(loader) is loader:
+        if isinstance(source, Iterator):
             raise ValueError("principal components take two passes: give a loader that starts again, not an iterator")
         moments = None
-        for number, images in self._batches(loader, "principal components", progress):
-            with _naming_batch(number):
+        for number, images in enumerate(batches(source, "principal components", progress=progress)):
+            with naming_batch(number):
                 layers = self._backbone.outputs(images)
                 self._meet(images, layers)
             moments = moments or Moments(self._shapes, self._device)
@@ -429,7 +351,7 @@ class PaDiM:
             moments = moments or Moments(self._shapes, self._device)
             moments.all_reduce()
         if moments is None or moments.n == 0:
-            raise ValueError("the loader gave no images")
+            raise ValueError("there are no images to learn from")
         self._kept = moments.principal_components(self.dimensions)
 
     def _share_sizes(self) -> None:
@@ -450,14 +372,6 @@ class PaDiM:
             self._learn_sizes((height, width), shapes, torch.float64 if itemsize == 8 else torch.float32)
         if self._kept is not None and self.gaussians is None:
             self.gaussians = self._no_statistics()
-
-
-@contextmanager
-def _naming_batch(number: int) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"batch {number}: {error}") from None
 
 
 def enlarged(maps: Float[Tensor, "n rows columns"], size: tuple[int, int], blur: float) -> Maps:

@@ -9,18 +9,18 @@ Yi, Yoon, "Patch SVDD: Patch-level SVDD for Anomaly Detection and Segmentation",
 from xailab.patch_svdd.detector import PatchSVDD
 from xailab.patch_svdd.network import Embeddings, Encoder, PositionClassifier
 from xailab.patch_svdd.sampling import Pairs, close_pairs, cut, position_pairs, rectangles, shaken
-from xailab.patch_svdd.scoring import Bank, Maps, Nearest, farthest, nearest, to_pixels
+from xailab.patch_svdd.scoring import Maps, MemoryBank, Nearest, greedy_coreset, nearest, to_pixels
 from xailab.patch_svdd.shipped import shipped
 from xailab.patch_svdd.training import COURSE, PAPER, Collapse, Settings, Step, Trainer
 
 __all__ = [
     "COURSE",
     "PAPER",
-    "Bank",
     "Collapse",
     "Embeddings",
     "Encoder",
     "Maps",
+    "MemoryBank",
     "Nearest",
     "Pairs",
     "PatchSVDD",
@@ -30,7 +30,7 @@ __all__ = [
     "Trainer",
     "close_pairs",
     "cut",
-    "farthest",
+    "greedy_coreset",
     "nearest",
     "position_pairs",
     "rectangles",

@@ -25,14 +25,25 @@ PRESETS = {"course": COURSE, "paper": PAPER}
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("Patch SVDD").add_argument
     add("--steps", type=_steps, default=200, metavar="N", help="of the training (default: 200)")
-    add("--preset", choices=PRESETS, default="course", help="whose pairs, rate and lambda to take (default: course)")
+    add(
+        "--preset",
+        choices=PRESETS,
+        default="course",
+        help="whose pairs, learning rate and lambda to take (default: course)",
+    )
     add("--pairs", type=int, metavar="N", help="of patches a step, for each of the losses (default: the preset's)")
-    add("--rate", type=float, help="of Adam (default: the preset's)")
+    add("--rate", type=float, help="learning rate of Adam (default: the preset's)")
     add("--lambda", type=float, dest="lambda_", metavar="L", help="weight of the pull (default: the preset's)")
     add("--encoders", metavar="FILE", help="take those of a detector that was written before, and do not train")
     apart = {"nargs": 2, "type": int, "default": list(STRIDES), "metavar": "N"}
     add("--strides", **apart, help="from one patch to the next, small and large (default: 4 16)")
-    add("--keep", type=float, default=1.0, metavar="SHARE", help="of the normal patches to remember (default: 1)")
+    add(
+        "--keep",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="of the normal patches in the memory banks (default: 1)",
+    )
     add("--subset", choices=get_args(Subset), default="random", help="which of them (default: random)")
     add("--search", choices=get_args(Search), default="exact", help="for the nearest (default: exact)")
     add("--map", choices=Maps._fields, default="product", help="that is scored (default: product)")
@@ -45,7 +56,7 @@ def _steps(text: str) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> Prepared:
-    changes = {"batch": options.pairs, "rate": options.rate, "lambda_": options.lambda_}
+    changes = {"batch": options.pairs, "lr": options.rate, "lambda_": options.lambda_}
     changes = {name: value for name, value in changes.items() if value is not None}
     settings = dataclasses.replace(PRESETS[options.preset], **changes)
     memory = {"keep": options.keep, "subset": options.subset, "search": options.search}
@@ -70,7 +81,7 @@ def _prepare(options: argparse.Namespace) -> Prepared:
         detector = fresh()
         if options.encoders is None:
             detector.fit(loader(normal), settings, steps=options.steps, **shown)
-        detector.remember(loader(normal), **memory, **shown)
+        detector.fill_memory_bank(loader(normal), **memory, **shown)
         if held_out is not None:
             detector.calibrate(loader(held_out), options.calibrate, **shown)
         return detector

@@ -1,4 +1,4 @@
-"""The detector: what is learned, what is remembered, maps, scores, a threshold, a file."""
+"""The detector: what is learned, the memory banks, maps, a file."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from xailab import storage
+from xailab.detection.base import Source, ThresholdedDetector, batches
 from xailab.detection.seen import Seen
 from xailab.hooks import unwrapped
 from xailab.images import Preprocess
-from xailab.metrics import conformal_threshold, min_calibration_size
 from xailab.patch_svdd.network import (
     COARSE,
     FINE,
@@ -28,21 +26,20 @@ from xailab.patch_svdd.network import (
     initial_encoder,
     starts,
 )
-from xailab.patch_svdd.scoring import Bank, Maps, Nearest, Search, Subset, to_pixels
+from xailab.patch_svdd.scoring import Maps, MemoryBank, Nearest, Search, Subset, to_pixels
 from xailab.patch_svdd.training import COURSE, OnStep, Settings, Step, Trainer
 from xailab.targets import check_images
 
 Images = Float[Tensor, "n 3 height width"]
 SIZES = {"fine": FINE, "coarse": COARSE}
-KIND = "Patch SVDD detector"  # as files say
 NORMALISED = 0.01  # pixel values may leave [0, 1] by so much
 
 
-class PatchSVDD:
+class PatchSVDD(ThresholdedDetector):
     """Patch SVDD (Yi and Yoon, ACCV 2020, arXiv 2006.16067).
 
-    ``PatchSVDD().fit(normal).remember(normal).anomaly_maps(images)``. Images are float tensors with values from 0 to 1,
-    all of one size of at least 64 x 64 pixels; ``preprocess`` makes them of pictures.
+    ``PatchSVDD().fit(normal).fill_memory_bank(normal).anomaly_maps(images)``. Images are float tensors with
+    values from 0 to 1, all of one size of at least 64 x 64 pixels; ``preprocess`` makes them of pictures.
 
     Args:
         dimensions: Of the embeddings.
@@ -57,12 +54,16 @@ class PatchSVDD:
         encoder: Both encoders.
         mean: The mean of the normal images, which is subtracted from every image; None before there are any.
         history: What each step of the training measured.
-        banks: Embeddings of normal patches, by "fine" and "coarse"; None before ``remember``.
+        banks: Embeddings of normal patches, by "fine" and "coarse"; None before ``fill_memory_bank``.
         threshold: Score above which an image is called anomalous; None before ``calibrate``.
 
     Raises:
         ValueError: if an option is out of its range.
     """
+
+    _KIND = "Patch SVDD detector"
+    _OPTIONS = ("dimensions", "strides", "kind", "seed")
+    _SEEN = "in the memory banks, where each patch is its own nearest"
 
     preprocess = Preprocess(resize=256, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
@@ -100,7 +101,7 @@ class PatchSVDD:
 
     def fit(
         self,
-        images: Images | Iterable | Dataset,
+        images: Source,
         settings: Settings = COURSE,
         *,
         steps: int = 200,
@@ -115,8 +116,8 @@ class PatchSVDD:
         The images are kept in memory as bytes. If it is interrupted, what was learned until then stays.
 
         Args:
-            images: A tensor of them, a data set made with ``preprocess=``, or batches: tensors, or tuples that begin
-                with one.
+            images: A tensor of them, a data set made with ``preprocess=``, or batches, as a ``DataLoader`` makes them
+                (see ``detection.batches``).
             settings: How to train: ``COURSE``, ``PAPER``, or ``Settings`` of your own. Dimensions and seed are the
                 detector's.
             steps: How many; the authors take about 470 for each image.
@@ -125,7 +126,7 @@ class PatchSVDD:
             every: Steps from one checkpoint to the next.
             progress: Show a progress bar.
             on_step: Called after every step with its number and what it measured; draws loss pictures, say.
-            **changes: What shall be other than in ``settings``: batch, rate, lambda_, objective, frozen.
+            **changes: What shall be other than in ``settings``: batch, lr, lambda_, objective, frozen.
 
         Returns:
             The detector itself.
@@ -141,7 +142,7 @@ class PatchSVDD:
         if steps < 0 or every < 1:
             raise ValueError(f"steps={steps}, every={every}: expected a number of steps, and from 1")
         settings = replace(settings, **changes, dimensions=self.dimensions, seed=self.seed)
-        normal = _as_bytes(_batches(images, "reading", progress))
+        normal = _as_bytes(batches(images, "reading", progress=progress))
         mean = _mean(normal)
         trainer = Trainer(settings, normal, mean, self._device)
         self.encoder, self.mean, self.history = trainer.encoder, mean.to(self._device), trainer.history
@@ -154,23 +155,23 @@ class PatchSVDD:
             self.encoder.zero_grad(set_to_none=True)
         return self
 
-    def remember(
+    def fill_memory_bank(
         self,
-        images: Images | Iterable | Dataset,
+        images: Source,
         *,
         keep: float = 1.0,
         subset: Subset = "random",
         search: Search = "exact",
         progress: bool = True,
     ) -> "PatchSVDD":
-        """Fill the memory banks with the patches of normal images, and forget the banks of before.
+        """Fill the memory banks, fine and coarse, with the patches of normal images, in place of what they held.
 
         Of a detector that was not fitted, the encoders are random, and the mean is that of these images.
 
         Args:
             images: As for ``fit``.
             keep: Share of the patches to keep, above 0 and at most 1: memory and the time of a search shrink with it.
-            subset: Which: "random" ones, or "greedy", which leave none far off (see ``scoring.farthest``).
+            subset: Which: "random" ones, or a "coreset", which leaves none far off (see ``greedy_coreset``).
             search: "exact", or "faiss" for an approximate index (needs faiss-cpu).
             progress: Show progress bars.
 
@@ -182,26 +183,25 @@ class PatchSVDD:
             ImportError: if faiss is asked for and not there.
         """
         check_memory(keep, subset, search)
-        batches, seen = _batches(images, "remembering", progress), Seen()
+        seen = Seen()
+        source = _noted(batches(images, "memory banks", progress=progress), seen)
         if self.mean is None:
-            normal = _as_bytes(_noted(batches, seen))
-            self.mean, batches = _mean(normal).to(self._device), (part / 255 for part in normal.split(16))
-        else:
-            batches = _noted(batches, seen)
-        found: dict[str, list[Bank]] = {name: [] for name in SIZES}
+            normal = _as_bytes(source)
+            self.mean, source = _mean(normal).to(self._device), (part / 255 for part in normal.split(16))
+        found: dict[str, list[MemoryBank]] = {name: [] for name in SIZES}
         count = 0
-        for batch in batches:
+        for batch in source:
             for name, embeddings in self.embed(batch)._asdict().items():
-                found[name].append(Bank(_rows(embeddings), self._places(name, count, len(batch))))
+                found[name].append(MemoryBank(_rows(embeddings), self._places(name, count, len(batch))))
             count += len(batch)
         if not count:
-            raise ValueError("there are no images to remember")
+            raise ValueError("there are no images for the memory banks")
         generator = torch.Generator().manual_seed(self.seed)
         banks = {}
         for name, parts in found.items():
-            bank = Bank(torch.cat([part.vectors for part in parts]), torch.cat([part.places for part in parts]))
+            bank = MemoryBank(torch.cat([part.vectors for part in parts]), torch.cat([part.places for part in parts]))
             parts.clear()
-            bank = bank.kept(keep, subset, generator, progress)
+            bank = bank.subsample(keep, subset, generator, progress)
             banks[name] = bank.indexed(self.seed) if search == "faiss" else bank
         self.banks, self.search, self.threshold, self._seen = banks, search, None, seen
         return self
@@ -217,7 +217,7 @@ class PatchSVDD:
             TypeError: if they are no floating-point tensor.
         """
         if self.mean is None:
-            raise ValueError("this detector has seen no normal images: call fit, or remember, first")
+            raise ValueError("this detector has seen no normal images: call fit, or fill_memory_bank, first")
         images = _checked(images)
         if images.shape[1:] != self.mean.shape:
             wanted, got = ("{1} x {2}".format(*shape) for shape in (self.mean.shape, images.shape[1:]))
@@ -235,10 +235,10 @@ class PatchSVDD:
             By "fine" and "coarse", distances (n, rows, columns) and places (n, rows, columns, 3).
 
         Raises:
-            ValueError: if nothing is remembered yet, or as ``embed`` does.
+            ValueError: if the memory banks are empty, or as ``embed`` does.
         """
         if self.banks is None:
-            raise ValueError("this detector remembers no normal patches yet: call remember with normal images first")
+            raise ValueError("the memory banks are empty: call fill_memory_bank with normal images first")
         found = {}
         for name, embeddings in self.embed(images)._asdict().items():
             with _exact():
@@ -271,50 +271,7 @@ class PatchSVDD:
             )
             return Maps(fine, coarse, fine + coarse, fine * coarse)
 
-    def scores(self, images: Images) -> Float[Tensor, "n"]:
-        """One number for each image: the maximum of its map."""
-        return self.anomaly_maps(images).amax((1, 2))
-
-    def predict(self, images: Images) -> Bool[Tensor, "n"]:
-        """Whether each image is anomalous: its score lies above the threshold.
-
-        Raises:
-            ValueError: if there is no threshold yet.
-        """
-        if self.threshold is None:
-            raise ValueError("there is no threshold yet: call calibrate with normal images, or set .threshold")
-        return self.scores(images) > self.threshold
-
-    def calibrate(
-        self, images: Images | Iterable | Dataset, false_alarms: float = 0.05, *, progress: bool = True
-    ) -> "PatchSVDD":
-        """Set the threshold from normal images that are not remembered (``metrics.conformal_threshold``).
-
-        A remembered image is its own nearest neighbour, and scores 0.
-
-        Args:
-            images: As for ``fit``.
-            false_alarms: The share of normal images that may be called anomalous.
-            progress: Show a progress bar.
-
-        Returns:
-            The detector itself.
-
-        Raises:
-            ValueError: if there are too few images for that share, or they are remembered ones.
-        """
-        min_calibration_size(false_alarms)
-        scores = []
-        for batch in _batches(images, "calibrating", progress):
-            if known := int(self._seen.among(_checked(batch)).sum()):
-                raise ValueError(
-                    f"{known} of {len(batch)} images are in the memory banks, where each patch is its own nearest: "
-                    "calibrate with others"
-                )
-            scores.append(self.scores(batch))
-        self.threshold = conformal_threshold(torch.cat(scores) if scores else torch.empty(0), false_alarms)
-        return self
-
+    @torch.inference_mode(False)
     def to(self, device: torch.device | str) -> "PatchSVDD":
         """Move the detector to a device; returns itself."""
         self.encoder.to(device)
@@ -328,7 +285,8 @@ class PatchSVDD:
 
         Args:
             path: The file.
-            banks: Write the memory banks too. They make almost all of the file, and ``remember`` makes them again.
+            banks: Write the memory banks too. They make almost all of the file, and ``fill_memory_bank`` makes them
+                again.
             half: Write the encoders and the mean image in half precision, to ship them; without banks only, as these
                 would no longer be what the encoders make of the normal images.
 
@@ -337,15 +295,10 @@ class PatchSVDD:
             ValueError: if banks are to be written beside encoders in half precision.
         """
         if half and banks:
-            raise ValueError("half=True writes no memory banks: add banks=False, and call remember after loading")
-        description = {
-            "dimensions": self.dimensions,
-            "strides": self.strides,
-            "kind": self.kind,
-            "seed": self.seed,
-            "search": self.search,
-            "threshold": self.threshold if banks else None,
-        }
+            raise ValueError(
+                "half=True writes no memory banks: add banks=False, and call fill_memory_bank after loading"
+            )
+        description = {"search": self.search, "threshold": self.threshold if banks else None}
         tensors = {f"encoder.{name}": value for name, value in self.encoder.state_dict().items()}
         if self.mean is not None:
             tensors["mean"] = self.mean
@@ -354,7 +307,7 @@ class PatchSVDD:
         tensors["history"] = torch.tensor(self.history, dtype=torch.float64).view(len(self.history), len(Step._fields))
         for name, bank in (self.banks or {}).items() if banks else ():
             tensors |= {f"{name}.vectors": bank.vectors, f"{name}.places": bank.places, "seen": self._seen.prints}
-        storage.write(path, KIND, description, tensors)
+        self._write(path, description, tensors)
 
     @classmethod
     def load(cls, path: str | Path) -> "PatchSVDD":
@@ -365,38 +318,29 @@ class PatchSVDD:
             ValueError: if it is damaged or something else.
             ImportError: if it has an approximate index, and faiss is not there.
         """
-        description, tensors = storage.read(path, KIND)
-        try:
-            options = {name: description[name] for name in ("dimensions", "strides", "kind", "seed")}
-            detector = cls(**options)
-            detector._restore(description, tensors)
-        except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path} is no whole detector ({error}): make it again") from None
-        return detector
+        return cls._restored(path, *storage.read(path, cls._KIND))
 
     def _restore(self, description: dict, tensors: dict[str, Tensor]) -> None:
         """Take over what a file says, or raise whatever shows that it cannot be."""
         weights = {name.removeprefix("encoder."): x for name, x in tensors.items() if name.startswith("encoder.")}
         self.encoder.load_state_dict(weights)
         self.history = [Step(*row) for row in tensors["history"].tolist()]
-        self.threshold = description["threshold"]
         if "mean" in tensors:
             self.mean = tensors["mean"].float()
             if self.mean.ndim != 3 or len(self.mean) != 3:
                 raise ValueError(f"a mean image of shape {tuple(self.mean.shape)}")
         if any(f"{name}.vectors" in tensors for name in SIZES):
-            banks = {name: Bank(tensors[f"{name}.vectors"], tensors[f"{name}.places"]) for name in SIZES}
+            banks = {name: MemoryBank(tensors[f"{name}.vectors"], tensors[f"{name}.places"]) for name in SIZES}
             for bank in banks.values():
                 if bank.vectors.shape[1:] != (self.dimensions,) or bank.places.shape != (len(bank.vectors), 3):
                     raise ValueError(f"a bank of {tuple(bank.vectors.shape)} with places {tuple(bank.places.shape)}")
-            self.search, self._seen = description["search"], Seen(tensors.get("seen"))
+            self.search = description["search"]
             self.banks = {n: b.indexed(self.seed) for n, b in banks.items()} if self.search == "faiss" else banks
 
     def _forget(self) -> None:
-        self.banks: dict[str, Bank] | None = None
+        super()._forget()
+        self.banks: dict[str, MemoryBank] | None = None
         self.search: Search = "exact"
-        self._seen = Seen()  # the pictures in the banks
-        self.threshold: float | None = None
 
     @property
     def _device(self) -> torch.device:
@@ -417,21 +361,12 @@ def check_kind(kind: str) -> None:
 
 
 def check_memory(keep: float, subset: str, search: str) -> None:
-    """Raise ValueError if an option of ``remember`` is out of its range."""
+    """Raise ValueError if an option of ``fill_memory_bank`` is out of its range."""
     if not 0 < keep <= 1:
         raise ValueError(f"keep={keep}: expected a share above 0 and at most 1")
     for name, value, choices in (("subset", subset, Subset), ("search", search, Search)):
         if value not in get_args(choices):
             raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, get_args(choices)))}")
-
-
-def _batches(images: Images | Iterable | Dataset, what: str, progress: bool) -> Iterator[Images]:
-    """Batches of images, whatever they come in."""
-    if isinstance(images, Tensor):
-        images = check_images(images).split(16)
-    for batch in tqdm(images, what, disable=not progress, leave=False):
-        batch = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
-        yield batch[None] if isinstance(batch, Tensor) and batch.ndim == 3 else batch
 
 
 def _noted(batches: Iterable[Images], seen: Seen) -> Iterator[Images]:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from xailab.patch_svdd.network import starts
 
-Subset = Literal["random", "greedy"]
+Subset = Literal["random", "coreset"]
 Search = Literal["exact", "faiss"]
 
 QUERIES, BLOCK = 1024, 2048  # of one matrix product: 8 MiB in single precision, which a processor's cache can hold
@@ -43,7 +43,7 @@ class Nearest(NamedTuple):
 
     Attributes:
         distances: In the space of embeddings.
-        places: The normal patch's image, in the order in which they were remembered, and its top left pixel (row,
+        places: The normal patch's image, in the order in which they went into the bank, and its top left pixel (row,
             column).
     """
 
@@ -52,7 +52,7 @@ class Nearest(NamedTuple):
 
 
 @dataclass
-class Bank:
+class MemoryBank:
     """Embeddings of normal patches of one size, and where they come from.
 
     Attributes:
@@ -74,26 +74,26 @@ class Bank:
             distances = (queries - self.vectors[found]).norm(dim=1)
         return Nearest(distances, self.places[found])
 
-    def kept(self, share: float, subset: Subset, generator: Generator, progress: bool = False) -> "Bank":
-        """A part of the bank.
+    def subsample(self, share: float, subset: Subset, generator: Generator, progress: bool = False) -> "MemoryBank":
+        """Keep a part of the bank.
 
         Args:
             share: Of the vectors, above 0 and at most 1.
-            subset: "random", or "greedy": see ``farthest``.
+            subset: "random", or "coreset": see ``greedy_coreset``.
             generator: Of the random numbers.
             progress: Show a progress bar.
         """
         count = max(1, round(share * len(self.vectors)))
         if count == len(self.vectors):
             return self
-        if subset == "greedy":
-            chosen = farthest(self.vectors, count, generator, progress)
+        if subset == "coreset":
+            chosen = greedy_coreset(self.vectors, count, generator, progress)
         else:
             chosen = torch.randperm(len(self.vectors), generator=generator)[:count].sort().values
         chosen = chosen.to(self.vectors.device)
-        return Bank(self.vectors[chosen], self.places[chosen])
+        return MemoryBank(self.vectors[chosen], self.places[chosen])
 
-    def indexed(self, seed: int = 0) -> "Bank":
+    def indexed(self, seed: int = 0) -> "MemoryBank":
         """The same bank with an approximate index: an inverted file (Jégou et al., PAMI 2011) of faiss's.
 
         k-means parts the vectors into about 4 sqrt(m) cells; a query looks through the nearest tenth of them.
@@ -116,7 +116,7 @@ class Bank:
         index.nprobe = max(1, round(PROBED * cells))
         return replace(self, index=index)
 
-    def to(self, device: torch.device | str) -> "Bank":
+    def to(self, device: torch.device | str) -> "MemoryBank":
         """The bank on another device."""
         return replace(self, vectors=self.vectors.to(device), places=self.places.to(device))
 
@@ -162,13 +162,13 @@ def nearest(
 
 
 @torch.no_grad()
-def farthest(
+def greedy_coreset(
     vectors: Float[Tensor, "m d"], count: int, generator: Generator | None = None, progress: bool = False
 ) -> Int[Tensor, "{count}"]:
     """Choose vectors that leave none far off: each is the one farthest from all before it, the first is random.
 
-    No vector then lies farther from a chosen one than twice as far as the best choice of so many would leave it
-    (k-centre; Gonzalez 1985). This is how PatchCore thins its bank (Roth et al., CVPR 2022).
+    A greedy coreset: no vector then lies farther from a chosen one than twice as far as the best choice of so many
+    would leave it (k-centre; Gonzalez 1985). This is how PatchCore subsamples its memory bank (Roth et al., CVPR 2022).
 
     Args:
         vectors: To choose from.
@@ -184,7 +184,7 @@ def farthest(
     chosen = torch.empty(count, dtype=torch.int64)
     chosen[0] = torch.randint(len(vectors), (1,), generator=generator)
     gaps = torch.full_like(squares, torch.inf)
-    for i in tqdm(range(1, count), "greedy", disable=not progress, leave=False):
+    for i in tqdm(range(1, count), "coreset", disable=not progress, leave=False):
         last = vectors[chosen[i - 1]]
         torch.minimum(gaps, torch.addmv(squares, vectors, last, alpha=-2) + last.square().sum(), out=gaps)
         gaps[chosen[i - 1]] = -torch.inf

@@ -16,7 +16,9 @@ def manifest() -> dict[str, dict]:
 
 
 def shipped(category: str) -> PatchSVDD:
-    """Load the trained encoders of a category, with their mean image; ``remember`` normal images next.
+    """Load the trained encoders of a category, with their mean image and without memory banks.
+
+    Call ``fill_memory_bank`` with normal images next.
 
     Raises:
         ValueError: if there are none of that name, or the file is damaged.

@@ -72,7 +72,7 @@ class Settings:
     Attributes:
         dimensions: Of the embeddings.
         batch: Pairs of patches for each of the four losses in a step.
-        rate: Of Adam.
+        lr: Adam's learning rate.
         lambda_: How much the pull of neighbours weighs against the position task. The authors take 1, and 1e-3 for
             bottles, from smaller initial weights; if it is too large the embeddings collapse.
         objective: "neighbours and position" is Patch SVDD; "neighbours" leaves the position task out; "centre" pulls
@@ -86,7 +86,7 @@ class Settings:
 
     dimensions: int = 64
     batch: int = 16
-    rate: float = 1e-3
+    lr: float = 1e-3
     lambda_: float = 0.3
     objective: Objective = "neighbours and position"
     frozen: bool = False
@@ -95,8 +95,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.dimensions < 1 or self.batch < 2:
             raise ValueError(f"dimensions={self.dimensions}, batch={self.batch}: expected from 1, and from 2")
-        if not 0 < self.rate < math.inf:
-            raise ValueError(f"rate={self.rate}: expected a number above 0; Adam's usual ones are 1e-4 to 1e-3")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr={self.lr}: expected a number above 0; Adam's usual ones are 1e-4 to 1e-3")
         if not 0 <= self.lambda_ < math.inf:
             raise ValueError(f"lambda_={self.lambda_}: expected a number from 0")
         if self.objective not in get_args(Objective):
@@ -106,7 +106,7 @@ class Settings:
 
 
 COURSE = Settings()
-PAPER = Settings(batch=64, rate=1e-4, lambda_=1.0)
+PAPER = Settings(batch=64, lr=1e-4, lambda_=1.0)
 
 
 class Trainer:
@@ -137,7 +137,7 @@ class Trainer:
         self.modules = nn.ModuleDict({"encoder": self.encoder, **{f"position_{k}": c for k, c in classifiers.items()}})
         self.modules.to(device).train()
         self.parameters = {name: p for name, p in self.modules.named_parameters() if p.requires_grad}
-        self.optimiser = torch.optim.Adam(self.parameters.values(), lr=settings.rate)
+        self.optimiser = torch.optim.Adam(self.parameters.values(), lr=settings.lr)
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.history: list[Step] = []
         self.centres = self._centres() if settings.objective == "centre" else {}
@@ -185,7 +185,7 @@ class Trainer:
         loss = sum(position) + self.settings.lambda_ * sum(svdd)
         measured = Step(*torch.stack([*position, *svdd, *spread]).tolist())
         if not torch.isfinite(loss):
-            raise ValueError(f"step {len(self.history) + 1}: {measured} is not finite; try a smaller rate")
+            raise ValueError(f"step {len(self.history) + 1}: {measured} is not finite; try a smaller lr")
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()

@@ -213,7 +213,7 @@ def draw_embeddings(
 
 
 class Match(NamedTuple):
-    """A normal patch: in which of the remembered pictures, its top left pixel (row, column), and how far it is."""
+    """A normal patch: its picture's number in the memory bank, its top left pixel (row, column), and how far it is."""
 
     picture: int
     corner: tuple[int, int]
@@ -222,10 +222,10 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True)
 class Searched:
-    """A category's test pictures, and all that a detector (which remembers all patches) has to say of them.
+    """A category's test pictures, and all that a detector (with all patches in its memory bank) has to say of them.
 
     Attributes:
-        detector: Which remembers the patches of ``normal``, all of them.
+        detector: With the patches of ``normal`` in its memory bank, all of them.
         normal: Its pictures.
         pictures, masks, kinds: Of the test pictures.
         embeddings, maps: What the detector made of them.
