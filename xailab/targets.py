@@ -281,7 +281,7 @@ def saturation(scores: Float[Tensor, "n classes"]) -> str | None:
     scores = scores.detach().float()
     if not ((scores >= 0) & (scores <= 1)).all() or not scores.any():
         return None
-    kind = "softmax" if (scores.sum(1) - 1).abs().max() < 0.01 else "sigmoid"
+    kind = "softmax" if scores.shape[1] > 1 and (scores.sum(1) - 1).abs().max() < 0.01 else "sigmoid"
     return f"the scores look like a saturated {kind}: give a network that returns the scores before it"
 
 

@@ -841,11 +841,17 @@ figures.show(
 
 
 # %%
+import warnings
+
+from xailab.targets import ZeroGradient
+
+
 class Saturating(nn.Module):
     def forward(self, x):
         return (1 - torch.relu(1 - x)).flatten(1)
 
 
+warnings.simplefilter("ignore", ZeroGradient)  # the library warns of a gradient that is zero everywhere
 for x in (0.5, 2.0):
     at = torch.full((1, 1, 1, 1), x)
     print(f"x = {x}: score {Saturating()(at).item():.1f}, saliency {saliency(Saturating(), at, 0).item():.0f}; "

@@ -576,7 +576,9 @@ for line in (
 import copy
 
 thin = copy.copy(detectors["capsule"])
-thin.banks = {name: bank.subsample(0.1, "random", torch.Generator().manual_seed(0)) for name, bank in thin.banks.items()}
+thin.banks = {
+    name: bank.subsample(0.1, "random", torch.Generator().manual_seed(0)) for name, bank in thin.banks.items()
+}
 fewer = figures_of("capsule", thin.anomaly_maps(test_images["capsule"]))
 print("capsule, product map: all patches {:.2f} {:.2f} {:.2f}, a tenth of them {:.2f} {:.2f} {:.2f}".format(
     *table["product"]["capsule"], *fewer))  # fmt: skip
