@@ -292,22 +292,22 @@ groups = {
 }
 figures.show(
     lesson.draw_scores(groups, detector.threshold),
-    "Scores of biscuits in four groups. Those learnt from all lie near 6, those held out between 16 and the threshold at 47, the "
+    "Scores of biscuits in four groups. Those learnt from all lie near 6, those held out between 16 and the threshold at 48, the "
     "good test pictures likewise, and the defective ones beyond it.",
 )
 bound = (40 - 1) / np.sqrt(40)
 print(
     f"largest score of the 40 learnt from: {groups['learnt from'].max():.2f}; no vector can exceed (N - 1) / sqrt(N) = {bound:.2f}"
 )
-print(f"held out: {groups['held out'].min():.0f} to {groups['held out'].max():.0f}")
-print(f"threshold {detector.threshold:.0f}: {(groups['test, good'] > detector.threshold).sum()} of {len(good)} good biscuits and "
+print(f"held out: {groups['held out'].min():.1f} to {groups['held out'].max():.1f}")
+print(f"threshold {detector.threshold:.1f}: {(groups['test, good'] > detector.threshold).sum()} of {len(good)} good biscuits and "
       f"{(groups['test, defective'] > detector.threshold).sum()} of {len(bad)} defective ones lie above")  # fmt: skip
 
 # %% [markdown]
 # We could not: the 40 pictures that the detector learnt from all lie near 6. That is not praise but arithmetic.
 # Each is part of its own mean and covariance, and with more channels than pictures each drives its distance to the
 # bound, whatever it shows. A threshold of 6 would call every new biscuit anomalous. The held-out ones score 16 to
-# 47, and so do good ones of the test.
+# 48, and so do good ones of the test.
 #
 # The promise holds on average over all sets of 20 that might have been held out. A single set can be lucky or not,
 # and more pictures make it more exact: a share of 1 % takes at least 99.
