@@ -158,6 +158,14 @@ def test_every_lesson_has_a_number_a_row_in_both_tables_and_is_the_next_of_the_o
         assert "Next: " in last and f"{after.stem[:2]} ·" in last, before.name
 
 
+def test_a_lesson_takes_as_many_minutes_in_both_tables_as_in_its_header():
+    for source in sorted((ROOT / "notebooks/source").glob("*.py"))[1:]:
+        header = re.search(r"About (\d+) minutes to read, (\d+) for the exercises", source.read_text(encoding="utf-8"))
+        for page in ("README.md", "notebooks/source/00_welcome.py"):
+            (row,) = (line for line in read(page).splitlines() if "|" in line and f"{source.stem}.ipynb)" in line)
+            assert f"| {header[1]} + {header[2]} |" in row, f"{page}, {source.stem}"
+
+
 # Versions and licences
 
 
