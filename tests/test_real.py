@@ -122,6 +122,7 @@ COPIES = {
 
 
 @pytest.mark.filterwarnings("ignore::xailab.grad_cam.NoPositiveEvidence")  # a random network may have none
+@pytest.mark.filterwarnings("ignore::xailab.targets.ZeroGradient")  # without biases it sees nothing in the mean colour
 def test_on_small_copies_of_the_data_sets(source, tmp_path, monkeypatch):
     """Every cell of a section runs; what it shows is of random networks, or of ones that have hardly learnt."""
     monkeypatch.setenv("XAILAB_DATA", str(tmp_path))
