@@ -72,6 +72,20 @@ class RuledReLU(torch.autograd.Function):
         return arriving * masks[ctx.rule], None, None
 
 
+class Swish(torch.autograd.Function):
+    """With its derivative written by hand, as in EfficientNet's first port."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x.sigmoid()
+
+    @staticmethod
+    def backward(ctx, arriving):
+        (x,) = ctx.saved_tensors
+        return arriving * x.sigmoid() * (1 + x * (1 - x.sigmoid()))
+
+
 def ruled_gradient(monkeypatch, model: nn.Module, images: torch.Tensor, target: int, rule: str) -> torch.Tensor:
     """d score / d image with every ReLU of torch's replaced by ``RuledReLU``."""
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import Swish
 from torch import nn
 
 from xailab.graph import NORMS, POOLINGS, nonlinear_steps
@@ -75,16 +76,6 @@ def test_what_is_allowed_and_what_is_known():
 
 
 def test_functions_of_ones_own():
-    class Swish(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            return x * x.sigmoid()
-
-        @staticmethod
-        def backward(ctx, arriving):
-            return arriving
-
     x = torch.randn(3, requires_grad=True)
     assert nonlinear_steps(Swish.apply(x), x) == {"swish"}
 

@@ -10,6 +10,7 @@ from networks import (
     GapNet,
     OneConv,
     Rectified,
+    Swish,
     assert_unchanged,
     live_tensors,
     ruled_gradient,
@@ -375,20 +376,6 @@ def test_other_activations_beside_relus_are_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         input_gradient(model, images, 1)
-
-
-class Swish(torch.autograd.Function):
-    """With its derivative written by hand, as in EfficientNet's first port."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x * x.sigmoid()
-
-    @staticmethod
-    def backward(ctx, arriving):
-        (x,) = ctx.saved_tensors
-        return arriving * x.sigmoid() * (1 + x * (1 - x.sigmoid()))
 
 
 OTHERS = {
