@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from .colours import BLACK, BRIGHT, PINK, WHITE, darker, lighter, mix, pick, rgb, tinted, two
-from .pen import Pen, blob, box, curve, ellipse, polygon, symmetric, tube
+from xailab.datasets.drawing.colours import BLACK, BRIGHT, PINK, WHITE, darker, lighter, mix, pick, rgb, tinted, two
+from xailab.datasets.drawing.paths import blob, box, curve, ellipse, polygon, symmetric, tube
+from xailab.datasets.drawing.pen import Pen
 
 
 def both(paths) -> list[np.ndarray]:
