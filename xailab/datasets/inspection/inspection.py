@@ -15,8 +15,8 @@ from xailab.datasets.drawing.shapes import ramp
 from xailab.datasets.folders import GOOD, SPLITS, Sample
 from xailab.datasets.inspection import biscuit, capsule, circuit, fabric, gear, gravel, wood
 from xailab.datasets.inspection.flaws import Flaw
-from xailab.datasets.inspection.light import grain, lay
-from xailab.images import Preprocess
+from xailab.datasets.inspection.light import Picture, grain, lay
+from xailab.images import Preprocess, as_picture
 
 TEXTURES = ("fabric", "gravel", "wood")
 OBJECTS = ("biscuit", "capsule", "circuit", "gear")
@@ -113,7 +113,7 @@ class Inspection(Dataset):
         kinds = defects(category)
         check_choice("split", split, SPLITS)
         check_numbers(SMALLEST, n=n or 0, seed=seed, size=size)
-        n = dict(zip(SPLITS, (N_TRAIN, N_TEST), strict=True))[split] if n is None else n
+        n = (N_TRAIN if split == "train" else N_TEST) if n is None else n
         self.category, self.split, self.preprocess = category, split, preprocess
         self.options = {"split": split, "seed": seed, "size": size}
         self.kinds = tuple(_kind(category, i, split) for i in range(n))
@@ -173,7 +173,7 @@ def write(
             part.unlink()
     for each, i, picture, mask in tqdm(files, desc="inspection", unit="picture", disable=not progress):
         drawn = each[i]
-        _write_png(picture, cv2.cvtColor(drawn.image, cv2.COLOR_RGB2BGR))
+        _write_png(picture, cv2.cvtColor(as_picture(drawn.image), cv2.COLOR_RGB2BGR))
         if drawn.defect != GOOD:
             _write_png(mask, drawn.mask.astype(np.uint8) * 255)
     return root
@@ -190,21 +190,26 @@ def _rng(stream: tuple[int, ...], *purpose: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(stream, spawn_key=purpose))
 
 
-def _draw(category, split, stream, side, flaw=None) -> Float[np.ndarray, "side side 3"]:
+def _draw(
+    category: str, split: str, stream: tuple[int, ...], side: int, flaw: Flaw | None = None
+) -> Float[np.ndarray, "side side 3"]:
     picture = DRAWINGS[category].draw(side, _rng(stream), Flaw() if flaw is None else flaw, split)
     return np.clip(picture, 0, 255)
 
 
-def _with_defect(category, split, stream, normal, kind):
+def _with_defect(
+    category: str, split: str, stream: tuple[int, ...], normal: Picture, kind: str
+) -> tuple[Picture, Bool[np.ndarray, "side side"]]:
     """The picture with its defect, and the mask; where the defect hardly shows, behind a part say, it is drawn anew."""
     usual = normal if len(normal) == BASE else _draw(category, split, stream, BASE)  # the size changes no decision
-    for attempt in count():
-        found = _attempt(category, split, stream, usual, kind, attempt)
-        if LEAST <= found[1].mean() <= MOST:
-            return found if usual is normal else _attempt(category, split, stream, normal, kind, attempt)
+    attempts = (_attempt(category, split, stream, usual, kind, attempt) for attempt in count())
+    attempt, found = next((i, each) for i, each in enumerate(attempts) if LEAST <= each[1].mean() <= MOST)
+    return found if usual is normal else _attempt(category, split, stream, normal, kind, attempt)
 
 
-def _attempt(category, split, stream, normal, kind, attempt):
+def _attempt(
+    category: str, split: str, stream: tuple[int, ...], normal: Picture, kind: str, attempt: int
+) -> tuple[Picture, Bool[np.ndarray, "side side"]]:
     rng = _rng(stream, 1 + defects(category).index(kind), attempt)
     picture = _draw(category, split, stream, len(normal), Flaw(kind, rng, rng.uniform()))
     change = np.abs(picture - normal).max(2)
@@ -220,7 +225,7 @@ def _area(visible: Bool[np.ndarray, "side side"]) -> Bool[np.ndarray, "side side
     _, pieces, numbers, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
     large = numbers[:, cv2.CC_STAT_AREA] >= SPECK * side * side
     large[0] = False  # what is not changed
-    return large[pieces]
+    return np.take(large, pieces)
 
 
 def _reduced(picture, mask, normal, size):
