@@ -6,12 +6,13 @@ import torch
 from scipy import ndimage
 
 from xailab import images
+from xailab.boxes import iou
 from xailab.cam import class_activation_map
 from xailab.datasets import scenes
 from xailab.hooks import recording
 from xailab.lessons import cam, verdict
 from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import iou, pointing_game
+from xailab.metrics import pointing_game
 from xailab.models import zoo
 
 

@@ -9,12 +9,13 @@ import torch
 from scipy import ndimage
 
 from xailab import images
+from xailab.boxes import iou
 from xailab.datasets import scenes
 from xailab.grad_cam import grad_cam
 from xailab.lessons import grad_cam as lesson
 from xailab.lessons import verdict
 from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import iou, pointing_game
+from xailab.metrics import pointing_game
 from xailab.models import zoo
 
 SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "03_grad_cam.py"

@@ -78,11 +78,7 @@ def test_random_weights_only_on_demand(tmp_path, monkeypatch):
         zoo.load("resnet18")
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPU's random numbers changed"))
     state = torch.random.get_rng_state()
-    a, b, c = (
-        zoo.load("resnet18", weights=None),
-        zoo.load("resnet18", weights=None),
-        zoo.load("resnet18", weights=None, seed=1),
-    )
+    a, b, c = (zoo.load("resnet18", weights=None, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), state), "the reader's random numbers changed"
     assert torch.equal(a.conv1.weight, b.conv1.weight) and not torch.equal(a.conv1.weight, c.conv1.weight)
     assert len(a.classes) == 1000 and not a.training and a.preprocess.crop == 224

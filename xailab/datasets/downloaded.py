@@ -20,9 +20,9 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from xailab.boxes import Box
 from xailab.datasets import folders
 from xailab.images import Preprocess, load
-from xailab.localization import Box
 from xailab.storage import data_root
 
 Read = TypeVar("Read")

@@ -1,8 +1,8 @@
 """Load networks by name: ``load("scenes_resnet")``, ``load("resnet18")``.
 
 The networks of the course are shipped as safetensors files with a manifest that names their architecture, classes,
-preprocessing, SHA-256 and the command that made them. Networks of torchvision read their ImageNet weights from the disk;
-nothing is downloaded here.
+preprocessing, SHA-256 and the command that made them. Networks of torchvision read their ImageNet weights from the
+disk; nothing is downloaded here.
 """
 
 from collections.abc import Iterator
@@ -42,8 +42,8 @@ def load(name: str, *, weights: str | Path | None = TRAINED, seed: int = 0) -> C
     Args:
         name: A shipped network or a classification network of torchvision; ``available()`` lists them.
         weights: "trained" for the shipped weights, or for a network of torchvision the ImageNet weights on this disk,
-            in ``$XAILAB_DATA/weights/<name>.safetensors`` or in torch's own download folder. None for random weights. Or
-            a file of weights for a network of torchvision: safetensors, or a state dict of torch, alone or in a
+            in ``$XAILAB_DATA/weights/<name>.safetensors`` or in torch's own download folder. None for random weights.
+            Or a file of weights for a network of torchvision: safetensors, or a state dict of torch, alone or in a
             checkpoint ({"state_dict": ...}), with or without the ``module.`` of ``DataParallel`` in its names.
         seed: Seed of random weights.
 
@@ -145,7 +145,7 @@ def weights_file(name: str) -> Path | None:
 
 
 def weights_paths(name: str, file: str, root: Path) -> tuple[Path, ...]:
-    """List where ImageNet weights may lie: below the root of the data, or where torch puts the ``file`` it downloads."""
+    """List where ImageNet weights may lie: below the root of the data, or where torch puts a downloaded file."""
     ours = (root / "weights" / f"{name}{end}.safetensors" for end in ("", "_imagenet"))
     return (*ours, Path(torch.hub.get_dir()) / "checkpoints" / file)
 
