@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -22,7 +23,9 @@ TEXTURES = ("fabric", "gravel", "wood")
 OBJECTS = ("biscuit", "capsule", "circuit", "gear")
 CATEGORIES = TEXTURES + OBJECTS
 # each has DEFECTS and draw(side, rng, flaw, split) -> the picture before the sensor's noise, float32, 0 to 255
-DRAWINGS = dict(zip(CATEGORIES, (fabric, gravel, wood, biscuit, capsule, circuit, gear), strict=True))
+DRAWINGS: dict[str, ModuleType] = dict(
+    zip(CATEGORIES, (fabric, gravel, wood, biscuit, capsule, circuit, gear), strict=True)
+)
 N_TRAIN, N_TEST = 60, 60  # 60 tests hold 20 normal ones and the defects equally often
 
 SMALLEST = 64  # pixels a side
@@ -35,7 +38,10 @@ LEAST, MOST = 0.0008, 0.28  # share of the picture that a defect covers
 
 
 def defects(category: str) -> tuple[str, ...]:
-    """The kinds of defect of a category.
+    """List the kinds of defect of a category.
+
+    >>> defects("gear")
+    DEFECTS
 
     Raises:
         ValueError: if there is no such category.
@@ -50,13 +56,17 @@ def sample(
 ) -> Sample:
     """Draw one picture.
 
+    >>> image, mask, defect, name = sample("gear", 4, split="test", size=64)
+    >>> image.shape, bool(mask.any()), defect
+    ((64, 64, 3), True, 'scratch')
+
     Args:
         category: One of `CATEGORIES`.
-        i: Which picture, from 0.
+        i: Number of the picture, from 0.
         split: "train" (normal pictures) or "test", drawn from separate random streams.
         defect: The kind of defect in a test picture, or "good". If None, every third picture is good, from 0 on, and
             the others show the category's kinds in turn.
-        seed: Another seed, other pictures.
+        seed: Seed of all pictures; another seed gives other pictures.
         size: Side in pixels, from 64; it changes the resolution, not the drawing.
 
     Returns:
@@ -88,16 +98,20 @@ def sample(
 class Inspection(Dataset):
     """One split of one category as a torch data set of `Sample`, like ``folders.MVTecAD``.
 
+    >>> data = Inspection("gear", "test", n=4)
+    >>> data.kinds, data.labels.sum()
+    KINDS
+
     Args:
         category, split, seed, size: See `sample`.
-        n: How many; None for 60.
-        preprocess: How a network wants its pictures (``network.preprocess``). None gives them as they are.
+        n: Number of pictures; None for 60.
+        preprocess: Preprocessing of a network (``network.preprocess``). None gives the pictures as drawn.
 
     Attributes:
         defects: The kinds of defect in this split, without "good".
         kinds: The kind of each picture, "good" or a defect.
-        labels: Which pictures show a defect, (n,).
-        names: As in the samples.
+        labels: True for each picture with a defect, (n,).
+        names: The name of each sample.
     """
 
     def __init__(
@@ -133,7 +147,7 @@ class Inspection(Dataset):
 
 def write(
     root: str | Path,
-    categories: Sequence[str] = CATEGORIES,
+    categories: str | Sequence[str] = CATEGORIES,
     *,
     n_train: int = N_TRAIN,
     n_test: int = N_TEST,
@@ -143,12 +157,17 @@ def write(
 ) -> Path:
     """Write pictures and masks as PNG in the folders of MVTec AD; ``folders.MVTecAD`` reads them.
 
-    Each file is written whole or not at all. A run that was interrupted goes on where it is started again.
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     sorted(path.name for path in write(folder, "gear", n_train=1, n_test=2, progress=False).rglob("*.png"))
+    FILES
+
+    Each file is written whole or not at all. An interrupted run continues when it is started again.
 
     Args:
-        root: A folder that is new, empty, or holds what an earlier run has written.
-        categories: Which of `CATEGORIES`.
-        n_train, n_test: Pictures in each category's splits.
+        root: A folder that is new, empty, or holds the files of an earlier run.
+        categories: One of `CATEGORIES`, or several.
+        n_train, n_test: Number of pictures in each category's splits.
         size, seed: See `sample`.
         progress: Show a progress bar.
 
@@ -225,7 +244,7 @@ def _area(visible: Bool[np.ndarray, "side side"]) -> Bool[np.ndarray, "side side
     _, pieces, numbers, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
     large = numbers[:, cv2.CC_STAT_AREA] >= SPECK * side * side
     large[0] = False  # what is not changed
-    return np.take(large, pieces)
+    return large[np.asarray(pieces, np.intp)]
 
 
 def _reduced(picture, mask, normal, size):

@@ -30,8 +30,8 @@ class Phantom:
     """A slice with its truth.
 
     Attributes:
-        image: Grey.
-        label: Which of `CLASSES`.
+        image: Grey values.
+        label: Number of its class in `CLASSES`.
         mask: The pixels that the lesion changes; all False where there is none.
         mark: The pixels of the letter in the corner; all False where there is none.
     """
@@ -43,11 +43,11 @@ class Phantom:
 
 
 class Batch(NamedTuple):
-    """Slices as networks take them.
+    """A batch of slices for a network.
 
     Attributes:
         images: Grey values from 0 to 1.
-        labels: Which of `CLASSES`.
+        labels: Number of each class in `CLASSES`.
         masks: The lesions' pixels.
     """
 
@@ -68,15 +68,19 @@ def phantom(
 ) -> Phantom:
     """Draw one slice.
 
+    >>> drawn = phantom(1, lesion=True, size=32)
+    >>> CLASSES[drawn.label], drawn.image.shape, bool(drawn.mask.any())
+    ('lesion', (32, 32), True)
+
     Args:
-        index: Which slice, from 0; of two that follow one another, one has a lesion.
+        index: Number of the slice, from 0; of two that follow one another, one has a lesion.
         kind: "usual", or "shortcut", with a letter in the corner: in split "train" of all slices with a lesion and no
             other, in "test" of half the slices of each class.
         split: "train" or "test", drawn from separate random streams.
-        seed: Another seed, other slices.
+        seed: Seed of all slices; another seed gives other slices.
         size: Side in pixels, from 32; it changes the resolution, not the drawing.
-        lesion: Forces a lesion, or none.
-        mark: Forces the letter, or none; all else stays.
+        lesion: True for a lesion, False for none, None as the class of the index has it.
+        mark: True for the letter, False for none, None as the kind has it; all else stays.
 
     Raises:
         ValueError: if an argument is none of the valid ones.
@@ -105,7 +109,15 @@ def phantom(
 
 
 def batch(indices: Iterable[int], **options) -> Batch:
-    """Draw several slices; options as for `phantom`."""
+    """Draw several slices as a batch; the options are those of `phantom`.
+
+    >>> images, labels, masks = batch(range(4), size=32)
+    >>> images.shape, labels.sum().item()
+    (torch.Size([4, 1, 32, 32]), 2)
+
+    Raises:
+        ValueError: if there is no index, or an option is none of the valid ones.
+    """
     drawn = [phantom(int(i), **options) for i in indices]
     if not drawn:
         raise ValueError("there is no index to draw: expected one at least")
@@ -142,7 +154,7 @@ def _letter(rng, side: int) -> Plane:
 
 
 def _received(rng, picture: Plane) -> UInt8[np.ndarray, "size size"]:
-    """What coil and receiver make of it: a smooth slope of brightness, a little blur, and noise on both channels."""
+    """Imitate coil and receiver: a smooth slope of brightness, a little blur, and noise on both channels."""
     size = len(picture)
     slope = 1 + 0.09 * noise(rng, size, 2) + 0.05 * noise(rng, size, 3)
     picture = picture * slope * rng.uniform(0.9, 1.05)

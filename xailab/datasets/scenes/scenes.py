@@ -33,9 +33,9 @@ class Scene:
 
     Attributes:
         image: RGB.
-        labels: the objects' classes.
-        masks: the visible pixels of each object, in the order of the labels.
-        mark: the visible pixels of the red balloon in a biased picture, None where there is none.
+        labels: The objects' classes.
+        masks: The visible pixels of each object, in the order of the labels.
+        mark: The visible pixels of the red balloon in a biased picture, None where there is none.
     """
 
     image: UInt8[np.ndarray, "size size 3"]
@@ -64,20 +64,24 @@ def scene(
     size: int = 128,
     label: int | tuple[int, int] | None = None,
 ) -> Scene:
-    """Draws one scene.
+    """Draw one scene.
+
+    >>> drawn = scene(3, size=32)
+    >>> CLASSES[drawn.labels[0]], drawn.image.shape, drawn.masks.shape
+    ('dog', (32, 32, 3), (1, 32, 32))
 
     Args:
-        index: which scene, from 0; the classes are balanced over each ten that follow one another.
+        index: Number of the scene, from 0; of ten that follow one another, each class has one.
         kind: "single" (one object), "pair" (two objects of different classes) or "biased" (one object, and a red
             balloon: in split "train" with every picture of `BIASED_CLASS` and no other, elsewhere with exactly half
             of the pictures of each class).
         split: "train" or "test", drawn from separate random streams.
-        seed: another seed, other pictures.
-        size: side in pixels; it changes the resolution, not the drawing.
-        label: forces the class of the (rear) object, or, as two classes, of both objects of a pair.
+        seed: Seed of all scenes; another seed gives other pictures.
+        size: Side in pixels; it changes the resolution, not the drawing.
+        label: Class that the (rear) object must have, or, as two classes, both objects of a pair.
 
     Raises:
-        ValueError: an argument is none of the valid ones.
+        ValueError: if an argument is none of the valid ones.
     """
     _check(kind, split, index=index, seed=seed, size=size)
     if label is not None:
@@ -108,13 +112,17 @@ def scene(
 class Scenes(Dataset):
     """The first n scenes of a stream as a torch data set.
 
+    >>> image, label = Scenes(10, size=32)[3]
+    >>> image.shape, label
+    (torch.Size([3, 32, 32]), 1)
+
     Items are (image, label): a Float[Tensor, "3 h w"] in [0, 1], or what `preprocess` makes of the picture, and the
     class as an int, for pairs as a vector of ten with two ones.
 
     Args:
-        n: how many.
-        kind, split, seed, size: see `scene`.
-        preprocess: takes a uint8 picture (h, w, 3) and returns a batch of one.
+        n: Number of scenes.
+        kind, split, seed, size: See `scene`.
+        preprocess: A function that makes a batch of one from a uint8 picture (h, w, 3), as ``network.preprocess``.
     """
 
     def __init__(
@@ -145,14 +153,14 @@ class Scenes(Dataset):
         return image, torch.zeros(len(CLASSES)).index_fill(0, torch.tensor(drawn.labels), 1.0)
 
     def scene(self, i: int) -> Scene:
-        """The i-th scene with its masks."""
+        """Draw the i-th scene with its masks."""
         if not 0 <= i < self.n:
             raise IndexError(f"scene {i} of a data set of {self.n}: expected 0 to {self.n - 1}")
         return scene(int(i), **self.options)
 
 
 def batch(indices: Sequence[int], **options) -> tuple[UInt8[np.ndarray, "n size size 3"], list[tuple[int, ...]]]:
-    """The pictures and labels of several scenes; options as for `scene`."""
+    """Draw several scenes; return their pictures and labels. The options are those of `scene`."""
     drawn = [scene(int(i), **options) for i in indices]
     return np.stack([d.image for d in drawn]), [d.labels for d in drawn]
 
@@ -214,7 +222,7 @@ def _places(rng, kind, corner) -> list[_Place]:
 
 
 def _place(image, name, place: _Place, rng, light) -> np.ndarray:
-    """Draws an object with its shadow into the picture, in place, and returns its opacity (size, size)."""
+    """Draw an object with its shadow into the picture, in place, and return its opacity (size, size)."""
     size = len(image)
     side = size * OVERSAMPLING
     canvas, cover = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8)
@@ -230,7 +238,7 @@ def _place(image, name, place: _Place, rng, light) -> np.ndarray:
 
 
 def _shadow(image, alpha, place, light, hanging):
-    """Darkens the picture: softly behind a hanging object, in a flat patch under a standing one."""
+    """Darken the picture: softly behind a hanging object, in a flat patch under a standing one."""
     size, small = len(image), 48
     radius = place.diameter * size
     depth = cv2.resize(alpha, (small, small), interpolation=cv2.INTER_AREA)
