@@ -130,7 +130,7 @@ def test_a_defect_behind_a_part_is_drawn_anew(monkeypatch):
         return sample("circuit", i, split="test", defect="cut", size=size).mask
 
     with monkeypatch.context() as patch:
-        patch.setattr(inspection, "LEAST", 0.0)
+        patch.setattr(inspection.inspection, "LEAST", 0.0)
         hidden = next(i for i in range(60) if mask(i).mean() < 0.0008)
     shown, large = mask(hidden), reduced(mask(hidden, 300), 256) >= 0.25
     assert shown.mean() >= inspection.inspection.LEAST

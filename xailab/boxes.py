@@ -47,17 +47,17 @@ def iou(a: Box | Bool[np.ndarray, "h w"], b: Box | Bool[np.ndarray, "h w"]) -> f
         ValueError: if shapes differ, or both are empty.
         TypeError: if one is a box and the other a mask (``box.mask(height, width)`` turns it into one).
     """
-    if isinstance(a, Box) != isinstance(b, Box) or not isinstance(a, (Box, np.ndarray)):
-        raise TypeError("compare two boxes or two masks; box.mask(height, width) turns a box into a mask")
-    if isinstance(a, Box):
+    if isinstance(a, Box) and isinstance(b, Box):
         width = min(a.right, b.right) - max(a.left, b.left)
         height = min(a.bottom, b.bottom) - max(a.top, b.top)
         both = max(0, width) * max(0, height)
         either = a.area + b.area - both
-    else:
+    elif isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         if a.shape != b.shape:
             raise ValueError(f"the masks have different shapes: {a.shape} and {b.shape}")
         both, either = int(np.logical_and(a, b).sum()), int(np.logical_or(a, b).sum())
+    else:
+        raise TypeError("compare two boxes or two masks; box.mask(height, width) turns a box into a mask")
     if either == 0:
         raise ValueError("both regions are empty: their overlap is not defined")
     return both / either

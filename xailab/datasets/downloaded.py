@@ -238,10 +238,12 @@ def brain_mri(
 def mvtec_ad(
     category: str, split: str = "train", *, root: str | Path | None = None, preprocess: Preprocess | None = None
 ) -> folders.MVTecAD:
-    """Read a category of MVTec AD (Bergmann et al. 2019), by `folders.MVTecAD`; the other arguments are those of `stl10`.
+    """Read a category of MVTec AD (Bergmann et al. 2019) as a `folders.MVTecAD`.
 
     >>> mvtec_ad("hazelnut", "test").defects  # doctest: +SKIP
     ('crack', 'cut', 'hole', 'print')
+
+    The other arguments are those of `stl10`.
     """
     root = _root(root, f"mvtec-ad/{category} --accept-licence", f"mvtec_ad/{category}")
     return folders.MVTecAD(root / "mvtec_ad", category, split, preprocess=preprocess)

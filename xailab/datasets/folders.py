@@ -76,8 +76,8 @@ class Sample(NamedTuple):
 def mask_frame(mask: Bool[np.ndarray, "h w"], preprocess: Preprocess) -> Bool[np.ndarray, "H W"]:
     """Resize and crop a mask as ``preprocess.frame`` does with its picture, by the nearest pixel.
 
-    >>> mask_frame(np.eye(4, dtype=bool), Preprocess(resize=8, crop=4)).sum()
-    np.int64(8)
+    >>> mask_frame(np.eye(4, dtype=bool), Preprocess(resize=8, crop=4)).sum().item()
+    8
     """
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as transforms

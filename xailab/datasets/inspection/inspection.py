@@ -21,11 +21,10 @@ from xailab.images import Preprocess, as_picture
 
 TEXTURES = ("fabric", "gravel", "wood")
 OBJECTS = ("biscuit", "capsule", "circuit", "gear")
-CATEGORIES = TEXTURES + OBJECTS
+CATEGORIES: tuple[str, ...] = TEXTURES + OBJECTS
 # each has DEFECTS and draw(side, rng, flaw, split) -> the picture before the sensor's noise, float32, 0 to 255
-DRAWINGS: dict[str, ModuleType] = dict(
-    zip(CATEGORIES, (fabric, gravel, wood, biscuit, capsule, circuit, gear), strict=True)
-)
+DRAWN: tuple[ModuleType, ...] = (fabric, gravel, wood, biscuit, capsule, circuit, gear)
+DRAWINGS = dict(zip(CATEGORIES, DRAWN, strict=True))
 N_TRAIN, N_TEST = 60, 60  # 60 tests hold 20 normal ones and the defects equally often
 
 SMALLEST = 64  # pixels a side
@@ -41,7 +40,7 @@ def defects(category: str) -> tuple[str, ...]:
     """List the kinds of defect of a category.
 
     >>> defects("gear")
-    DEFECTS
+    ('tooth', 'rust', 'scratch', 'dent')
 
     Raises:
         ValueError: if there is no such category.
@@ -99,8 +98,8 @@ class Inspection(Dataset):
     """One split of one category as a torch data set of `Sample`, like ``folders.MVTecAD``.
 
     >>> data = Inspection("gear", "test", n=4)
-    >>> data.kinds, data.labels.sum()
-    KINDS
+    >>> data.kinds, data.labels.tolist()
+    (('good', 'tooth', 'rust', 'good'), [False, True, True, False])
 
     Args:
         category, split, seed, size: See `sample`.
@@ -160,7 +159,7 @@ def write(
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     sorted(path.name for path in write(folder, "gear", n_train=1, n_test=2, progress=False).rglob("*.png"))
-    FILES
+    ['000.png', '000.png', '001.png', '001_mask.png']
 
     Each file is written whole or not at all. An interrupted run continues when it is started again.
 
