@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from xailab.extras import needed_for
 from xailab.images import as_array
 
 LARGEST_PNG = 60_000  # bytes
@@ -88,7 +89,8 @@ def show(figure: Figure, alt: str) -> None:
     Raises:
         ValueError: if there is no alternative text.
     """
-    from IPython.display import display
+    with needed_for("xailab.figures.show", extra="course"):
+        from IPython.display import display
 
     if not alt.strip():
         raise ValueError("a picture needs alt text: say in a sentence what is to be seen in it")

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import requests
-import urllib3
-from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 
 from xailab import storage
 from xailab.datasets.catalogue.registry import File
+from xailab.extras import needed_for
+
+with needed_for("xailab.datasets.catalogue", extra="data"):
+    import requests
+    import urllib3
+    from requests.adapters import HTTPAdapter
 
 BUSY = {"status_forcelist": (408, 425, 429, 500, 502, 503, 504), "raise_on_status": False}
 RETRIES = urllib3.Retry(3, backoff_factor=1, respect_retry_after_header=False, **BUSY)  # after 0, 2 and 4 seconds

@@ -21,10 +21,10 @@ from xailab.images import Preprocess, as_picture
 
 TEXTURES = ("fabric", "gravel", "wood")
 OBJECTS = ("biscuit", "capsule", "circuit", "gear")
-CATEGORIES: tuple[str, ...] = TEXTURES + OBJECTS
+CATEGORIES = TEXTURES + OBJECTS
 # each has DEFECTS and draw(side, rng, flaw, split) -> the picture before the sensor's noise, float32, 0 to 255
 DRAWN: tuple[ModuleType, ...] = (fabric, gravel, wood, biscuit, capsule, circuit, gear)
-DRAWINGS = dict(zip(CATEGORIES, DRAWN, strict=True))
+DRAWINGS: dict[str, ModuleType] = dict(zip(CATEGORIES, DRAWN, strict=True))
 N_TRAIN, N_TEST = 60, 60  # 60 tests hold 20 normal ones and the defects equally often
 
 SMALLEST = 64  # pixels a side

@@ -4,6 +4,8 @@ import os
 import sys
 from importlib import metadata
 
+EXTRAS = ("", "data", "course")  # what a reader needs; "" is the library
+
 
 def problems(required: list[str], installed: dict[str, str], python: tuple[int, int]) -> list[str]:
     """Compare what the course needs with what there is.
@@ -25,7 +27,7 @@ def problems(required: list[str], installed: dict[str, str], python: tuple[int, 
             f"Python is {python[0]}.{python[1]}, the course needs 3.11 or newer: install it and run `make lab`"
         )
     for requirement in map(Requirement, required):
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+        if requirement.marker and not any(requirement.marker.evaluate({"extra": each}) for each in EXTRAS):
             continue
         version = installed.get(canonicalize_name(requirement.name))
         if version is None:
