@@ -8,8 +8,8 @@ from torchvision.models.resnet import BasicBlock
 class SmallResNet(nn.Module):
     """ResNet18 (He et al. 2015, arXiv 1512.03385) at reduced width, with torchvision's names for its parts.
 
-    >>> SmallResNet(10)(torch.zeros(1, 3, 64, 64)).shape
-    torch.Size([1, 10])
+    >>> SmallResNet(10).fc
+    Linear(in_features=128, out_features=10, bias=True)
 
     ``conv1, bn1, relu, maxpool, layer1 .. layer4, avgpool, fc``, two basic blocks in each layer. The last layer keeps
     its resolution, so that a picture of 128 pixels still has 8 x 8 cells before the average.
@@ -45,8 +45,8 @@ class SmallResNet(nn.Module):
 class SmallVGG(nn.Module):
     """VGG16 (Simonyan and Zisserman 2014, arXiv 1409.1556, column D) at reduced width, with torchvision's names.
 
-    >>> SmallVGG(10)(torch.zeros(1, 3, 96, 96)).shape
-    torch.Size([1, 10])
+    >>> SmallVGG(10).classifier[-1]
+    Linear(in_features=128, out_features=10, bias=True)
 
     ``features`` holds 13 convolutions of 3 x 3, a ReLU after each, and five poolings, under the same numbers as in
     torchvision's ``vgg16``; then come ``avgpool`` (to 3 x 3 cells) and ``classifier`` (three linear layers).
