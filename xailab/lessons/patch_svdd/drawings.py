@@ -19,7 +19,7 @@ from torch import Tensor
 from xailab import figures
 from xailab.lessons.drawings import outline, tight
 from xailab.localization import Box
-from xailab.patch_svdd import Embeddings, Maps, Pairs, PatchSVDD, Step, nearest, rectangles
+from xailab.patch_svdd import Embeddings, Maps, Pairs, PatchSVDD, Step, nearest_neighbours, rectangles
 from xailab.patch_svdd.network import COARSE, FINE, starts
 
 SIZES = {"fine": FINE, "coarse": COARSE}
@@ -61,7 +61,7 @@ def draw_centre(
     figure, axes = figures.new(1, 2, width=9.6, height=4.4, sharex=True, sharey=True)
     for axis, title, of_places, of_normal in (
         (axes[0], "far from one centre", (places - centre).norm(dim=1), (normal - centre).norm(dim=1)),
-        (axes[1], "far from the nearest normal point", nearest(places, normal)[0], gaps),
+        (axes[1], "far from the nearest normal point", nearest_neighbours(places, normal)[0], gaps),
     ):
         level = float(of_normal.quantile(share))
         axis.contourf(side, side, of_places.view(160, 160), [0, level], colors=["#DCEBF5"])
@@ -203,7 +203,8 @@ def draw_embeddings(
     )
     for (left, right), (name, (picture, points, places)) in zip(axes.reshape(-1, 2), groups.items(), strict=True):
         h, w = picture.shape[:2]
-        key = position_colours(np.stack(np.mgrid[0:h, 0:w] / np.array([h, w])[:, None, None], -1))
+        down, across = np.mgrid[0:h, 0:w]
+        key = position_colours(np.stack([down / h, across / w], -1))
         grey = picture.mean(2, keepdims=True) / picture.max()
         figures.picture(left, np.clip(key * (0.6 + 0.4 * grey), 0, 1), f"{name}: the key")
         right.scatter(*points.T, c=position_colours(places), s=14)
@@ -248,12 +249,12 @@ class Searched:
         """Of the patches of a size, the one whose middle is nearest to a pixel: its cell, and its top left pixel."""
         stride = self.detector.strides[list(SIZES).index(size)]
         begin = [np.array(starts(side, SIZES[size], stride)) for side in self.masks.shape[1:]]
-        cell = [int(np.abs(b + SIZES[size] / 2 - x).argmin()) for b, x in zip(begin, at, strict=True)]
-        return tuple(cell), tuple(int(b[i]) for b, i in zip(begin, cell, strict=True))
+        i, j = (int(np.abs(b + SIZES[size] / 2 - x).argmin()) for b, x in zip(begin, at, strict=True))
+        return (i, j), (int(begin[0][i]), int(begin[1][j]))
 
     def matches(self, size: str, picture: int, cell: tuple[int, int], count: int = 3) -> list[Match]:
         """The nearest patches of as many different normal pictures, the nearest first."""
-        bank = self.detector.banks[size]
+        bank = (self.detector.memory_banks or {})[size]
         query = getattr(self.embeddings, size)[picture, :, *cell]
         distances = (bank.vectors - query).norm(dim=1).view(len(self.normal), -1)
         places = bank.places.view(*distances.shape, 3)
