@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xailab.localization import Box
+from xailab.boxes import Box
 from xailab.patch_svdd import close_pairs, crop, jittered, position_pairs, rectangles
 from xailab.patch_svdd.sampling import DIRECTIONS
 

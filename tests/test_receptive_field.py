@@ -322,7 +322,7 @@ def test_boxes_of_prototypes():
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own, of tracing
 def test_wrapped_networks_and_other_names():
-    network = zoo.load("resnet18-random")
+    network = zoo.load("resnet18", weights=None)
     network.again = network.layer1
     for wrapped in (network, nn.DataParallel(network), torch.compile(network, backend="eager")):
         for name in ("layer1", "module.layer1", "_orig_mod.layer1", "again", network.layer1):
@@ -343,7 +343,7 @@ def test_the_example():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions(dtype):
-    assert receptive_field(zoo.load("resnet18-random").to(dtype), "layer4", 64) == (435, 32, -217)
+    assert receptive_field(zoo.load("resnet18", weights=None).to(dtype), "layer4", 64) == (435, 32, -217)
 
 
 def test_hooks_that_a_network_needs_count():

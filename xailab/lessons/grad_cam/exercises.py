@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from xailab import images
+from xailab.boxes import Box, iou
 from xailab.datasets import scenes
 from xailab.lessons import Wrong, exercise
 from xailab.lessons.judging import judge
-from xailab.localization import Box, boxes, ground_truth_box
-from xailab.metrics import iou
+from xailab.localization import boxes, ground_truth_box
 from xailab.models import zoo
 
 MAP = "one map, without its leading axis"

@@ -17,8 +17,8 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from xailab import figures
+from xailab.boxes import Box
 from xailab.lessons.drawings import outline, tight
-from xailab.localization import Box
 from xailab.patch_svdd import Embeddings, Maps, Pairs, PatchSVDD, Step, nearest_neighbours, rectangles
 from xailab.patch_svdd.network import COARSE, FINE, starts
 

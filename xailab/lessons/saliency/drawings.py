@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from xailab import figures, images
+from xailab.boxes import iou
 from xailab.class_model import class_model
 from xailab.localization import grabcut
-from xailab.metrics import iou
 from xailab.saliency import saliency
 
 TRICKS = ("clip", "jitter", "turn and zoom", "blur", "Fourier")
