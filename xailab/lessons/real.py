@@ -63,10 +63,10 @@ def pets(
     """
     data = downloaded.oxford_pets("test")
     chosen = [data.photograph(i) for i in np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)]
-    masks = np.stack([mask_frame(photograph.mask, preprocess) for photograph in chosen])
-    seen = masks.any((1, 2))
-    batch = preprocess([photograph.image for photograph, it in zip(chosen, seen, strict=True) if it])
-    return batch, preprocess.undo(batch), masks[seen]
+    framed = [(each.image, mask_frame(each.mask, preprocess)) for each in chosen if each.mask is not None]
+    visible = [(image, mask) for image, mask in framed if mask.any()]
+    batch = preprocess([image for image, _ in visible])
+    return batch, preprocess.undo(batch), np.stack([mask for _, mask in visible])
 
 
 def _here(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -85,7 +85,9 @@ def _left(index: int, planes: int, side: int) -> float:
     return index * pitch + (pitch - side) / 2
 
 
-def _plane(axes: Axes, left: float, bottom: float, side: int, marked: set, colour: str, strong=frozenset()) -> None:
+def _plane(
+    axes: Axes, left: float, bottom: float, side: int, marked: set, colour: str, strong: Set = frozenset()
+) -> None:
     cells = [(a, b) for a in range(side) for b in range(side)]
     patches = [Rectangle((left + b, bottom + side - 1 - a), 1, 1) for a, b in cells]
     faces = [VERMILLION if cell in strong else colour if cell in marked else "#F2F2F2" for cell in cells]

@@ -2,10 +2,11 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 
 
-def problems(required: list[str], installed: dict[str, str], python: tuple[int, int]) -> list[str]:
+def problems(required: list[str], installed: Mapping[str, str], python: tuple[int, int]) -> list[str]:
     """Compare what the course needs with what there is.
 
     Args:
@@ -41,7 +42,7 @@ def check_machine() -> None:
     from packaging.utils import canonicalize_name
 
     required = metadata.requires("xailab") or []
-    installed = {canonicalize_name(package.name): package.version for package in metadata.distributions()}
+    installed = {str(canonicalize_name(package.name)): package.version for package in metadata.distributions()}
     found = problems(required, installed, sys.version_info[:2])
     for problem in found:
         print("✗", problem)
