@@ -1,4 +1,4 @@
-"""What the drawings of several lessons share."""
+"""Parts of drawings that several lessons share."""
 
 import numpy as np
 from jaxtyping import Bool

@@ -1,4 +1,4 @@
-"""Is this machine ready for the course?"""
+"""Check that this machine is ready for the course."""
 
 import os
 import sys
@@ -37,7 +37,7 @@ def problems(required: list[str], installed: Mapping[str, str], python: tuple[in
 
 
 def check_machine() -> None:
-    """Print whether this machine can run the course, and what it has to offer."""
+    """Print whether this machine can run the course, with its versions, processors and GPU."""
     import torch
     from packaging.utils import canonicalize_name
 
