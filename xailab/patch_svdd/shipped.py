@@ -9,7 +9,11 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def manifest() -> dict[str, dict]:
-    """Read what is known of the encoders of each category: the recipe that made them, and its results."""
+    """Read the recipe that made the encoders of each category, and its results.
+
+    >>> list(manifest())
+    ['biscuit', 'capsule', 'fabric']
+    """
     return manifests.read(WEIGHTS)
 
 
@@ -17,6 +21,9 @@ def shipped(category: str) -> PatchSVDD:
     """Load the trained encoders of a category, with their mean image and without memory banks.
 
     Call ``fill_memory_bank`` with normal images next.
+
+    >>> shipped("capsule").mean.shape
+    torch.Size([3, 128, 128])
 
     Raises:
         ValueError: if there are none of that name, or the file is damaged.
