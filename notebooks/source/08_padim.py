@@ -465,7 +465,7 @@ print("AUROC before and after, equal:", before == after)
 
 # %%
 from xailab.detection import published
-from xailab.padim.detector import enlarged
+from xailab.padim.upsampling import upsampled
 
 studied = ["circuit", "fabric", "gear"]
 
@@ -492,7 +492,7 @@ def distances_of(learnt, tested):
 
 def measure(category, distances):
     """Image AUROC, pixel AUROC, PRO."""
-    masks, maps = recorded[category].masks, enlarged(distances, (SIZE, SIZE), 4.0)
+    masks, maps = recorded[category].masks, upsampled(distances, (SIZE, SIZE), 4.0)
     return auroc(masks.any((1, 2)), maps.amax((1, 2))), auroc(masks, maps), aupro(masks, maps)
 
 

@@ -184,9 +184,14 @@ def batches(images: Source, what: str = "", *, progress: bool = False, size: int
         items = images
     else:
         raise TypeError(f"expected a tensor of images, a data set or a loader, got {type(images).__name__}")
-    first = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    first = not is_distributed() or dist.get_rank() == 0
     total = length_hint(items, 0) or None
     return _grouped(tqdm(items, what, total, disable=not (progress and first), leave=False), size)
+
+
+def is_distributed() -> bool:
+    """Return whether there are several processes of ``torch.distributed``."""
+    return dist.is_available() and dist.is_initialized()
 
 
 class _Items:

@@ -15,8 +15,8 @@ from xailab import figures
 from xailab.lessons.drawings import outline, tight
 from xailab.metrics import aupro, auroc
 from xailab.padim import Gaussians
-from xailab.padim.detector import enlarged
 from xailab.padim.reduction import random_channels
+from xailab.padim.upsampling import upsampled
 
 TRUTH, FOUND = figures.SKY, figures.YELLOW
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -282,9 +282,9 @@ def draw_inspection(
     """
     held_out, test = distances or recorded.distances(layers or recorded.layers, d)
     size = recorded.masks.shape[1:]
-    maps = enlarged(test, size, sigma)
+    maps = upsampled(test, size, sigma)
     scores, bad = maps.amax((1, 2)).numpy(), recorded.masks.any((1, 2))
-    limit = threshold * float(enlarged(held_out, size, sigma).amax())
+    limit = threshold * float(upsampled(held_out, size, sigma).amax())
     figure, axes = figures.new(1, 4, width=11.4, height=3.1, width_ratios=[1, 1, 1, 1.5])
     figures.picture(axes[0], recorded.pictures[picture], f"{recorded.kinds[picture]}, and the truth")
     outline(axes[0], recorded.masks[picture], TRUTH)
