@@ -111,6 +111,7 @@ def stack_children(
 ) -> Float[Tensor, "coarse _r m"]:
     """View the rows of all children of one coarser cell as rows of one matrix.
 
+    >>> import torch
     >>> stack_children(torch.zeros(8, 3, 5), torch.zeros(2, 4, 5)).shape  # 4 children with 3 rows each
     torch.Size([2, 12, 5])
     """
@@ -123,6 +124,7 @@ def add_parents(
 ) -> Float[Tensor, "cells *rest"]:
     """Add each coarser cell's value to the values of its children.
 
+    >>> import torch
     >>> add_parents(torch.tensor([[10.0], [20.0]]), torch.tensor([[1.0], [2], [3], [4]])).flatten()
     tensor([11., 12., 23., 24.])
     """
