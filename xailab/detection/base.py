@@ -26,7 +26,7 @@ Self = TypeVar("Self", bound="ThresholdedDetector")
 
 
 class ThresholdedDetector(ABC):
-    """A detector whose images are anomalous where their score, the maximum of their anomaly map, exceeds a threshold.
+    """Call an image anomalous where its score, the maximum of its anomaly map, exceeds a threshold.
 
     Another detector implements ``fit``, ``anomaly_maps``, ``to``, ``save``, ``load`` and ``_restore``. It calls
     ``_forget`` in its constructor and whenever it is fitted anew, and ``_seen.add`` with the images it is fitted to.

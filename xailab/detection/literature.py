@@ -9,7 +9,7 @@ from xailab.detection.measuring import FIGURES
 
 
 class Published(NamedTuple):
-    """One column of published figures.
+    """Hold one column of published figures.
 
     Attributes:
         figure: Name of the figure, as in `Results`.

@@ -43,7 +43,7 @@ class Batch(Protocol):
 
 @dataclass(frozen=True)
 class Results:
-    """Figures of a detector on one category. A figure that is not defined is None, and ``reasons`` says why.
+    """Hold a detector's figures on one category; one that is not defined is None, and ``reasons`` says why.
 
     Attributes:
         image_auroc: AUROC of the images' scores, the maxima of their maps.

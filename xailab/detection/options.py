@@ -16,7 +16,7 @@ NOT_SETTINGS = ("data", "category", "output", "force", "look", "batch", "workers
 
 
 class Prepared(NamedTuple):
-    """A method with its options filled in.
+    """Hold a method with its options filled in.
 
     Attributes:
         preprocess: Preprocessing of its pictures; the options --size and --crop change it.
@@ -33,7 +33,7 @@ class Prepared(NamedTuple):
 
 
 class Method(NamedTuple):
-    """The parts of a command that are the method's own.
+    """Hold those parts of a command that are the method's own.
 
     Attributes:
         name: Name as in ``published``.

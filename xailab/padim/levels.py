@@ -13,7 +13,7 @@ STRIP = 2**22  # numbers that one step works with, where the grid allows: 16 MiB
 
 @dataclass(frozen=True)
 class Level:
-    """Layers that share one grid.
+    """Group layers that share one grid.
 
     Attributes:
         layers: Numbers of these layers. A layer of another grid is repeated to this one.

@@ -15,7 +15,7 @@ SINGLE = 1000  # largest variance, in units of epsilon, for which single precisi
 
 
 class Statistics:
-    """Number, mean and scatter matrix S of images, in blocks that cells share.
+    """Accumulate number, mean and scatter matrix S of images, in blocks that cells share.
 
     Args:
         levels: Layers by grid, coarse to fine.

@@ -228,7 +228,7 @@ def rd(sample, generator: np.random.Generator, crop: int = 224):
 
 @dataclass(frozen=True)
 class Recorded:
-    """The layers' outputs for one category, recorded once, and the truth of the test pictures.
+    """Hold the layers' outputs for one category, recorded once, and the truth of the test pictures.
 
     Attributes:
         layers: Names of the layers.

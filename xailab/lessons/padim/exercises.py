@@ -153,7 +153,7 @@ def _(my_overlap) -> str:
     generator = np.random.default_rng(84)
     masks = np.zeros((3, 8, 9), bool)
     masks[0, 1:4, 1:5] = masks[0, 6, 6] = masks[0, 7, 7] = True  # a block, and two pixels that touch at a corner
-    masks[1, 2:4, 2:4] = masks[1, 6, 1:8] = True  # lies partly behind the first picture's regions
+    masks[1, 2:4, 2:4] = masks[1, 6, 1:8] = True  # overlaps the first picture's regions
     maps = generator.gamma(2, 2, masks.shape)
     maps[1, 2:4, 2:4] += 4
     maps[0, 1, 1:4], maps[0, 6, 6], maps[1, 6, 1:3] = (3.0, 5.0, 3.0), 5.0, 5.0  # reach a threshold exactly
