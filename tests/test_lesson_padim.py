@@ -162,9 +162,9 @@ def test_what_the_lesson_says_of_seven_products(said):
     assert len(said["hits"]) == 112 and sum(said["hits"]) > 90
     gear = said["gallery"][-1]
     regions, count = scipy.ndimage.label(gear.mask, EIGHT)
-    above = (gear.map > gear.threshold).numpy()
+    above = (gear.heat > gear.threshold).numpy()
     assert count == 2 and sorted(above[regions == k].any() for k in (1, 2)) == [False, True]
-    assert all((shown.map > shown.threshold).numpy()[shown.mask].any() for shown in said["gallery"])
+    assert all((shown.heat > shown.threshold).numpy()[shown.mask].any() for shown in said["gallery"])
 
 
 def test_what_the_lesson_says_of_curves_and_scales(said):
