@@ -12,12 +12,15 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 @cache
 def manifest() -> dict[str, dict]:
-    """What is known of each network: the recipe that made it, and its results."""
+    """Read the recipe and the results of each shipped network."""
     return json.loads((WEIGHTS / "manifest.json").read_text(encoding="utf-8"))
 
 
 def shipped(name: str = "usual") -> ProtoPNet:
-    """Load a trained network: "usual", or "shortcut", which learned from slices with a letter in the corner.
+    """Load a trained network: "usual", or "shortcut", whose training slices had a letter in the corner.
+
+    >>> shipped("usual").prototypes.shape
+    torch.Size([10, 32])
 
     Raises:
         ValueError: if there is none of that name, or the file is damaged.

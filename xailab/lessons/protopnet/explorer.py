@@ -5,11 +5,7 @@ from matplotlib.figure import Figure
 
 from xailab.lessons.explorer import explorer
 from xailab.lessons.protopnet.drawings import draw_box
-from xailab.protopnet import (
-    KINDS,
-    LocalAnalysis,
-    ProtoPNet,
-)
+from xailab.protopnet import KINDS, LocalAnalysis, ProtoPNet
 
 
 def box_explorer(model: ProtoPNet, analysis: LocalAnalysis) -> widgets.VBox:
