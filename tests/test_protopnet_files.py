@@ -169,7 +169,7 @@ def test_a_part_in_a_wrapper_changes_no_name(tmp_path):
     )
     other.step(), other.save(tmp_path / "state"), trainer.resume(tmp_path / "state")
     assert len(trainer.history) == 1 and trainer.step().cross_entropy == other.step().cross_entropy
-    for moments, others in zip(trainer.optimiser.state.values(), other.optimiser.state.values(), strict=True):
+    for moments, others in zip(trainer.optimizer.state.values(), other.optimizer.state.values(), strict=True):
         assert all(torch.equal(moments[key], others[key]) for key in others)
 
 
@@ -207,6 +207,16 @@ def test_networks_without_projection_pruned_and_foreign(tmp_path):
         assert torch.equal(load(path, features())(images), model(images))
     with pytest.raises(ValueError, match="does not fit these features"):
         load(path, network().features)
+
+
+def test_cosine_networks_of_the_first_version_are_refused(tmp_path):
+    save(network(), tmp_path / "net")
+    description, tensors = storage.read(tmp_path / "net", KIND)
+    for similarity in ("log", "cosine"):
+        storage.write(tmp_path / similarity, KIND, description | {"similarity": similarity, "note": {}}, tensors)
+    assert torch.equal(load(tmp_path / "log").prototypes, network().prototypes)
+    with pytest.raises(ValueError, match="has similarity='cosine', which xailab no longer computes"):
+        load(tmp_path / "cosine")
 
 
 def test_a_network_that_changed_since_its_projection_is_refused_after_loading_too(tmp_path):

@@ -302,12 +302,12 @@ def test_boxes_of_prototypes():
     """They are squares where cells see squares, and all of the image where cells at the edge do not."""
 
     def prototypes(*parts):
-        return ProtoPNet(nn.Sequential(nn.Conv2d(1, 4, 8, 8), *parts), 2, 2, dimensions=5)
+        return ProtoPNet(nn.Sequential(nn.Conv2d(1, 4, 8, 8), *parts), 1, 2, dimensions=5)
 
     images, labels = torch.rand(8, 1, 32, 32), torch.arange(8) % 2
     assert project(prototypes(conv(3, padding=1, padding_mode="reflect")), images, labels).field == (24, 8, -8)
     for part, reason in {
-        conv(3, padding=1, padding_mode="circular"): "not one square everywhere: a padding .*repeats other parts",
+        conv(3, padding=1, padding_mode="circular"): "one square everywhere: a padding .*repeats other parts",
         nn.Softmax(-1): "'softmax' .in features.1. works along rows or columns",
         nn.BatchNorm2d(4, track_running_stats=False): "statistics of the whole picture",
     }.items():

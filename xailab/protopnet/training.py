@@ -7,13 +7,14 @@ statistics stay too. The loss is in losses.py; the stage of features from scratc
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
@@ -61,7 +62,7 @@ def train(
     labels: Labels,
     settings: Settings | None = None,
     *,
-    held_out: tuple[Tensor, Labels] | None = None,
+    held_out: tuple[Tensor, Tensor | np.ndarray | Sequence[int]] | None = None,
     augment: Augment | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
@@ -115,7 +116,7 @@ class Trainer:
         labels: Labels,
         settings: Settings,
         *,
-        held_out: tuple[Tensor, Labels] | None = None,
+        held_out: tuple[Tensor, Tensor | np.ndarray | Sequence[int]] | None = None,
         augment: Augment | None = None,
     ) -> None:
         if isinstance(model, nn.parallel.DistributedDataParallel) and dist.get_world_size() > 1:
