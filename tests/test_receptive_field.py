@@ -313,7 +313,7 @@ def test_boxes_of_prototypes():
     }.items():
         model = prototypes(part)
         with pytest.raises(ValueError, match=f"the receptive field of layer 'add_on' is not .*{reason}"):
-            receptive_field(model, "add_on", (32, 32), 1, everywhere=True)
+            receptive_field(model, "add_on", (32, 40), 1, everywhere=True)
         assert project(model, images, labels).field is None
         boxes = local_analysis(model, images[:1], top=1).receptive_boxes
         assert boxes.tolist() == [[[0, 0, 32, 32]]]

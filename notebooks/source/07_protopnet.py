@@ -134,8 +134,8 @@ print(f"right on {100 * right:.1f} % of 200 unseen slices")
 # - **Projection:** each prototype jumps to the nearest patch of its own class.
 # - **Last layer:** everything else is frozen now, and the problem is convex. It has one solution, found in no time.
 #
-# The paper starts with features that ImageNet has taught. We do as much: the features of the shipped network, and
-# everything behind them forgotten. Some seconds of training, on 400 slices. **Predict:** at which stage does the
+# The paper starts with features that were trained on ImageNet. We start with the features of the shipped network, and
+# train everything after them anew. This takes some seconds, on 400 slices. **Predict:** at which stage does the
 # accuracy drop?
 
 # %%
@@ -661,7 +661,7 @@ check("07.3", my_cluster)
 # %% [markdown]
 # ### 07.4 What a cell sees
 # *Difficulty 3 of 5, about 12 minutes.* `layers` is a list of (kernel, stride, padding), from the image on. Return
-# three numbers for the cells behind the last layer: how many pixels a cell sees along one side, how far apart
+# three numbers for the cells after the last layer: how many pixels a cell sees along one side, how far apart
 # neighbouring cells' windows lie, and the first pixel of the first cell's window (negative where it begins in the
 # padding).
 #
@@ -801,8 +801,8 @@ if real.here("brain-mri"):
 # differs between the two classes: another scanner, another plane of the cut. Such a set is where shortcuts live, and
 # the two figures are how to catch them.
 #
-# And the paper's birds? Two hundred kinds are days of work for a graphics card. Five kinds, with features that
-# ImageNet has taught and that stay as they are, take some minutes:
+# And the paper's birds? Two hundred kinds are days of work for a graphics card. Five kinds, with features that were
+# trained on ImageNet and stay as they are, take some minutes:
 
 # %%
 import cv2

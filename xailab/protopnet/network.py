@@ -181,9 +181,8 @@ class ProtoPNet(nn.Module):
     def compare_patches(self, latent: Float[Tensor, "n C h w"]) -> Output:
         """Compare latent cells with the prototypes: ``forward_details`` from the latent cells on."""
         distances = self.distances(latent)
-        nearest, cell = distances.flatten(2).min(2)
+        nearest, cells = nearest_cells(distances)
         similarities = self.distance_to_similarity(nearest)
-        cells = torch.stack([cell // latent.shape[3], cell % latent.shape[3]], 2)
         maps = self.distance_to_similarity(distances)
         return Output(self.last_layer(similarities), similarities, cells, distances, maps)
 
@@ -199,6 +198,13 @@ class ProtoPNet(nn.Module):
         for name in ("mean", "std", "prototype_classes"):
             part.register_buffer(name, getattr(self, name))
         return part
+
+
+def nearest_cells(distances: Float[Tensor, "n p h w"]) -> tuple[Float[Tensor, "n p"], Int[Tensor, "n p 2"]]:
+    """Find the smallest distance of each prototype to a cell, and the (row, column) of this cell."""
+    smallest, cell = distances.flatten(2).min(2)
+    columns = distances.shape[3]
+    return smallest, torch.stack([cell // columns, cell % columns], 2)
 
 
 def features_of(network: nn.Module, channels: int = 3) -> nn.Sequential:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from xailab import storage
 from xailab.hooks import evaluating
 from xailab.protopnet.geometry import size_of
-from xailab.protopnet.network import Labels, ProtoPNet, check_images, check_labels, of_a_protopnet
+from xailab.protopnet.network import Labels, ProtoPNet, check_images, check_labels, nearest_cells, of_a_protopnet
 from xailab.protopnet.provenance import Provenance
 from xailab.receptive_field import receptive_field
 
@@ -220,10 +220,7 @@ def _pairs(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _nearest(model: ProtoPNet, images: Tensor, classes: Tensor) -> Nearest:
-    distances = model.distances(model.embed(images))
-    smallest, cell = distances.flatten(2).min(2)
-    columns = distances.shape[3]
-    return Nearest(smallest, torch.stack([cell // columns, cell % columns], 2), classes)
+    return Nearest(*nearest_cells(model.distances(model.embed(images))), classes)
 
 
 def _search(model: ProtoPNet, batches: Iterator[tuple[Tensor, Tensor]], ids: Tensor | None) -> Best | None:
