@@ -9,7 +9,8 @@ from protopnet_networks import data, network
 
 from xailab.lessons import protopnet as lesson
 from xailab.lessons import verdict
-from xailab.protopnet import KINDS, Epoch, Field, boxes, global_analysis, local_analysis, masked, occlude
+from xailab.protopnet import KINDS, Epoch, candidate_boxes, global_analysis, local_analysis, masked, occlude
+from xailab.receptive_field import ReceptiveField
 
 SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "07_protopnet.py"
 IMAGES, LABELS = data(6, seed=9)
@@ -94,7 +95,7 @@ def test_stages_are_drawn_in_order():
 
 
 def test_shares_that_cells_see_are_counted_in_pixels():
-    field = Field(27, 8, -13)
+    field = ReceptiveField(27, 8, -13)
     found = lesson.seen_shares(field, 12, 96)
     for cell in ((0, 0), (5, 3), (11, 11)):
         first = [c * 8 - 13 for c in cell]
@@ -103,7 +104,7 @@ def test_shares_that_cells_see_are_counted_in_pixels():
 
 
 def test_geometry_frames_the_cell_and_where_upsampling_puts_it():
-    field = Field(27, 8, -13)
+    field = ReceptiveField(27, 8, -13)
     left = lesson.draw_geometry({"small": (torch.rand(1, 96, 96), field, 12, (6, 4))}).axes[0]
     sees, upsampled = framed(left)
     assert sees == (19, 35, 46, 62) and upsampled == (32, 48, 40, 56)
@@ -124,7 +125,7 @@ def test_nearest_patches_are_framed_in_their_images(model):
 def test_kinds_of_box_are_drawn_kept_and_deleted(model):
     rows = np.array(lesson.draw_kinds(model, IMAGES[1], 3).axes).reshape(3, len(KINDS))
     assert [axes.get_title() for axes in rows[0]] == list(KINDS)
-    box = boxes(model, IMAGES[1:2], torch.tensor([3]), "receptive field")
+    box = candidate_boxes(model, IMAGES[1:2], torch.tensor([3]), "receptive field")
     assert framed(rows[0, 2]) == [tuple(box[0].tolist())]
     assert np.array_equal(rows[1, 2].images[0].get_array(), lesson.picture(masked(IMAGES[1:2], box)[0]))
     before, after = rows[1, 2].get_title().split(" → ")
@@ -133,7 +134,7 @@ def test_kinds_of_box_are_drawn_kept_and_deleted(model):
 
 def test_the_doubt_is_drawn_in_percent():
     table = {"activation": (0.08, 0.7, 0.5, 36.0), "receptive field": (0.08, 1.0, 0.3, -0.2)}
-    panels = lesson.draw_doubt(table).axes
+    panels = lesson.draw_faithfulness(table).axes
     widths = [[bar.get_width() for bar in axes.patches] for axes in panels]
     assert widths[1] == pytest.approx([70, 100]) and widths[3] == pytest.approx([36, -0.2])
     assert [text.get_text() for text in panels[3].texts] == ["36", "0"]
@@ -192,7 +193,9 @@ def test_what_the_lesson_says_of_explanations(said):
 
 def test_what_the_lesson_says_of_the_seeds_network(said):
     assert tuple(said["seed_maps"].shape) == (1, 40, 9, 9)
-    assert said["fields"]["seed"] == Field(435, 32, -217) and said["fields"]["small"] == Field(27, 8, -13)
+    assert said["fields"]["seed"] == ReceptiveField(435, 32, -217) and said["fields"]["small"] == ReceptiveField(
+        27, 8, -13
+    )
     assert said["fields"]["seed"].shift == 15.5 and said["fields"]["small"].shift == 3.5
     assert round(100 * said["shares"].min()) == 57 and (said["shares"] == 1).sum() == 16
 
@@ -206,19 +209,18 @@ def test_what_the_lesson_says_of_the_letter(said):
 
 
 def test_what_the_lesson_says_of_pruning(said):
-    own = said["nearest_six"].own.sum(1)
+    own = said["nearest_six"].of_own_class.sum(1)
     assert (own[:5] < 3).all() and (own[5:] == 6).all()
     assert said["pruned"].dropped.tolist() == [4] and said["fitted_right"] >= said["right"]
 
 
 def test_what_the_lesson_says_of_one_box(said):
     one, which = said["test_set"].images[50:51], torch.tensor([9])
-    ratios = {
-        k: float(occlude(said["network"], one, which, boxes(said["network"], one, which, k)).ratio) for k in KINDS
-    }
+    found = {k: candidate_boxes(said["network"], one, which, k) for k in KINDS}
+    ratios = {k: float(occlude(said["network"], one, which, box).ratio) for k, box in found.items()}
     assert ratios["activation"] == pytest.approx(0.25, abs=0.03) and max(ratios["cell"], ratios["random"]) < 0.3
     assert ratios["receptive field"] == pytest.approx(1, abs=1e-5) and ratios["gradient"] > 0.99
-    drawn, seen = (boxes(said["network"], one, which, k)[0] for k in ("activation", "receptive field"))
+    drawn, seen = (candidate_boxes(said["network"], one, which, k)[0] for k in ("activation", "receptive field"))
     assert (drawn[:2] > seen[:2]).all()
 
 

@@ -15,7 +15,10 @@ def manifest() -> dict[str, dict]:
 
 
 def shipped(name: str = "usual") -> ProtoPNet:
-    """Load a trained network: "usual", or "shortcut", which learned from slices with a letter in the corner.
+    """Load a trained network: "usual", or "shortcut", whose training slices had a letter in the corner.
+
+    >>> shipped("usual").prototypes.shape
+    torch.Size([10, 32])
 
     Raises:
         ValueError: if there is none of that name, or the file is damaged.
