@@ -146,6 +146,6 @@ def _npy(path: Path, values: np.ndarray) -> None:
     _write(path, data.getvalue())
 
 
-def _whole(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes) -> None:
     with storage.atomic(path) as part:
         part.write_bytes(data)
