@@ -122,7 +122,7 @@ def _write_image(analysis: LocalAnalysis, i: int, folder: Path) -> None:
     _png(folder / "original_img.png", plain)
     for rank, j in enumerate(analysis.prototypes[i].tolist()):
         name, source = f"top-{rank + 1}", origin.provenance.images[j]
-        _whole(folder / f"{name}_activated_prototype.txt", text(analysis, i, rank).encode())
+        _write(folder / f"{name}_activated_prototype.txt", text(analysis, i, rank).encode())
         pictures = {
             f"{name}_activated_prototype": cropped(picture(source), origin.boxes[j]),
             f"{name}_activated_prototype_in_original_pimg": boxed(picture(source), origin.boxes[j]),
