@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from xailab.hooks import evaluating, find_layer, recording, running_eagerly, unwrapped
+from xailab.hooks import eval_mode, find_layer, recording, running_eagerly, unwrapped
 from xailab.targets import check_images
 
 Kinds = type[nn.Module] | Sequence[type[nn.Module]]
@@ -34,7 +34,7 @@ def feature_maps(model: nn.Module, images: Float[Tensor, "n c h w"], kinds: Kind
         ValueError: if the network has no layer of these kinds.
     """
     network = unwrapped(model)
-    with evaluating(network), recording(network, *_layers(network, kinds)) as outputs:
+    with eval_mode(network), recording(network, *_layers(network, kinds)) as outputs:
         network(check_images(images))
     return outputs
 
@@ -59,7 +59,7 @@ def chain(model: nn.Module, images: Float[Tensor, "n c h w"], kinds: Kinds) -> l
         ValueError: if there is no such layer, or one does not take what the one before it puts out.
     """
     outputs, x = [], check_images(images)
-    with evaluating(model), running_eagerly(model):
+    with eval_mode(model), running_eagerly(model):
         for name, layer in _layers(unwrapped(model), kinds).items():
             try:
                 x = layer(x.clone())  # an in-place layer must not change the output before it

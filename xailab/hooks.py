@@ -201,7 +201,7 @@ def check_not_quantised(model: nn.Module) -> None:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put every submodule in eval mode for the length of a block, then back as each was."""
     training = [module for module in model.modules() if module.training]
     if training:

@@ -29,7 +29,7 @@ class Box(NamedTuple):
         return inside
 
 
-def boxes(map: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: float) -> list[Box]:
+def boxes(heatmap: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: float) -> list[Box]:
     """Box each connected region in which a map reaches a share of its maximum.
 
     Pixels with map >= threshold * max(map) are grouped into 8-connected components (CAM paper, Section 3.1.1, with
@@ -46,7 +46,7 @@ def boxes(map: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: float
 
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is a share of the map's maximum, above 0 and at most 1; got {threshold}")
-    values = _values(map)
+    values = _values(heatmap)
     if values.size == 0 or values.max() <= 0:
         return []
     labels, _ = ndimage.label(values >= threshold * values.max(), structure=np.ones((3, 3)))
@@ -58,7 +58,7 @@ def boxes(map: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: float
 
 def grabcut(
     image: UInt8[np.ndarray, "h w 3"],
-    map: Float[Tensor, "h w"] | Float[np.ndarray, "h w"],
+    heatmap: Float[Tensor, "h w"] | Float[np.ndarray, "h w"],
     foreground: float = 0.95,
     background: float = 0.30,
     *,
@@ -90,7 +90,7 @@ def grabcut(
     import cv2
     from scipy import ndimage
 
-    image, values = as_picture(image), _values(map)
+    image, values = as_picture(image), _values(heatmap)
     if values.shape != image.shape[:2]:
         raise ValueError(f"map {values.shape} and picture {image.shape[:2]} differ in size: upsample the map first")
     if not 0 < background < foreground < 1:
@@ -118,9 +118,9 @@ def grabcut(
     return found if count < 2 else regions == 1 + np.bincount(regions.ravel())[1:].argmax()
 
 
-def _values(map: Tensor | np.ndarray) -> np.ndarray:
+def _values(heatmap: Tensor | np.ndarray) -> np.ndarray:
     """One finite map as an array."""
-    values = as_array(map)
+    values = as_array(heatmap)
     if values.ndim != 2:
         raise ValueError(f"expected one map (h, w), got shape {values.shape}: take one map at a time")
     if not np.isfinite(values).all():

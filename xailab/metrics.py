@@ -54,7 +54,7 @@ def iou(a: Box | Bool[np.ndarray, "h w"], b: Box | Bool[np.ndarray, "h w"]) -> f
     return both / either
 
 
-def pointing_game(mask: Mask, map: Map) -> bool:
+def pointing_game(mask: Mask, heatmap: Map) -> bool:
     """The pointing game: does the maximum of a map lie on the object? (Zhang et al. 2016, arXiv 1608.00507)
 
     A map that is constant to rounding points nowhere, which is a miss.
@@ -66,7 +66,7 @@ def pointing_game(mask: Mask, map: Map) -> bool:
     Raises:
         ValueError: if the shapes differ, or a value is not finite.
     """
-    values, mask = as_array(map), as_array(mask)
+    values, mask = as_array(heatmap), as_array(mask)
     if values.shape != mask.shape:
         raise ValueError(f"map {values.shape} and mask {mask.shape} differ in shape: upsample the map first")
     if not np.isfinite(values).all():
@@ -175,8 +175,8 @@ def aupro(masks: Masks, maps: Maps, limit: float = 0.3) -> float:
     if len(masks) != len(maps):
         raise ValueError(f"{len(masks)} masks for {len(maps)} maps: give one mask to each map")
     normal, defective, weights = [], [], []
-    for mask, map in zip(masks, maps, strict=True):
-        labels, scores = _checked(mask, map)
+    for mask, heatmap in zip(masks, maps, strict=True):
+        labels, scores = _checked(mask, heatmap)
         normal.append(scores[~labels])
         if labels.any():
             regions = scipy.ndimage.label(labels, structure=np.ones((3, 3)))[0][labels]

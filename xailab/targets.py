@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor, nn
 
-from xailab.hooks import check_differentiable, check_not_quantised, evaluating, running_eagerly, unwrapped
+from xailab.hooks import check_differentiable, check_not_quantised, eval_mode, running_eagerly, unwrapped
 
 Classes = Integer[Tensor, "n"] | Integer[Tensor, "n k"] | Integer[np.ndarray, "n"] | Integer[np.ndarray, "n k"]
 Target = int | np.integer | Sequence[int] | Sequence[Sequence[int]] | Classes | None
@@ -217,7 +217,7 @@ def opened(model: nn.Module, images: Float[Tensor, "n c h w"]) -> Iterator[Opene
     check_images(images)
     check_not_quantised(model)
     network = unwrapped(model)
-    with evaluating(network), running_eagerly(network):
+    with eval_mode(network), running_eagerly(network):
         yield Opened(network, images)
 
 

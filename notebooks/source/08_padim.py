@@ -250,10 +250,10 @@ assert torch.allclose(detector.anomaly_maps(one)[0], smooth, atol=1e-3)
 figure, axes = figures.new(1, 4, width=10.6, height=2.9)
 figures.picture(axes[0], preprocess.frame(cracked.image), "a crack, and the truth")
 lesson.outline(axes[0], truth([cracked])[0][0], lesson.TRUTH)
-for axis, map, title in zip(
+for axis, heat, title in zip(
     axes[1:], (distances, large, smooth), (f"distances, {grid[0]} × {grid[1]}", "enlarged", "smoothed"), strict=True
 ):
-    lesson.scaled_map(axis, map, float(distances.max()), title)
+    lesson.scaled_map(axis, heat, float(distances.max()), title)
 figures.colour_bar(figure, axes[3], "Mahalanobis distance")
 figures.show(
     figure,
@@ -913,9 +913,9 @@ import scipy.ndimage
 
 def my_overlap(masks, maps, threshold):
     shares = []
-    for mask, map in zip(masks, maps, strict=True):
+    for mask, heat in zip(masks, maps, strict=True):
         labels, count = scipy.ndimage.label(mask, np.ones((3, 3)))
-        shares += [(map[labels == k] >= threshold).mean() for k in range(1, count + 1)]
+        shares += [(heat[labels == k] >= threshold).mean() for k in range(1, count + 1)]
     return np.mean(shares)
 
 
@@ -1020,8 +1020,8 @@ if real.here(f"mvtec-ad/{PRODUCT}") and (
     columns = []
     for i, (kind, sample) in enumerate(first.items()):
         normal = preprocess.undo(train[i].image[None])[0]
-        picture, map = preprocess.undo(sample.image[None])[0], detector.anomaly_maps(sample.image[None])[0]
-        columns.append(lesson.Shown(kind, normal, picture, sample.mask, map, detector.threshold))
+        picture, heat = preprocess.undo(sample.image[None])[0], detector.anomaly_maps(sample.image[None])[0]
+        columns.append(lesson.Shown(kind, normal, picture, sample.mask, heat, detector.threshold))
     if columns:
         figures.show(
             lesson.draw_gallery(columns, panel=1.9),

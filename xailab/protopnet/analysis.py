@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from xailab.hooks import evaluating
+from xailab.hooks import eval_mode
 from xailab.protopnet import geometry
 from xailab.protopnet.network import Labels, Output, ProtoPNet, check_images, of_a_protopnet
 from xailab.protopnet.projection import check_projected, nearest
@@ -183,7 +183,7 @@ def local_analysis(
         raise ValueError(f"top={top}: the network has {len(model.prototypes)} prototypes, expected 1 to that")
     images = images.to(model.prototypes.device)
     size = tuple(images.shape[2:])
-    with evaluating(model):
+    with eval_mode(model):
         output = model.look(images)
     prototypes = output.similarities.sort(dim=1, descending=True, stable=True).indices[:, :top]
     large = geometry.upsampled(_pick(output.maps, prototypes), size)
@@ -225,7 +225,7 @@ def global_analysis(
     at = torch.arange(len(order), device=order.device)[:, None]
     cells = found.cells[order, at]
     size = tuple(images.shape[2:])
-    with evaluating(model):
+    with eval_mode(model):
         maps = [model.look(images[ids.cpu()].to(order.device)).maps[:, j] for j, ids in enumerate(order)]
     large = geometry.upsampled(torch.stack(maps), size)
     of = found.labels[order]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
 from xailab import storage
-from xailab.hooks import evaluating
+from xailab.hooks import eval_mode
 from xailab.protopnet.geometry import receptive_field
 from xailab.protopnet.network import Labels, ProtoPNet, check_images, check_labels, of_a_protopnet
 from xailab.protopnet.provenance import Provenance
@@ -68,7 +68,7 @@ def project(
     """
     best: list[Tensor] = []
     pictures = None
-    with evaluating(model):
+    with eval_mode(model):
         start = 0
         for images, classes in _batches(model, data, labels, batch):
             found = _nearest(model, images, classes)
@@ -107,7 +107,7 @@ def project(
 def nearest(model: ProtoPNet, images: Float[Tensor, "n c H W"], labels: Labels, *, batch: int = 64) -> Nearest:
     """Find the nearest cell of each image to each prototype, whatever their classes, in eval mode."""
     parts = []
-    with evaluating(model):
+    with eval_mode(model):
         for some, classes in _batches(model, images, labels, batch):
             parts.append(_nearest(model, some, classes))
     return Nearest(*(torch.cat(each) for each in zip(*parts, strict=True)))

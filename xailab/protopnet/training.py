@@ -38,7 +38,7 @@ from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from xailab import storage
-from xailab.hooks import evaluating, unwrapped
+from xailab.hooks import eval_mode, unwrapped
 from xailab.protopnet.files import part, provenance
 from xailab.protopnet.last_layer import L1, RIDGE, fit_last_layer
 from xailab.protopnet.network import Labels, ProtoPNet, check_images, check_labels, inside, of_a_protopnet
@@ -455,7 +455,7 @@ def accuracy(model: nn.Module, images: Float[Tensor, "n c H W"], labels: Labels,
     """Share of images whose highest logit is that of their class, in eval mode."""
     model, labels = unwrapped(model), torch.as_tensor(labels).long()
     device = next(model.parameters()).device
-    with evaluating(model):
+    with eval_mode(model):
         pairs = zip(images.split(batch), labels.split(batch), strict=True)
         right = sum(int((model(some.to(device)).argmax(1).cpu() == classes.cpu()).sum()) for some, classes in pairs)
     return right / len(images)
@@ -484,7 +484,7 @@ def initialise_prototypes(
     missing = [model.classes[owner] for owner in owners if not (labels == owner).any()]
     if missing:
         raise ValueError(f"no training image of class {', '.join(missing)}: give some of each class")
-    with evaluating(model):
+    with eval_mode(model):
         for owner in owners:
             cells = []
             for some in (labels == owner, labels != owner):

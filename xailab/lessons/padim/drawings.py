@@ -24,9 +24,9 @@ Mask = Bool[np.ndarray, "h w"]
 Layers = Sequence[Float[Tensor, "n _c _h _w"]]
 
 
-def scaled_map(axes: Axes, map: Float[Tensor, "h w"], largest: float, title: str | None = None) -> None:
+def scaled_map(axes: Axes, heat: Float[Tensor, "h w"], largest: float, title: str | None = None) -> None:
     """Draw an anomaly map from 0 (dark) to ``largest`` (bright)."""
-    figures.picture(axes, map.numpy(), title, cmap="inferno", vmin=0.0, vmax=largest)
+    figures.picture(axes, heat.numpy(), title, cmap="inferno", vmin=0.0, vmax=largest)
 
 
 def draw_ellipses(
@@ -108,7 +108,7 @@ class Shown:
     normal: UInt8[np.ndarray, "_ _ 3"]
     picture: Picture
     mask: Mask
-    map: Float[Tensor, "h w"]
+    heat: Float[Tensor, "h w"]
     threshold: float
 
 
@@ -123,9 +123,9 @@ def draw_gallery(columns: Sequence[Shown], panel: float = 1.5) -> Figure:
         figures.picture(column[0], shown.normal, shown.title)
         figures.picture(column[1], shown.picture)
         outline(column[1], shown.mask, TRUTH)
-        scaled_map(column[2], shown.map, 2 * shown.threshold)
+        scaled_map(column[2], shown.heat, 2 * shown.threshold)
         figures.picture(column[3], shown.picture)
-        outline(column[3], (shown.map > shown.threshold).numpy(), FOUND)
+        outline(column[3], (shown.heat > shown.threshold).numpy(), FOUND)
     for axis, name in zip(
         axes[:, 0], ("normal", "defective,\nand the truth", "map", "above the\nthreshold"), strict=True
     ):
@@ -150,9 +150,9 @@ def curves(masks: Bool[np.ndarray, "n h w"], maps: Float[Tensor, "n h w"], steps
     places = np.unique(np.geomspace(1, len(falling), steps).astype(int)) - 1
     thresholds = np.append(maps.max() + 1, falling[places])
     regions = []
-    for mask, map in zip(masks, maps, strict=True):
+    for mask, heat in zip(masks, maps, strict=True):
         labels, count = scipy.ndimage.label(mask, np.ones((3, 3)))
-        regions += [map[labels == k] for k in range(1, count + 1)]
+        regions += [heat[labels == k] for k in range(1, count + 1)]
 
     def above(values: np.ndarray) -> np.ndarray:
         return 1 - np.searchsorted(np.sort(values), thresholds) / len(values)
@@ -162,7 +162,7 @@ def curves(masks: Bool[np.ndarray, "n h w"], maps: Float[Tensor, "n h w"], steps
 
 
 def draw_threshold(
-    found: Curves, picture: Picture, mask: Mask, map: Float[Tensor, "h w"], at: Sequence[float]
+    found: Curves, picture: Picture, mask: Mask, heat: Float[Tensor, "h w"], at: Sequence[float]
 ) -> Figure:
     """Draw ROC and PRO curve with a point for each of some thresholds, and what each of them cuts out of one map."""
     figure, axes = figures.new(1, 2 + len(at), width=11.4, height=3.3, width_ratios=[1.25, 1.25, *[1.0] * len(at)])
@@ -182,7 +182,7 @@ def draw_threshold(
         axis = axes[2 + number]
         figures.picture(axis, picture, f"{'ABC'[number]}: above {threshold:.0f}")
         outline(axis, mask, TRUTH)
-        outline(axis, (map > threshold).numpy(), FOUND)
+        outline(axis, (heat > threshold).numpy(), FOUND)
     return figure
 
 
@@ -199,11 +199,11 @@ def draw_maps(
     across = -(-len(columns) // rows)
     figure, axes = figures.new(2 * rows, across, width=panel * across, height=rows * (2 * panel + 0.35), squeeze=False)
     tight(figure)
-    for number, (title, picture, mask, map, largest) in enumerate(columns):
+    for number, (title, picture, mask, heat, largest) in enumerate(columns):
         top, bottom = axes[2 * (number // across) :, number % across][:2]
         figures.picture(top, picture, title)
         outline(top, mask, TRUTH)
-        scaled_map(bottom, map, largest)
+        scaled_map(bottom, heat, largest)
     return figure
 
 
