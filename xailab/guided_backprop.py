@@ -106,7 +106,7 @@ class RecordedReLUs(TorchFunctionMode):
 
     RELUS = (F.relu, torch.relu, Tensor.relu, torch.relu_, Tensor.relu_, F.relu6)
     CUT_OFFS: ClassVar = {  # where they cut off, or how steep they are below: the argument after the input
-        F.hardtanh: "min_val", F.hardtanh_: "min_val", F.threshold: "threshold", F.threshold_: "threshold",
+        F.hardtanh: "min_val", F.hardtanh_: "min_val", F.threshold: "threshold", torch.threshold_: "threshold",
         torch.clamp: "min", Tensor.clamp: "min", torch.clamp_: "min", Tensor.clamp_: "min",
         torch.clip: "min", Tensor.clip: "min", torch.clip_: "min", Tensor.clip_: "min",
         torch.clamp_min: "min", Tensor.clamp_min: "min", torch.clamp_min_: "min", Tensor.clamp_min_: "min",
@@ -146,7 +146,7 @@ class RecordedReLUs(TorchFunctionMode):
         if func not in self.CUT_OFFS:
             return False
         given = dict(zip(("input", self.CUT_OFFS[func], "value"), args, strict=False)) | options
-        bounds = [given.get(self.CUT_OFFS[func])] + [given.get("value")] * (func in (F.threshold, F.threshold_))
+        bounds = [given.get(self.CUT_OFFS[func])] + [given.get("value")] * (func in (F.threshold, torch.threshold_))
         return all(isinstance(bound, (int, float)) and bound == 0 for bound in bounds)
 
     def _note_hidden(self, func, args, options) -> None:

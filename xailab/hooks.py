@@ -221,7 +221,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, WRAPPERS):
             model = model.module
-        elif "_orig_mod" in model._modules:  # torch.compile's
-            model = model._modules["_orig_mod"]
+        elif (inner := model._modules.get("_orig_mod")) is not None:  # torch.compile's
+            model = inner
         else:
             return model

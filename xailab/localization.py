@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from xailab.images import as_array, as_picture, is_constant
@@ -29,6 +29,19 @@ class Box(NamedTuple):
         return inside
 
 
+def components(mask: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
+    """Number the 8-connected components of a mask from 1; the background is 0.
+
+    >>> components(np.array([[True, False, False, True], [False, True, False, True]])).tolist()
+    [[1, 0, 0, 2], [0, 1, 0, 2]]
+    """
+    from scipy import ndimage
+
+    numbers = np.empty(mask.shape, np.int32)
+    ndimage.label(mask, structure=np.ones((3, 3)), output=numbers)
+    return numbers
+
+
 def boxes(heatmap: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: float) -> list[Box]:
     """Box each connected region in which a map reaches a share of its maximum.
 
@@ -49,7 +62,7 @@ def boxes(heatmap: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: f
     values = _values(heatmap)
     if values.size == 0 or values.max() <= 0:
         return []
-    labels, _ = ndimage.label(values >= threshold * values.max(), structure=np.ones((3, 3)))
+    labels = components(values >= threshold * values.max())
     sizes = np.bincount(labels.ravel())[1:]
     slices = ndimage.find_objects(labels)
     order = np.argsort(-sizes, kind="stable")
@@ -88,7 +101,6 @@ def grabcut(
             differ, or a value is not finite.
     """
     import cv2
-    from scipy import ndimage
 
     image, values = as_picture(image), _values(heatmap)
     if values.shape != image.shape[:2]:
@@ -111,11 +123,17 @@ def grabcut(
     cv2.setRNGSeed(seed)
     models = np.zeros((2, 1, 65))
     cv2.grabCut(
-        cv2.cvtColor(image, cv2.COLOR_RGB2BGR), labels, None, models[0], models[1], rounds, cv2.GC_INIT_WITH_MASK
+        cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
+        labels,
+        (0, 0, 0, 0),
+        models[0],
+        models[1],
+        rounds,
+        cv2.GC_INIT_WITH_MASK,
     )
     found = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
-    regions, count = ndimage.label(found, structure=np.ones((3, 3)))
-    return found if count < 2 else regions == 1 + np.bincount(regions.ravel())[1:].argmax()
+    regions = components(found)
+    return found if regions.max() < 2 else regions == 1 + np.bincount(regions.ravel())[1:].argmax()
 
 
 def _values(heatmap: Tensor | np.ndarray) -> np.ndarray:

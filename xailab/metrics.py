@@ -8,13 +8,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.ndimage
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from xailab.images import as_array, is_constant
-from xailab.localization import Box
+from xailab.localization import Box, components
 
 Values = Shaped[np.ndarray, "*n"] | Shaped[Tensor, "*n"] | Sequence
 Mask = Bool[np.ndarray, "_ _"] | Bool[Tensor, "_ _"]  # each of its own size
@@ -179,7 +178,7 @@ def aupro(masks: Masks, maps: Maps, limit: float = 0.3) -> float:
         labels, scores = _checked(mask, heatmap)
         normal.append(scores[~labels])
         if labels.any():
-            regions = scipy.ndimage.label(labels, structure=np.ones((3, 3)))[0][labels]
+            regions = components(labels)[labels]
             defective.append(scores[labels])
             weights.append(1 / np.bincount(regions)[regions])
     if not defective:

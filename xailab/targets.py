@@ -247,8 +247,8 @@ def image_gradients(
     Raises:
         ValueError: if no gradient reaches the images.
     """
-    gradients = [gradient for (gradient,) in class_gradients(scores, chosen, [images])]
-    if gradients[0] is None:
+    gradients = [gradient for (gradient,) in class_gradients(scores, chosen, [images]) if gradient is not None]
+    if not gradients:
         raise ValueError(unreached(model))
     return torch.stack(gradients, 1)
 
