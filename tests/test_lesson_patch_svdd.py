@@ -108,10 +108,12 @@ def test_a_place_is_the_patch_around_it(searched):
 def test_matches_are_the_nearest_of_different_pictures(searched):
     at = searched.place("fine", (16, 64))[0]
     matches = searched.matches("fine", 1, at, 3)
-    found = searched.detector.nearest(torch.from_numpy(searched.pictures[1:2]).permute(0, 3, 1, 2) / 255)["fine"]
+    found = searched.detector.nearest_patches(torch.from_numpy(searched.pictures[1:2]).permute(0, 3, 1, 2) / 255)[
+        "fine"
+    ]
     assert matches[0].distance == pytest.approx(float(found.distances[0, *at]), rel=0.05)
     assert len({m.picture for m in matches}) == 3 and matches[0].distance < matches[1].distance < matches[2].distance
-    bank, query = searched.detector.banks["fine"], searched.embeddings.fine[1, :, *at]
+    bank, query = searched.detector.memory_banks["fine"], searched.embeddings.fine[1, :, *at]
     for match in matches:
         place = torch.tensor([match.picture, *match.corner])
         row = (bank.places == place).all(1).nonzero().item()
@@ -186,7 +188,7 @@ def test_what_the_lesson_says_of_hand_examples(said):
     assert said["position_loss"](0 * said["right"]) == pytest.approx(np.log(8)) and said["pull"] == 1
     losses = [said["position_loss"](scale * (said["right"] - said["main"])) for scale in (1, 0.1, 0.01)]
     assert losses[0] < 0.6 and losses[0] < losses[1] < losses[2] and losses[2] > 2
-    assert said["right_answers"]["as they are"] > 0.8 and said["right_answers"]["shaken"] < 0.25
+    assert said["right_answers"]["as they are"] > 0.8 and said["right_answers"]["jittered"] < 0.25
     by_patch, at_once = said["in_all"][256]
     assert 19 < by_patch / at_once < 21
 

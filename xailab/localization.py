@@ -1,32 +1,11 @@
 """From a map to a place: boxes around what is bright, and segments grown from it."""
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from xailab.boxes import Box
 from xailab.images import as_array, as_picture, is_constant
-
-
-class Box(NamedTuple):
-    """A box in pixels, ends exclusive: x runs along the width, y along the height."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def area(self) -> int:
-        """Area in pixels."""
-        return (self.right - self.left) * (self.bottom - self.top)
-
-    def mask(self, height: int, width: int) -> Bool[np.ndarray, "h w"]:
-        """The box as a mask of a picture of this size."""
-        inside = np.zeros((height, width), dtype=bool)
-        inside[self.top : self.bottom, self.left : self.right] = True
-        return inside
 
 
 def components(mask: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
@@ -45,11 +24,11 @@ def components(mask: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
 def boxes(heatmap: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: float) -> list[Box]:
     """Box each connected region in which a map reaches a share of its maximum.
 
-    Pixels with map >= threshold * max(map) are grouped into 8-connected components (CAM paper, Section 3.1.1, with
+    Pixels with heatmap >= threshold * max(heatmap) are grouped into 8-connected components (CAM paper, Section 3.1.1, with
     20 %; Grad-CAM uses 15 %). A map without a positive value has no evidence and gives no box.
 
     Args:
-        map: One map (h, w), raw or upsampled; only the positive part counts.
+        heatmap: One map (h, w), raw or upsampled; only the positive part counts.
         threshold: Share of the maximum, above 0 and at most 1.
 
     Returns:
@@ -87,7 +66,7 @@ def grabcut(
 
     Args:
         image: The picture.
-        map: A map of the picture's size (see ``images.upsample``), a saliency map, say.
+        heatmap: A map of the picture's size (see ``images.upsample``), a saliency map, say.
         foreground: Quantile of the map from which a pixel is the object for sure.
         background: Quantile of the map up to which it is the background for sure.
         rounds: How often colour models and cut are renewed.

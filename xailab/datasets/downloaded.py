@@ -12,7 +12,7 @@ it. Nothing is downloaded here, and what is not on the disk says how to get it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import SupportsIndex
+from typing import SupportsIndex, TypeVar
 
 import numpy as np
 import torch
@@ -20,11 +20,12 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from xailab.boxes import Box
 from xailab.datasets import folders
 from xailab.images import Preprocess, load
-from xailab.localization import Box
 from xailab.storage import data_root
 
+Read = TypeVar("Read")
 PET, BACKGROUND = 1, 2  # values of the trimaps of Oxford-IIIT Pet; 3 is the border between them
 
 
@@ -212,7 +213,8 @@ def brain_mri(
         boxes = []
         for x, y, w, h in ([float(value) for value in line[1:5]] for line in found[i] if line[0] == "1"):
             corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
-            boxes.append(_box(*map(round, corners), image))
+            left, top, right, bottom = map(round, corners)
+            boxes.append(_box(left, top, right, bottom, image))
         return Photograph(image, labels[i], boxes=tuple(boxes))
 
     return Photographs(("no tumour", "tumour"), labels, read, preprocess)
@@ -242,8 +244,8 @@ def _split(split: str) -> str:
     return split
 
 
-def _torchvision(kind: type, name: str, root: Path, **options) -> Dataset:
-    """A data set of torchvision's."""
+def _torchvision(kind: Callable[..., Read], name: str, root: Path, **options) -> Read:
+    """Make a data set of torchvision, or say how to repair it."""
     try:
         return kind(root, **options)
     except (RuntimeError, OSError) as error:

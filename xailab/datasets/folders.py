@@ -175,7 +175,7 @@ class MVTecAD(Dataset):
             warnings.warn(
                 f"{self.folder}: the masks are taken for unknown, expected {truth.name}; is it {others}?", stacklevel=2
             )
-        self.masks = [None] * len(kinds)
+        self.masks: list[Path | None] = [None] * len(kinds)
         if self.defects and self.has_masks:
             self._find_masks(truth, problems)
         self.sizes = self._sizes(problems)
@@ -222,12 +222,10 @@ class MVTecAD(Dataset):
     def __getitem__(self, i: SupportsIndex) -> Sample:
         image = load(self.pictures[i])
         mask = np.zeros(image.shape[:2] if self.has_masks else (0, 0), dtype=bool)
-        if self.masks[i] is not None:
-            mask = load_mask(self.masks[i])
+        if (file := self.masks[i]) is not None:
+            mask = load_mask(file)
             if mask.shape != image.shape[:2]:
-                raise ValueError(
-                    f"{self.masks[i]}: a mask of {_by(mask.shape)} pixels for a picture of {_by(image.shape)}"
-                )
+                raise ValueError(f"{file}: a mask of {_by(mask.shape)} pixels for a picture of {_by(image.shape)}")
         sample = Sample(image, mask, self.kinds[i], self.names[i])
         try:
             return sample if self.preprocess is None else sample.preprocessed(self.preprocess)
@@ -252,7 +250,7 @@ def load_mask(path: str | Path) -> Bool[np.ndarray, "h w"]:
         raise
     except Exception as error:  # whatever a damaged file brings about
         raise ValueError(f"{path}: damaged or no picture ({error}); download or export it again") from None
-    return (colours > 127 if lossy else colours != 0).any(2)
+    return np.any(colours > (127 if lossy else 0), axis=2)
 
 
 def _category(root: str | Path, category: str | None) -> Path:
@@ -381,11 +379,11 @@ def _size(path: Path) -> tuple[int, int]:
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")
-            format, (width, height) = image.format, image.size
-            exif = image.getexif() if format == "JPEG" or "exif" in image.info else {}
+            kind, (width, height) = image.format, image.size
+            exif = image.getexif() if kind == "JPEG" or "exif" in image.info else {}
             if exif.get(ExifTags.Base.Orientation, 1) >= 5:
                 width, height = height, width
-        if format not in ENDS or ENDS[format] not in _end(path):
+        if kind not in ENDS or ENDS[kind] not in _end(path):
             height, width = load(path).shape[:2]
     except FileNotFoundError:
         raise ValueError(f"{path}: missing (a link that leads nowhere)") from None

@@ -1,18 +1,16 @@
 """Trained encoders that come with the course, for categories of the rendered inspection pictures."""
 
-import json
-from functools import cache
 from pathlib import Path
 
+from xailab.models import manifest as manifests
 from xailab.patch_svdd.detector import PatchSVDD
 
 WEIGHTS = Path(__file__).parent / "weights"
 
 
-@cache
 def manifest() -> dict[str, dict]:
-    """What is known of the encoders of each category: the recipe that made them, and its results."""
-    return json.loads((WEIGHTS / "manifest.json").read_text(encoding="utf-8"))
+    """Read what is known of the encoders of each category: the recipe that made them, and its results."""
+    return manifests.read(WEIGHTS)
 
 
 def shipped(category: str) -> PatchSVDD:
@@ -28,4 +26,4 @@ def shipped(category: str) -> PatchSVDD:
             f"no trained encoders for {category!r}: there are {', '.join(manifest())}; "
             "recipes/patch_svdd.py makes others"
         )
-    return PatchSVDD.load(WEIGHTS / f"{category}.safetensors")
+    return PatchSVDD.load(manifests.file(WEIGHTS, category))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 
 from xailab import storage
@@ -117,7 +118,7 @@ def _request(url: str, file: File, part: Path) -> None:
         headers |= {"Range": f"bytes={start}-"} | ({"If-Range": version} if version else {})
     with requests.Session() as session:
         for scheme in ("https://", "http://"):
-            session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=RETRIES))
+            session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
         with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             span, _, total = answer.headers.get("Content-Range", "").partition("/")
             if start and answer.status_code == 416 and total == str(start):

@@ -5,9 +5,9 @@ from functools import cache
 import cv2
 import numpy as np
 
-from ..shapes import Plane, fill, fractal, moved, noise, sliver, slopes, spot, thread, walk
-from .flaws import Flaw
-from .light import Picture, between, grey, lamp, lay, painted, relief, rgb, shade
+from xailab.datasets.drawing.shapes import Plane, fill, fractal, moved, noise, sliver, slopes, spot, thread, walk
+from xailab.datasets.inspection.flaws import Flaw
+from xailab.datasets.inspection.light import Picture, between, grey, lamp, lay, painted, relief, rgb, shade
 
 DEFECTS = ("wood", "wire", "clay", "oil")
 

@@ -1,11 +1,12 @@
-"""Is this machine ready for the course?"""
+"""Check that this machine is ready for the course."""
 
 import os
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 
 
-def problems(required: list[str], installed: dict[str, str], python: tuple[int, int]) -> list[str]:
+def problems(required: list[str], installed: Mapping[str, str], python: tuple[int, int]) -> list[str]:
     """Compare what the course needs with what there is.
 
     Args:
@@ -36,12 +37,12 @@ def problems(required: list[str], installed: dict[str, str], python: tuple[int, 
 
 
 def check_machine() -> None:
-    """Print whether this machine can run the course, and what it has to offer."""
+    """Print whether this machine can run the course, with its versions, processors and GPU."""
     import torch
     from packaging.utils import canonicalize_name
 
     required = metadata.requires("xailab") or []
-    installed = {canonicalize_name(package.name): package.version for package in metadata.distributions()}
+    installed = {str(canonicalize_name(package.name)): package.version for package in metadata.distributions()}
     found = problems(required, installed, sys.version_info[:2])
     for problem in found:
         print("✗", problem)
