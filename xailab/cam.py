@@ -94,7 +94,7 @@ def class_activation_map(
     """Compute M_c(x, y) = sum_k w^c_k f_k(x, y), equation 2 of Zhou et al. 2016 (arXiv 1512.04150).
 
     One forward pass in eval mode; the network is left as it was. What is averaged is found by its numbers, and w is
-    the derivative of the score for the averages, so that every spelling of a global average and of a linear layer will
+    the score's derivative by the averages, so that every spelling of a global average and of a linear layer will
     do: ResNet, DenseNet, GoogLeNet, EfficientNet, MobileNet (dropout in between does nothing in eval mode), Swin, and
     SqueezeNet, where the average comes last.
 
@@ -115,6 +115,12 @@ def class_activation_map(
 
     Warns:
         MixedBatch: if the score of an image changes with the images beside it.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    >>> images = torch.rand(2, 3, 8, 8)
+    >>> cam = class_activation_map(network, images, target=3)
+    >>> torch.allclose(cam.mean((1, 2)) + network[4].bias[3], network(images)[:, 3], atol=1e-5)
+    True
     """
     check_differentiable(model)
     if is_scripted(model):

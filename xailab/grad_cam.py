@@ -106,6 +106,10 @@ def grad_cam(
         NoPositiveEvidence: if a map is zero everywhere.
         ZeroGradient: with ``relu=False``, if the gradient at the first layer named is zero everywhere.
         MixedBatch: if the score of an image changes with the images beside it.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 5))
+    >>> grad_cam(network, torch.rand(2, 3, 8, 8), "0", target=3, relu=False).shape
+    torch.Size([2, 6, 6])
     """
     named = layer if isinstance(layer, Sequence) and not isinstance(layer, str) else [layer]
     check_images(images)
@@ -159,6 +163,10 @@ def guided_grad_cam(
 
     Warns:
         NoPositiveEvidence: if a map is zero everywhere.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 5))
+    >>> guided_grad_cam(network, torch.rand(2, 3, 8, 8), "1").shape
+    torch.Size([2, 3, 8, 8])
     """
     check_images(images)
     network = unwrapped(model)
@@ -227,7 +235,7 @@ def _reached(name: str, gradient: Tensor | None) -> Tensor:
     if gradient is None:
         raise ValueError(
             f"the scores do not depend on layer {name!r}, or the network runs it under torch.no_grad itself: choose a "
-            "layer that leads to them, or one behind that block"
+            "layer that leads to them, or one after that block"
         )
     return gradient
 

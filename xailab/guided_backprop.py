@@ -68,6 +68,10 @@ def input_gradient(
     Warns:
         MixedActivations: if a rule other than "gradient" met other nonlinear steps besides ReLUs, poolings and norms.
         ZeroGradient, MixedBatch: as ``saliency`` does.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 5))
+    >>> input_gradient(network, torch.rand(2, 3, 8, 8), [0, 4]).shape
+    torch.Size([2, 3, 8, 8])
     """
     if rule not in ("gradient", "guided", "deconvnet"):
         raise ValueError(f"rule={rule!r}: expected 'gradient', 'guided' or 'deconvnet'")
@@ -83,12 +87,17 @@ def input_gradient(
 
 
 def guided_backprop(model: nn.Module, images: Float[Tensor, "n c h w"], target: Target = None) -> Gradients:
-    """Guided backpropagation (Springenberg et al. 2015): ``input_gradient`` with ``rule="guided"``."""
+    """Compute guided backpropagation (Springenberg et al. 2015): ``input_gradient`` with ``rule="guided"``.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 5))
+    >>> guided_backprop(network, torch.rand(2, 3, 8, 8), [[0, 4], [1, 2]]).shape
+    torch.Size([2, 2, 3, 8, 8])
+    """
     return input_gradient(model, images, target, rule="guided")
 
 
 def deconvnet(model: nn.Module, images: Float[Tensor, "n c h w"], target: Target = None) -> Gradients:
-    """The deconvnet's way back (Zeiler and Fergus 2013): ``input_gradient`` with ``rule="deconvnet"``."""
+    """Compute the deconvnet's backward pass (Zeiler and Fergus 2013): ``input_gradient`` with ``rule="deconvnet"``."""
     return input_gradient(model, images, target, rule="deconvnet")
 
 

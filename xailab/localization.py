@@ -24,7 +24,7 @@ def components(mask: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
 def boxes(heatmap: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: float) -> list[Box]:
     """Box each connected region in which a map reaches a share of its maximum.
 
-    Pixels with heatmap >= threshold * max(heatmap) are grouped into 8-connected components (CAM paper, Section 3.1.1, with
+    Pixels that reach threshold * max(heatmap) form 8-connected components (CAM paper, Section 3.1.1, with
     20 %; Grad-CAM uses 15 %). A map without a positive value has no evidence and gives no box.
 
     Args:
@@ -33,6 +33,9 @@ def boxes(heatmap: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: f
 
     Returns:
         Boxes, the one of the largest component first.
+
+    >>> boxes(np.array([[0.0, 2, 2, 0], [9, 0, 0, 0], [0, 0, 8, 8]]), threshold=0.5)
+    [Box(left=2, top=2, right=4, bottom=3), Box(left=0, top=1, right=1, bottom=2)]
     """
     from scipy import ndimage
 
@@ -69,8 +72,8 @@ def grabcut(
         heatmap: A map of the picture's size (see ``images.upsample``), a saliency map, say.
         foreground: Quantile of the map from which a pixel is the object for sure.
         background: Quantile of the map up to which it is the background for sure.
-        rounds: How often colour models and cut are renewed.
-        seed: Of the colour models' first clusters.
+        rounds: Number of times that colour models and cut are renewed.
+        seed: Seed of the colour models' first clusters.
 
     Returns:
         A mask of the object; empty where the cut leaves nothing.
@@ -78,6 +81,11 @@ def grabcut(
     Raises:
         ValueError: if the map is constant, so that there are no seeds; if the quantiles are not in order, the shapes
             differ, or a value is not finite.
+
+    >>> picture = np.full((40, 40, 3), 40, np.uint8)
+    >>> picture[10:30, 10:30] = 220
+    >>> grabcut(picture, np.pad(np.ones((10, 10)), 15), background=0.2)[[0, 20], [0, 20]].tolist()
+    [False, True]
     """
     import cv2
 
@@ -126,7 +134,11 @@ def _values(heatmap: Tensor | np.ndarray) -> np.ndarray:
 
 
 def ground_truth_box(mask: Bool[np.ndarray, "h w"]) -> Box:
-    """The smallest box around a mask."""
+    """Find the smallest box around a mask.
+
+    >>> ground_truth_box(np.array([[False, False, False], [False, True, True]]))
+    Box(left=1, top=1, right=3, bottom=2)
+    """
     if not mask.any():
         raise ValueError("the mask is empty: there is nothing to put a box around")
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))

@@ -46,6 +46,10 @@ def saliency(model: nn.Module, images: Float[Tensor, "n c h w"], target: Target 
     Warns:
         ZeroGradient: if a score does not change with its image at all.
         MixedBatch: if the score of an image changes with the images beside it.
+
+    >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2))
+    >>> torch.equal(saliency(linear, torch.rand(1, 3, 4, 4), 1)[0], linear[1].weight[1].view(3, 4, 4).abs().amax(0))
+    True
     """
     return _largest(*_gradient(model, images, target))
 
@@ -80,6 +84,11 @@ def smooth_grad(
 
     Raises, Warns:
         As ``saliency`` does.
+
+    >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2))
+    >>> images = torch.rand(2, 3, 4, 4)
+    >>> torch.allclose(smooth_grad(linear, images, 1, samples=5), saliency(linear, images, 1), atol=1e-6)
+    True
     """
     if samples < 1 or sigma < 0 or memory < 0:
         raise ValueError(f"expected samples from 1, sigma and memory from 0, got {samples}, {sigma} and {memory}")

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from scipy.stats import pearsonr, rankdata
+from scipy.stats import rankdata, spearmanr
 from torch import Tensor
 
 from xailab.lessons import Wrong, exercise
@@ -231,7 +231,7 @@ def _similarity_mistakes(a: Tensor, b: Tensor) -> dict[str, float]:
         "a pixel is one place: take the largest absolute value of its three channels.": spearman(a.abs(), b.abs()),
         "the mean over the channels was taken: take the largest.": spearman(a.abs().mean(0), b.abs().mean(0)),
         "channels were averaged with their signs, and cancel: abs first.": spearman(a.mean(0).abs(), b.mean(0).abs()),
-        "that is the p-value: the correlation is .statistic.": float(pearsonr(rankdata(x), rankdata(y))[1]),
+        "that is the p-value: the correlation is .statistic.": float(np.asarray(spearmanr(x, y))[1]),
         "that compares a picture with itself: rank the strengths of both.": 1.0,
         "the sign of the correlation is lost.": abs(rank_correlation(a, b)),
         "the length over the channels was taken: take the largest |value|.": spearman(a.norm(dim=0), b.norm(dim=0)),
