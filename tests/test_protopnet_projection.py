@@ -167,10 +167,10 @@ def test_neither_batch_size_nor_order_matter():
 
 def test_train_mode_makes_no_difference_and_stays():
     images, labels = data()
-    training, evaluating = network().train(), network().eval()
+    training, eval_mode = network().train(), network().eval()
     before = {name: x.clone() for name, x in training.named_buffers()}
-    project(training, images, labels), project(evaluating, images, labels)
-    assert torch.equal(training.prototypes, evaluating.prototypes)
+    project(training, images, labels), project(eval_mode, images, labels)
+    assert torch.equal(training.prototypes, eval_mode.prototypes)
     assert all(module.training for module in training.modules())
     assert all(torch.equal(x, before[name]) for name, x in training.named_buffers())
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from xailab.hooks import evaluating, find_layer, recording, unwrapped
+from xailab.hooks import eval_mode, find_layer, recording, unwrapped
 
 Layer = nn.Module | str
 CHANNELS_FIRST = (
@@ -85,7 +85,7 @@ class Backbone:
                 raise _Enough
 
         with ExitStack() as stack:
-            for context in (torch.inference_mode(False), torch.no_grad(), evaluating(self.network)):
+            for context in (torch.inference_mode(False), torch.no_grad(), eval_mode(self.network)):
                 stack.enter_context(context)
             outputs = stack.enter_context(recording(self.network, *self.names))
             for name in self.names:  # hooks run in the order in which they were added: recorded first, then counted

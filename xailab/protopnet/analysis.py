@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from xailab import fingerprints
-from xailab.hooks import evaluating
+from xailab.hooks import eval_mode
 from xailab.protopnet import geometry
 from xailab.protopnet.geometry import size_of
 from xailab.protopnet.network import Labels, Output, ProtoPNet, check_images, of_a_protopnet
@@ -180,7 +180,7 @@ def local_analysis(
         raise ValueError(f"top={top}: the network has {len(model.prototypes)} prototypes, expected 1 to that")
     images = images.to(model.prototypes.device)
     size = size_of(images)
-    with evaluating(model):
+    with eval_mode(model):
         output = model.forward_details(images)
     prototypes = output.similarities.sort(dim=1, descending=True, stable=True).indices[:, :top]
     large = geometry.upsampled(_pick(output.maps, prototypes), size)
@@ -228,7 +228,7 @@ def global_analysis(
     at = torch.arange(len(order), device=order.device)[:, None]
     cells = found.cells[order, at]
     size = size_of(images)
-    with evaluating(model):
+    with eval_mode(model):
         maps = [model.forward_details(images[ids.cpu()].to(order.device)).maps[:, j] for j, ids in enumerate(order)]
     large = geometry.upsampled(torch.stack(maps), size)
     labels_found = found.labels[order]

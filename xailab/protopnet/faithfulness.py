@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from xailab.hooks import check_differentiable, evaluating
+from xailab.hooks import check_differentiable, eval_mode
 from xailab.protopnet import geometry
 from xailab.protopnet.geometry import size_of
 from xailab.protopnet.network import Output, ProtoPNet, check_images, of_a_protopnet
@@ -110,7 +110,7 @@ def gradient(
 ) -> Float[Tensor, "n H W"]:
     """Compute the gradient of a prototype's similarity with respect to each pixel: the channels' largest |ds/dI|."""
     check_differentiable(model)
-    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+    with torch.inference_mode(False), torch.enable_grad(), eval_mode(model):
         leaf = images.detach().clone().requires_grad_()
         scores = _of(model.forward_details(leaf).similarities, prototypes)
         return torch.autograd.grad(scores.sum(), leaf)[0].abs().amax(1)
@@ -200,7 +200,7 @@ def attack(
     check_differentiable(model)
     free = ~geometry.inside(boxes, size_of(images))[:, None]
     start = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)).to(images) * 2 - 1
-    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+    with torch.inference_mode(False), torch.enable_grad(), eval_mode(model):
         base = images.detach().clone()
         change = start * budget * free
         for _ in range(steps):
@@ -258,7 +258,7 @@ def _brightest(large: Float[Tensor, "n H W"]) -> Bool[Tensor, "n H W"]:
 
 
 def _details(model: ProtoPNet, images: Tensor) -> Output:
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), eval_mode(model):
         return model.forward_details(images)
 
 

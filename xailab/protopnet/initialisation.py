@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
-from xailab.hooks import evaluating
+from xailab.hooks import eval_mode
 from xailab.protopnet.losses import Losses
 from xailab.protopnet.network import ProtoPNet
 
@@ -65,7 +65,7 @@ def initialise_prototypes(
     missing = [model.classes[owner] for owner in owners if not (labels == owner).any()]
     if missing:
         raise ValueError(f"no training image of class {', '.join(missing)}: give some of each class")
-    with evaluating(model):
+    with eval_mode(model):
         for owner in owners:
             own, others = (
                 model.embed(images[_drawn(some, sample, generator)].to(device)).flatten(2).mT

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from xailab.hooks import evaluating
+from xailab.hooks import eval_mode
 from xailab.protopnet.network import Labels, ProtoPNet, of_a_protopnet
 from xailab.protopnet.projection import nearest
 
@@ -71,7 +71,7 @@ def fit_last_layer(
     """
     if not l1 >= 0 or not ridge > 0:
         raise ValueError(f"l1={l1}, ridge={ridge}: expected from 0, and above 0")
-    with evaluating(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         found = nearest(model, images, labels, batch=batch)
         similarities = model.distance_to_similarity(found.distances)
     weight, fit = minimise(similarities.double(), found.labels, model.prototype_class_identity, l1, ridge, steps)

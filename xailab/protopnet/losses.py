@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from xailab.hooks import evaluating, unwrapped
+from xailab.hooks import eval_mode, unwrapped
 from xailab.protopnet.network import Labels, ProtoPNet, check_labels, of_a_protopnet
 from xailab.protopnet.settings import Settings
 
@@ -98,7 +98,7 @@ def accuracy(model: nn.Module, images: Float[Tensor, "n c H W"], labels: Labels,
     """
     model, labels = unwrapped(model), torch.as_tensor(labels).long()
     device = next(model.parameters()).device
-    with evaluating(model):
+    with eval_mode(model):
         pairs = zip(images.split(batch), labels.split(batch), strict=True)
         right = sum(int((model(some.to(device)).argmax(1).cpu() == classes.cpu()).sum()) for some, classes in pairs)
     return right / len(images)

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor, nn
 
-from xailab.hooks import check_not_quantised, evaluating, unwrapped
+from xailab.hooks import check_not_quantised, eval_mode, unwrapped
 from xailab.protopnet.provenance import Provenance
 
 AddOn = Literal["regular", "bottleneck"]
@@ -353,7 +353,7 @@ def _tried(features: nn.Module, channels: int, wanted: str) -> tuple[tuple[int, 
     if like is None:
         raise ValueError(f"the features, a {type(features).__name__}, have no weights: {wanted}")
     for sides in SIZES:
-        with torch.no_grad(), evaluating(features):
+        with torch.no_grad(), eval_mode(features):
             try:
                 return sides, [features(like.new_zeros(2, channels, side, side)) for side in sides]
             except Exception as error:  # whatever keeps them from this size

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
 from xailab import fingerprints
-from xailab.hooks import evaluating
+from xailab.hooks import eval_mode
 from xailab.protopnet.geometry import size_of
 from xailab.protopnet.network import Labels, ProtoPNet, check_images, check_labels, nearest_cells, of_a_protopnet
 from xailab.protopnet.provenance import Provenance
@@ -89,7 +89,7 @@ def project(
             than images, or the loader shuffles or augments.
         TypeError: if labels are not integers.
     """
-    with evaluating(model):
+    with eval_mode(model):
         best = _search(model, _batches(model, data, labels, batch), ids)
         if best is None or not torch.isfinite(best.distances).all():
             empty = slice(None) if best is None else ~torch.isfinite(best.distances)
@@ -119,7 +119,7 @@ def project(
 def nearest(model: ProtoPNet, images: Float[Tensor, "n c H W"], labels: Labels, *, batch: int = 64) -> Nearest:
     """Find the nearest cell of each image to each prototype, whatever their classes, in eval mode."""
     parts = []
-    with evaluating(model):
+    with eval_mode(model):
         for some, classes in _batches(model, images, labels, batch):
             parts.append(_nearest(model, some, classes))
     return Nearest(*(torch.cat(each) for each in zip(*parts, strict=True)))
