@@ -1,5 +1,9 @@
 """How the notebooks are tested: nbval runs every cell, and this file compares its output with the saved one.
 
+A lesson is run once. After each of its exercises follow the cells of its solutions that the lesson has not, and before
+its explorer the functions of tests/claims/NN_name.py, which check what its text says. The notebooks of the solutions
+are run as they stand by the slow tests only.
+
 nbval itself compares text to the letter and pictures not at all. Here
 - a picture has to be there, to show something, and to look like the saved one, so that a missing, blank or
   different picture fails; edges may lie up to two pixels off, as fonts and processors have it;
@@ -10,14 +14,19 @@ nbval itself compares text to the letter and pictures not at all. Here
 """
 
 import base64
-import functools
+import difflib
 import io
 import re
 from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
 
+import claims
 import cv2
+import nbformat
 import numpy as np
-from nbval.plugin import IPyNbCell
+import pytest
+from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
 from PIL import Image
 
 RELATIVE, ABSOLUTE = 1e-3, 1e-6
@@ -30,17 +39,80 @@ PICTURES = {"image/png", "image/jpeg"}
 DECIMAL = re.compile(r" *(?<![\w.])([-+]?(?:(?:0|[1-9]\d*)\.\d*(?:[eE][-+]?\d+)?|[1-9]\d*[eE][-+]?\d+))")
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if isinstance(item, IPyNbCell):
-            item.compare_outputs = functools.partial(compare_outputs, item)
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(parent):
+    found = yield
+    return [Notebook.from_parent(parent, path=each.path) if isinstance(each, IPyNbFile) else each for each in found]
 
 
-def compare_outputs(cell: IPyNbCell, computed: list, saved: list, skip_compare=None) -> bool:
-    """Compare a cell's outputs with the saved ones; what is wrong goes to `cell.comparison_traceback`."""
-    solved = cell.path.parent.name == "solutions"
-    new, old = (by_kind(outputs, pictures=not solved) for outputs in (computed, saved))
-    cell.comparison_traceback = [
+class Notebook(IPyNbFile):
+    """A notebook whose cells are tests: a lesson, with its solutions and claims among them, or a solution."""
+
+    def collect(self) -> Iterator["Cell"]:
+        solved = self.path.parent.name == "solutions"
+        cells = [self.cell(Cell, each, pictures=not solved) for each in super().collect()]
+        if solved:
+            for cell in cells:
+                cell.add_marker("slow")
+        claimed = self.path.parents[1] / "tests" / "claims" / f"{self.path.stem}.py"
+        explorer = self.code_cells_before("^## Explorer")
+        cells[explorer:explorer] = [self.claim(claimed, name) for name in claims.names(claimed)]
+        solutions = self.path.parent / "solutions" / self.path.name
+        return self.with_solutions(cells, solutions) if solutions.exists() else iter(cells)
+
+    def with_solutions(self, cells: list["Cell"], solutions: Path) -> Iterator["Cell"]:
+        """The lesson's cells, and after those that the solutions have others for, these others."""
+        theirs = list(Notebook.from_parent(self.parent, path=solutions).collect())
+        ids = [[each.cell.id for each in group] for group in (cells, theirs)]
+        for kind, i, j, k, m in difflib.SequenceMatcher(None, *ids, autojunk=False).get_opcodes():
+            yield from cells[i:j]
+            for each in theirs[k:m] if kind != "equal" else ():
+                yield self.cell(Cell, each, name=f"Solution {each.cell_num}", pictures=False)
+
+    def cell(self, kind: type["Cell"], like: IPyNbCell, *, name: str | None = None, pictures: bool = True) -> "Cell":
+        made = kind.from_parent(
+            self, name=name or like.name, cell_num=like.cell_num, cell=like.cell, options=like.options
+        )
+        made.pictures = pictures
+        return made
+
+    def claim(self, path: Path, name: str) -> "Claim":
+        call = f"__import__('runpy').run_path({claims.__file__!r})['check']({str(path)!r}, {name!r}, globals())"
+        cell = nbformat.v4.new_code_cell(call, execution_count=1)
+        return Claim.from_parent(self, name=name, cell_num=0, cell=cell, options=defaultdict(bool, check=True))
+
+    def code_cells_before(self, heading: str) -> int:
+        at = next((i for i, cell in enumerate(self.nb.cells) if re.search(heading, cell.source, re.M)), 0)
+        return sum(cell.cell_type == "code" for cell in self.nb.cells[:at])
+
+
+class Cell(IPyNbCell):
+    """A cell that is run and compared."""
+
+    pictures = True  # whether its pictures have been saved
+
+    def reportinfo(self):
+        return self.path, 0, self.nodeid
+
+    def compare_outputs(self, test: list, ref: list, skip_compare=None) -> bool:
+        """Compare what was computed with what was saved; what is wrong goes to `comparison_traceback`."""
+        new, old = (by_kind(outputs, pictures=self.pictures) for outputs in (test, ref))
+        self.comparison_traceback = differences(old, new)
+        return not self.comparison_traceback
+
+
+class Claim(Cell):
+    """A function of tests/claims, run in the lesson's kernel."""
+
+    def repr_failure(self, excinfo):
+        if not isinstance(excinfo.value, NbCellError):
+            return super().repr_failure(excinfo)
+        return f"What the lesson says does not hold any more.\n{excinfo.value.inner_traceback}"
+
+
+def differences(old: dict[str, list[str]], new: dict[str, list[str]]) -> list[str]:
+    """Say where computed outputs (by kind) differ from saved ones."""
+    return [
         f"{len(old[kind])} saved, {len(new[kind])} computed: {kind}"
         for kind in sorted(old.keys() | new.keys())
         if len(old[kind]) != len(new[kind])
@@ -50,7 +122,6 @@ def compare_outputs(cell: IPyNbCell, computed: list, saved: list, skip_compare=N
         for before, after in zip(old[kind], new[kind], strict=True)
         if (wrong := (compare_pictures if kind == "picture" else compare_texts)(before, after))
     ]
-    return not cell.comparison_traceback
 
 
 def by_kind(outputs: list, *, pictures: bool) -> defaultdict[str, list[str]]:
