@@ -59,7 +59,7 @@ def test_class_models_are_drawn_with_their_score(networks):
 
 def test_explorers_follow_every_control(networks, drawn):
     box = lesson.class_model_explorer(networks)
-    changes = [("network", "ordinary"), ("label", 2), ("l2", 1e-4), ("steps", 10), ("clip", False), ("jitter", False)]
+    changes = [("steps", 10), ("network", "ordinary"), ("label", 2), ("l2", 1e-4), ("clip", False), ("jitter", False)]
     changes += [("turn_and_zoom", False), ("blur", True), ("Fourier", True)]
     _moves(box, changes)
     box = lesson.segment_explorer(networks, drawn)
