@@ -29,9 +29,11 @@ import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
 from PIL import Image
 
+NOTEBOOKS = Path(__file__).parent
 RELATIVE, ABSOLUTE = 1e-3, 1e-6
 FAINT, STRONG = 0.03, 0.3  # differences in brightness, of 1: the faint do not count, the strong are counted
 LARGEST_MEAN, LARGEST_SHARE = 0.002, 0.001
+NEAR = np.ones((5, 5), np.uint8)  # two pixels in each direction
 TILE, LARGEST_SHARE_OF_A_TILE = 24, 0.03  # so that one changed title in a large figure counts too
 WIDGET = "An explorer: run this cell to use it."  # what tools/build_notebooks.py saves in place of a widget
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -49,16 +51,32 @@ class Notebook(IPyNbFile):
     """A notebook whose cells are tests: a lesson, with its solutions and claims among them, or a solution."""
 
     def collect(self) -> Iterator["Cell"]:
-        solved = self.path.parent.name == "solutions"
-        cells = [self.cell(Cell, each, pictures=not solved) for each in super().collect()]
+        place = self.path.relative_to(NOTEBOOKS)
+        solved = place.parts[0] == "solutions"
+        cells = [self.cell(each, each.name, pictures=not solved) for each in super().collect()]
         if solved:
             for cell in cells:
                 cell.add_marker("slow")
-        claimed = self.path.parents[1] / "tests" / "claims" / f"{self.path.stem}.py"
         explorer = self.code_cells_before("^## Explorer")
-        cells[explorer:explorer] = [self.claim(claimed, name) for name in claims.names(claimed)]
-        solutions = self.path.parent / "solutions" / self.path.name
+        cells[explorer:explorer] = self.claims(NOTEBOOKS.parent / "tests" / "claims" / place.with_suffix(".py"))
+        solutions = NOTEBOOKS / "solutions" / place
         return self.with_solutions(cells, solutions) if solutions.exists() else iter(cells)
+
+    def cell(self, like: IPyNbCell, name: str, *, pictures: bool) -> "Cell":
+        cell = Cell.from_parent(self, name=name, cell_num=like.cell_num, cell=like.cell, options=like.options)
+        cell.pictures = pictures
+        return cell
+
+    def code_cells_before(self, heading: str) -> int:
+        cells = self.nb.cells
+        place = next((i for i, cell in enumerate(cells) if re.search(heading, cell.source, re.MULTILINE)), len(cells))
+        return sum(cell.cell_type == "code" for cell in cells[:place])
+
+    def claims(self, path: Path) -> Iterator["Claim"]:
+        for name in claims.names(path):
+            call = f"__import__('runpy').run_path({claims.__file__!r})['check']({str(path)!r}, {name!r}, globals())"
+            cell = nbformat.v4.new_code_cell(call, execution_count=1)
+            yield Claim.from_parent(self, name=name, cell_num=0, cell=cell, options=defaultdict(bool, check=True))
 
     def with_solutions(self, cells: list["Cell"], solutions: Path) -> Iterator["Cell"]:
         """The lesson's cells, and after those that the solutions have others for, these others."""
@@ -67,23 +85,7 @@ class Notebook(IPyNbFile):
         for kind, i, j, k, m in difflib.SequenceMatcher(None, *ids, autojunk=False).get_opcodes():
             yield from cells[i:j]
             for each in theirs[k:m] if kind != "equal" else ():
-                yield self.cell(Cell, each, name=f"Solution {each.cell_num}", pictures=False)
-
-    def cell(self, kind: type["Cell"], like: IPyNbCell, *, name: str | None = None, pictures: bool = True) -> "Cell":
-        made = kind.from_parent(
-            self, name=name or like.name, cell_num=like.cell_num, cell=like.cell, options=like.options
-        )
-        made.pictures = pictures
-        return made
-
-    def claim(self, path: Path, name: str) -> "Claim":
-        call = f"__import__('runpy').run_path({claims.__file__!r})['check']({str(path)!r}, {name!r}, globals())"
-        cell = nbformat.v4.new_code_cell(call, execution_count=1)
-        return Claim.from_parent(self, name=name, cell_num=0, cell=cell, options=defaultdict(bool, check=True))
-
-    def code_cells_before(self, heading: str) -> int:
-        at = next((i for i, cell in enumerate(self.nb.cells) if re.search(heading, cell.source, re.M)), 0)
-        return sum(cell.cell_type == "code" for cell in self.nb.cells[:at])
+                yield self.cell(each, f"Solution {each.cell_num}", pictures=False)
 
 
 class Cell(IPyNbCell):
@@ -176,7 +178,7 @@ def compare_pictures(saved: str, computed: str) -> str | None:
             return f"the {name} picture is blank"
     if any(abs(a - b) > 0.02 * a for a, b in zip(before.size, after.size, strict=True)):
         return f"the saved picture has {before.size} pixels, the computed one {after.size}"
-    before, after = np.asarray(before), np.asarray(after.resize(before.size))
+    after = after.resize(before.size)
     difference = np.maximum(outside(before, after), outside(after, before)).max(-1)
     mean, strong = difference[difference > FAINT].sum() / difference.size, difference > STRONG
     share, worst = strong.mean(), tiles(strong).max()
@@ -205,9 +207,9 @@ def decode(picture: str) -> Image.Image | None:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def outside(picture: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """How far (h, w, 3) each pixel lies outside the range of its 5 x 5 neighbourhood in the reference."""
-    around = np.ones((5, 5), np.uint8)
-    above = cv2.subtract(picture, cv2.dilate(reference, around))  # 0 where the difference is negative
-    below = cv2.subtract(cv2.erode(reference, around), picture)
-    return (above + below) / 255
+def outside(picture: Image.Image, reference: Image.Image) -> np.ndarray:
+    """How far (h, w, 3) each pixel lies outside the range of its neighbourhood in the reference."""
+    picture, reference = np.asarray(picture), np.asarray(reference)
+    above = cv2.subtract(picture, cv2.dilate(reference, NEAR))
+    below = cv2.subtract(cv2.erode(reference, NEAR), picture)
+    return cv2.add(above, below) / 255

@@ -102,7 +102,8 @@ def test_solutions_show_what_their_lesson_shows():
     for _, target, solved in JOBS:
         if not solved:
             continue
-        shown = {cell.id: cell.outputs for cell in code_cells(target.parents[1] / target.name)}
+        lesson = ROOT / "notebooks" / target.relative_to(ROOT / "notebooks/solutions")
+        shown = {cell.id: cell.outputs for cell in code_cells(lesson)}
         for cell in code_cells(target):
             if cell.id in shown and not is_exempt(cell):
                 both = (comparison.by_kind(outputs, pictures=False) for outputs in (shown[cell.id], cell.outputs))
@@ -128,7 +129,7 @@ def names(tree: ast.AST, context: type[ast.expr_context]) -> set[str]:
 
 def test_a_lesson_needs_nothing_of_its_solutions():
     """The tests run both in one kernel; a reader who solves no exercise has the lesson alone."""
-    for source in (ROOT / "notebooks/source").glob("*.py"):
+    for source in (ROOT / "notebooks/source").rglob("*.py"):
         lesson, solved = set(), set()
         for cell in jupytext.read(source, fmt="py:percent").cells:
             tags = cell.metadata.get("tags", [])
@@ -156,9 +157,9 @@ def test_every_exercise_of_a_lesson_has_its_check_and_its_solution(source):
 
 
 def test_claims_are_of_lessons():
-    lessons = {source.name for source, _, _ in JOBS}
-    for path in (ROOT / "tests/claims").glob("*.py"):
-        assert path.name in lessons and claims.names(path), path
+    lessons = {source.relative_to(ROOT / "notebooks/source") for source, _, _ in JOBS}
+    for path in (ROOT / "tests/claims").rglob("*.py"):
+        assert path.relative_to(ROOT / "tests/claims") in lessons and claims.names(path), path
 
 
 # The comparison: one notebook, executed, whose saved outputs are then changed cell by cell
