@@ -22,7 +22,7 @@ test: $(ENVIRONMENT) ## run all tests: the library, every notebook, every exerci
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-all: ARGS += -m "slow or not slow"
-test-all: test ## run the tests that make test leaves out, too: further cases of the same kind
+test-all: test ## run the tests that make test leaves out, too: further cases of the same kind, the solutions alone
 
 processors: $(ENVIRONMENT) ## run the tests that are sensitive to the processor as four others would
 	@$(RUN) tools/processors.py -n $(WORKERS) $(ARGS)

@@ -1,5 +1,9 @@
 """How the notebooks are tested: nbval runs every cell, and this file compares its output with the saved one.
 
+A lesson is run once. After each of its exercises follow the cells of its solutions that the lesson has not, and before
+its explorer the functions of tests/claims/NN_name.py, which check what its text says. The notebooks of the solutions
+are run as they stand by the slow tests only.
+
 nbval itself compares text to the letter and pictures not at all. Here
 - a picture has to be there, to show something, and to look like the saved one, so that a missing, blank or
   different picture fails; edges may lie up to two pixels off, as fonts and processors have it;
@@ -10,18 +14,26 @@ nbval itself compares text to the letter and pictures not at all. Here
 """
 
 import base64
-import functools
+import difflib
 import io
 import re
 from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
 
+import claims
+import cv2
+import nbformat
 import numpy as np
-from nbval.plugin import IPyNbCell
-from PIL import Image, ImageChops, ImageFilter
+import pytest
+from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
+from PIL import Image
 
+NOTEBOOKS = Path(__file__).parent
 RELATIVE, ABSOLUTE = 1e-3, 1e-6
 FAINT, STRONG = 0.03, 0.3  # differences in brightness, of 1: the faint do not count, the strong are counted
 LARGEST_MEAN, LARGEST_SHARE = 0.002, 0.001
+NEAR = np.ones((5, 5), np.uint8)  # two pixels in each direction
 TILE, LARGEST_SHARE_OF_A_TILE = 24, 0.03  # so that one changed title in a large figure counts too
 WIDGET = "An explorer: run this cell to use it."  # what tools/build_notebooks.py saves in place of a widget
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -29,17 +41,80 @@ PICTURES = {"image/png", "image/jpeg"}
 DECIMAL = re.compile(r" *(?<![\w.])([-+]?(?:(?:0|[1-9]\d*)\.\d*(?:[eE][-+]?\d+)?|[1-9]\d*[eE][-+]?\d+))")
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if isinstance(item, IPyNbCell):
-            item.compare_outputs = functools.partial(compare_outputs, item)
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(parent):
+    found = yield
+    return [Notebook.from_parent(parent, path=each.path) if isinstance(each, IPyNbFile) else each for each in found]
 
 
-def compare_outputs(cell: IPyNbCell, computed: list, saved: list, skip_compare=None) -> bool:
-    """Compare a cell's outputs with the saved ones; what is wrong goes to `cell.comparison_traceback`."""
-    solved = cell.path.parent.name == "solutions"
-    new, old = (by_kind(outputs, pictures=not solved) for outputs in (computed, saved))
-    cell.comparison_traceback = [
+class Notebook(IPyNbFile):
+    """A notebook whose cells are tests: a lesson, with its solutions and claims among them, or a solution."""
+
+    def collect(self) -> Iterator["Cell"]:
+        place = self.path.relative_to(NOTEBOOKS)
+        solved = place.parts[0] == "solutions"
+        cells = [self.cell(each, each.name, pictures=not solved) for each in super().collect()]
+        if solved:
+            for cell in cells:
+                cell.add_marker("slow")
+        explorer = self.code_cells_before("^## Explorer")
+        cells[explorer:explorer] = self.claims(NOTEBOOKS.parent / "tests" / "claims" / place.with_suffix(".py"))
+        solutions = NOTEBOOKS / "solutions" / place
+        return self.with_solutions(cells, solutions) if solutions.exists() else iter(cells)
+
+    def cell(self, like: IPyNbCell, name: str, *, pictures: bool) -> "Cell":
+        cell = Cell.from_parent(self, name=name, cell_num=like.cell_num, cell=like.cell, options=like.options)
+        cell.pictures = pictures
+        return cell
+
+    def code_cells_before(self, heading: str) -> int:
+        cells = self.nb.cells
+        place = next((i for i, cell in enumerate(cells) if re.search(heading, cell.source, re.MULTILINE)), len(cells))
+        return sum(cell.cell_type == "code" for cell in cells[:place])
+
+    def claims(self, path: Path) -> Iterator["Claim"]:
+        for name in claims.names(path):
+            call = f"__import__('runpy').run_path({claims.__file__!r})['check']({str(path)!r}, {name!r}, globals())"
+            cell = nbformat.v4.new_code_cell(call, execution_count=1)
+            yield Claim.from_parent(self, name=name, cell_num=0, cell=cell, options=defaultdict(bool, check=True))
+
+    def with_solutions(self, cells: list["Cell"], solutions: Path) -> Iterator["Cell"]:
+        """The lesson's cells, and after those that the solutions have others for, these others."""
+        theirs = list(Notebook.from_parent(self.parent, path=solutions).collect())
+        ids = [[each.cell.id for each in group] for group in (cells, theirs)]
+        for kind, i, j, k, m in difflib.SequenceMatcher(None, *ids, autojunk=False).get_opcodes():
+            yield from cells[i:j]
+            for each in theirs[k:m] if kind != "equal" else ():
+                yield self.cell(each, f"Solution {each.cell_num}", pictures=False)
+
+
+class Cell(IPyNbCell):
+    """A cell that is run and compared."""
+
+    pictures = True  # whether its pictures have been saved
+
+    def reportinfo(self):
+        return self.path, 0, self.nodeid
+
+    def compare_outputs(self, test: list, ref: list, skip_compare=None) -> bool:
+        """Compare what was computed with what was saved; what is wrong goes to `comparison_traceback`."""
+        new, old = (by_kind(outputs, pictures=self.pictures) for outputs in (test, ref))
+        self.comparison_traceback = differences(old, new)
+        return not self.comparison_traceback
+
+
+class Claim(Cell):
+    """A function of tests/claims, run in the lesson's kernel."""
+
+    def repr_failure(self, excinfo):
+        if not isinstance(excinfo.value, NbCellError):
+            return super().repr_failure(excinfo)
+        return f"What the lesson says does not hold any more.\n{excinfo.value.inner_traceback}"
+
+
+def differences(old: dict[str, list[str]], new: dict[str, list[str]]) -> list[str]:
+    """Say where computed outputs (by kind) differ from saved ones."""
+    return [
         f"{len(old[kind])} saved, {len(new[kind])} computed: {kind}"
         for kind in sorted(old.keys() | new.keys())
         if len(old[kind]) != len(new[kind])
@@ -49,7 +124,6 @@ def compare_outputs(cell: IPyNbCell, computed: list, saved: list, skip_compare=N
         for before, after in zip(old[kind], new[kind], strict=True)
         if (wrong := (compare_pictures if kind == "picture" else compare_texts)(before, after))
     ]
-    return not cell.comparison_traceback
 
 
 def by_kind(outputs: list, *, pictures: bool) -> defaultdict[str, list[str]]:
@@ -134,7 +208,8 @@ def decode(picture: str) -> Image.Image | None:
 
 
 def outside(picture: Image.Image, reference: Image.Image) -> np.ndarray:
-    """How far (h, w, 3) each pixel lies outside the range of its 5 x 5 neighbourhood in the reference."""
-    above = ImageChops.subtract(picture, reference.filter(ImageFilter.MaxFilter(5)))
-    below = ImageChops.subtract(reference.filter(ImageFilter.MinFilter(5)), picture)
-    return np.asarray(ImageChops.add(above, below)) / 255
+    """How far (h, w, 3) each pixel lies outside the range of its neighbourhood in the reference."""
+    picture, reference = np.asarray(picture), np.asarray(reference)
+    above = cv2.subtract(picture, cv2.dilate(reference, NEAR))
+    below = cv2.subtract(cv2.erode(reference, NEAR), picture)
+    return cv2.add(above, below) / 255

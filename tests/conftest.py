@@ -61,21 +61,3 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
-
-
-@pytest.fixture(scope="module")
-def said(request) -> dict:
-    """What the cells of a lesson (the test module's SOURCE) compute, up to its first explorer; nothing is displayed."""
-    import jupytext
-
-    from xailab import figures
-
-    source, values = request.module.SOURCE, {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "show", lambda figure, alt: None)
-        for cell in jupytext.read(source, fmt="py:percent").cells:
-            if cell.source.startswith("## Explorer"):
-                break
-            if cell.cell_type == "code":
-                exec(compile(cell.source, source.name, "exec"), values)
-    return values

@@ -1,7 +1,6 @@
-"""Lesson 05: its drawings, its explorers when they are moved, what it says of its pictures, and its checks."""
+"""Lesson 05: its drawings, its explorers when they are moved, and its checks."""
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +12,6 @@ from xailab.lessons import saliency as lesson
 from xailab.lessons import verdict
 from xailab.models import zoo
 from xailab.saliency import saliency
-
-SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "05_saliency.py"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +59,7 @@ def test_class_models_are_drawn_with_their_score(networks):
 
 def test_explorers_follow_every_control(networks, drawn):
     box = lesson.class_model_explorer(networks)
-    changes = [("network", "ordinary"), ("label", 2), ("l2", 1e-4), ("steps", 10), ("clip", False), ("jitter", False)]
+    changes = [("steps", 10), ("network", "ordinary"), ("label", 2), ("l2", 1e-4), ("clip", False), ("jitter", False)]
     changes += [("turn_and_zoom", False), ("blur", True), ("Fourier", True)]
     _moves(box, changes)
     box = lesson.segment_explorer(networks, drawn)
@@ -76,95 +73,6 @@ def _moves(box, changes):
         assert box.message.value == ""
         seen.add(box.picture.value)
     assert len(seen) == len(changes) + 1
-
-
-def test_what_the_lesson_says_of_the_prediction(said):
-    assert said["levels"].tolist() == [0.03, 0.1, 0.3, 1, 3]
-    assert said["error"][1] < 0.1 and 0.25 < said["error"][3] < 0.5
-    assert 0.9 < said["along_said"].mean(1)[3] < 1.2 and 0.4 < said["along"].mean(1)[3] < 0.7
-    assert said["along"].mean(1)[4] < 0.3 and said["along_said"].mean(1)[4] > 2.5
-    size = np.sqrt(np.square(said["aside"]).mean(1))
-    assert size[3] < said["along"].mean(1)[3] / 30
-
-
-def test_what_the_lesson_says_of_saliency(said):
-    on, area = said["share_on"](said["maps"], said["masks"]), float(said["masks"].double().mean())
-    assert on == pytest.approx(0.41, abs=0.01) and area == pytest.approx(0.18, abs=0.01)
-    alike = {name: said["rank_correlation"](way, said["maps"]) for name, way in said["ways"].items()}
-    assert alike["mean |w|"] > 0.97 and alike["length of w"] > 0.97 and alike["|sum of w|, signs cancel"] < 0.88
-    assert said["same"] and 0.78 < said["rank_correlation"](said["shaken"], said["maps"]) < 0.9
-    assert 0.1 < said["neighbours"] < 0.3
-
-
-def test_what_the_lesson_says_of_two_classes(said):
-    share, asked = said["share_on"], said["asked"]
-    for k, named, other in ((0, "on_cat", "on_dog"), (1, "on_dog", "on_cat")):
-        assert share(asked[:, k], said[named]) < share(asked[:, k], said[other])
-    assert said["rank_correlation"](asked[:, 0], asked[:, 1]) == pytest.approx(0.76, abs=0.03)
-    assert said["rank_correlation"](asked[:, 0], asked[:, 2]) == pytest.approx(0.77, abs=0.03)
-
-
-def test_what_the_lesson_says_of_the_softmax(said):
-    for name in ("ordinary", "robust"):
-        share = said["ratio"][name] / said["doubt"][name]
-        assert share.min() > 0.4 and share.max() < 3
-    assert said["doubt"]["robust"].min() < 1e-3 < 0.01 < said["doubt"]["ordinary"].min()
-    change = {name: trail[-1] - trail[0] for name, trail in said["climbed"].items()}
-    cat, dog = said["cat"], said["dog"]
-    assert change["score"][cat] > change["probability"][cat] + 2 and change["score"][dog] > 2
-    assert said["climbed"]["score"][-1].argmax() == dog and said["climbed"]["probability"][-1].argmax() == cat
-    assert change["probability"][dog] / change["probability"][cat] == pytest.approx(-0.66, abs=0.12)
-
-
-def test_what_the_lesson_says_of_smooth_grad(said):
-    named, mass, alike = said["right"], said["mass"], said["alike"]
-    assert said["sigmas"] == [0, 0.05, 0.1, 0.2]
-    assert named["ordinary"][1] > 0.95 and 0.1 < named["ordinary"][3] < 0.35 and min(named["robust"]) > 0.9
-    assert mass["ordinary"][0] > max(mass["ordinary"][2:]) + 0.1
-    lost = {name: shares[0] - shares[2] for name, shares in mass.items()}
-    assert lost["robust"] < lost["ordinary"] / 2
-    for values in alike.values():
-        assert values == sorted(values, reverse=True)
-    assert said["agreement"] == sorted(said["agreement"])
-
-
-def test_what_the_lesson_says_of_class_models(said):
-    assert said["loud"] == sorted(said["loud"]) and said["height"][-1] > said["height"][2] > said["height"][0]
-    assert said["ways_up"] == [(20, True), (20, False), (0.3, True), (0.3, False)]
-    held, ends = said["held"].mean(0), said["climbs"][-1]
-    assert 0.28 < held[0] < 0.4 and held[2] > 0.95
-    assert abs(ends[0] - ends[1]) < 2 and ends[3] > ends[2] + 2
-    results = zoo.manifest()
-    assert (
-        0.95 < results["scenes_robust"]["results"]["single_top1"] < results["scenes_resnet"]["results"]["single_top1"]
-    )
-    sure = {}
-    for name, net in said["networks"].items():
-        with torch.no_grad():
-            sure[name] = net(said["poster"][name]).softmax(1).diagonal()
-    assert (sure["robust"] > 0.85).all()
-    assert [said["scenes"].CLASSES[c] for c in said["shuffled"]][:3] == ["rocket", "dog", "sailboat"]
-    assert said["error_robust"][said["at_one"]] < 0.7 * said["error"][said["at_one"]]
-
-
-def test_what_the_lesson_says_of_segments(said):
-    cut = {name: values.mean() for name, values in said["cut"].items()}
-    plain = said["plain"]
-    for name in ("saliency, ordinary", "saliency, robust"):
-        assert plain[name] == pytest.approx(0.4, abs=0.05) and 0.55 < cut[name] < 0.75
-        assert abs(cut["CAM, ordinary"] - cut[name]) < 0.12
-        hits = said["box_hits"](said["box_of"](said["segments"][name]))
-        assert hits > said["box_hits"](said["cam_boxes"])
-    assert cut["saliency, robust"] > cut["saliency, ordinary"] + 0.03
-    assert cut["SmoothGrad, ordinary"] < 0.35
-    best, worst, good, bad = said["cut"]["saliency, robust"][said["order"][[-1, 0, -4, 3]]]
-    assert min(best, good) > 0.75 and max(worst, bad) < 0.5
-
-
-def test_what_the_lesson_says_of_its_limits(said):
-    assert (said["begun"].scores[-1] > 9).all()
-    alike = np.corrcoef(said["begun"].images.flatten(1))[np.triu_indices(4, 1)].mean()
-    assert alike < 0.3
 
 
 def smooth(spread=lambda image, sigma: sigma * (image.max() - image.min()), end=lambda g: g.mean(0).abs().amax(0)):

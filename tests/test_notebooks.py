@@ -1,6 +1,9 @@
 """The committed notebooks as files, and the comparison that nbval runs them with (notebooks/conftest.py)."""
 
+import ast
 import base64
+import copy
+import functools
 import importlib.util
 import io
 import re
@@ -11,11 +14,14 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 
 import build_notebooks as builder
+import claims
+import jupytext
 import nbformat
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image, ImageFilter
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,9 +34,8 @@ specification.loader.exec_module(comparison)
 
 # The files
 
-BUILT = [pytest.param(*job, id=str(job[1].relative_to(ROOT))) for job in builder.lessons(ROOT / "notebooks")]
-BUILT_ALREADY = [job for job in BUILT if job.values[1].exists()]  # of the others one test complains
-TARGETS = [pytest.param(job.values[1], id=job.id) for job in BUILT_ALREADY]
+JOBS = builder.lessons(ROOT / "notebooks")
+TARGETS = [target for _, target, _ in JOBS if target.exists()]  # of the others one test complains
 
 
 def code_cells(path: Path) -> list:
@@ -41,55 +46,101 @@ def printed(cell) -> str:
     return "".join(output.text for output in cell.outputs if output.output_type == "stream")
 
 
-@pytest.mark.parametrize(("source", "target", "solved"), BUILT)
-def test_source_and_notebook_agree(source, target, solved):
-    assert builder.difference(source, target, solved=solved) is None
+def test_sources_and_notebooks_agree():
+    found = [builder.difference(source, target, solved=solved) for source, target, solved in JOBS]
+    assert not any(found), "\n".join(filter(None, found))
 
 
 def test_every_notebook_has_a_source():
-    expected = {target for _, target, _ in builder.lessons(ROOT / "notebooks")}
+    expected = {target for _, target, _ in JOBS}
     assert {*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks/solutions").glob("*.ipynb")} == expected
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_a_notebook_is_small_and_without_traces_of_its_run(target):
-    assert target.stat().st_size <= 2.5e6
-    assert "widgets" not in nbformat.read(target, as_version=4).metadata
-    text = target.read_text(encoding="utf-8")
-    assert str(ROOT) not in text, "the output shows a path of the machine that built it"
-    for cell in code_cells(target):
-        assert cell.execution_count is not None
-        assert all(output.output_type != "error" for output in cell.outputs)
-        assert all(output.get("name") != "stderr" for output in cell.outputs)
+def test_notebooks_are_small_and_without_traces_of_their_run():
+    for target in TARGETS:
+        assert target.stat().st_size <= 2.5e6, target
+        assert "widgets" not in nbformat.read(target, as_version=4).metadata, target
+        text = target.read_text(encoding="utf-8")
+        assert str(ROOT) not in text, f"{target} shows a path of the machine that built it"
+        for cell in code_cells(target):
+            assert cell.execution_count is not None, (target, cell.source)
+            assert all(output.output_type != "error" for output in cell.outputs), (target, cell.source)
+            assert all(output.get("name") != "stderr" for output in cell.outputs), (target, cell.source)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_at_most_two_cells_are_exempt_from_comparison(target):
-    exempt = [
-        cell.source
-        for cell in code_cells(target)
-        if any(tag.startswith("nbval") for tag in cell.metadata.get("tags", [])) or "NBVAL" in cell.source
-    ]
-    assert len(exempt) <= 2, exempt
+def is_exempt(cell) -> bool:
+    return any(tag.startswith("nbval") for tag in cell.metadata.get("tags", [])) or "NBVAL" in cell.source
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_every_picture_has_alternative_text(target):
-    for cell in code_cells(target):
-        for output in cell.outputs:
-            for kind in {"image/png", "image/jpeg"} & output.get("data", {}).keys():
-                alt = output.metadata.get(kind, {}).get("alt", "")
-                assert len(alt.split()) >= 4, f"say in words what is to be seen: {cell.source}"
+def test_at_most_two_cells_of_a_notebook_are_exempt_from_comparison():
+    for target in TARGETS:
+        exempt = [cell.source for cell in code_cells(target) if is_exempt(cell)]
+        assert len(exempt) <= 2, (target, exempt)
 
 
-@pytest.mark.parametrize(("source", "target", "solved"), BUILT_ALREADY)
-def test_checks_pass_in_solutions_and_wait_in_lessons(source, target, solved):
-    for cell in code_cells(target):
-        checks = len(re.findall(r"^\s*check\(", cell.source, flags=re.MULTILINE))
-        verdicts = re.findall(r"^([✓✗]) \d\d\.\d+ (.*)", printed(cell), flags=re.MULTILINE)
-        assert len(verdicts) == checks, cell.source
-        for mark, words in verdicts:
-            assert (mark == "✓") if solved else ("not written yet" in words), (cell.source, words)
+def test_every_picture_has_alternative_text():
+    for target in TARGETS:
+        for cell in code_cells(target):
+            for output in cell.outputs:
+                for kind in {"image/png", "image/jpeg"} & output.get("data", {}).keys():
+                    alt = output.metadata.get(kind, {}).get("alt", "")
+                    assert len(alt.split()) >= 4, f"{target}: say in words what is to be seen: {cell.source}"
+
+
+def test_checks_pass_in_solutions_and_wait_in_lessons():
+    for _, target, solved in JOBS:
+        for cell in code_cells(target):
+            checks = len(re.findall(r"^\s*check\(", cell.source, flags=re.MULTILINE))
+            verdicts = re.findall(r"^([✓✗]) \d\d\.\d+ (.*)", printed(cell), flags=re.MULTILINE)
+            assert len(verdicts) == checks, (target, cell.source)
+            for mark, words in verdicts:
+                assert (mark == "✓") if solved else ("not written yet" in words), (target, cell.source, words)
+
+
+def test_solutions_show_what_their_lesson_shows():
+    """Of the cells that both have, the lesson's are run and compared; so the solution's have to be the same."""
+    for _, target, solved in JOBS:
+        if not solved:
+            continue
+        lesson = ROOT / "notebooks" / target.relative_to(ROOT / "notebooks/solutions")
+        shown = {cell.id: cell.outputs for cell in code_cells(lesson)}
+        for cell in code_cells(target):
+            if cell.id in shown and not is_exempt(cell):
+                both = (comparison.by_kind(outputs, pictures=False) for outputs in (shown[cell.id], cell.outputs))
+                assert not comparison.differences(*both), (target, cell.source)
+
+
+def bound(source: str, imports: bool = True) -> set[str]:
+    """Names that a cell leaves behind; with `imports` False those that it makes itself."""
+    found = set()
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            found.add(statement.name)
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            found |= {(each.asname or each.name).partition(".")[0] for each in statement.names if imports}
+        else:
+            found |= names(statement, ast.Store)
+    return found
+
+
+def names(tree: ast.AST, context: type[ast.expr_context]) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+
+
+def test_a_lesson_needs_nothing_of_its_solutions():
+    """The tests run both in one kernel; a reader who solves no exercise has the lesson alone."""
+    for source in (ROOT / "notebooks/source").rglob("*.py"):
+        lesson, solved = set(), set()
+        for cell in jupytext.read(source, fmt="py:percent").cells:
+            tags = cell.metadata.get("tags", [])
+            if cell.cell_type == "code" and "solution" in tags:
+                solved |= bound(cell.source) - lesson
+            elif cell.cell_type == "code":
+                solved -= bound(cell.source)
+                assert not solved & names(ast.parse(cell.source), ast.Load), (source.name, cell.source)
+                lesson |= bound(cell.source)
+                if "exercise" in tags:  # what it leaves is not the solution's, but for what it imports
+                    lesson -= bound(cell.source, imports=False)
 
 
 @pytest.mark.parametrize("source", sorted((ROOT / "notebooks/source").glob("*.py")), ids=lambda path: path.stem)
@@ -103,6 +154,12 @@ def test_every_exercise_of_a_lesson_has_its_check_and_its_solution(source):
     known = {exercise for exercise in lessons._checks if exercise.startswith(f"{number}.")}
     assert set(re.findall(r'^check\("([^"]+)"', text, flags=re.MULTILINE)) == known
     assert text.count('"exercise"') == text.count('"solution"')
+
+
+def test_claims_are_of_lessons():
+    lessons = {source.relative_to(ROOT / "notebooks/source") for source, _, _ in JOBS}
+    for path in (ROOT / "tests/claims").rglob("*.py"):
+        assert path.relative_to(ROOT / "tests/claims") in lessons and claims.names(path), path
 
 
 # The comparison: one notebook, executed, whose saved outputs are then changed cell by cell
@@ -193,10 +250,53 @@ CASES = {  # what is done to the saved outputs: (code, change, what the failure 
 }
 
 
+CLAIMS = """
+largest = float(x.max())
+
+def test_what_holds():
+    assert 0 <= largest <= 1
+
+def test_what_does_not_hold():
+    assert largest < 0.5
+"""
+SOLVED = "print(f'{x.min():.2f} {kept()}')"  # after the lesson's cell that waits
+EXPECTED = {  # what is run after the cases above: what a failure says
+    "test_what_holds": None,
+    "test_what_does_not_hold": "assert 1.0 < 0.5",
+    f"Cell {len(CASES) + 1}": None,
+    f"Solution {len(CASES) + 1}": "saved '0.50 None', computed '0.00 None'",
+}
+
+
 @pytest.fixture(scope="module")
 def verdicts(tmp_path_factory) -> dict[str, str]:
     """What nbval and our comparison say of each case: the failure's text, empty where the cell passed."""
-    folder = tmp_path_factory.mktemp("changed")
+    root = tmp_path_factory.mktemp("changed")
+    folder, claimed = root / "notebooks", root / "tests" / "claims"
+    for each in (folder / "solutions", claimed):
+        each.mkdir(parents=True)
+    notebook = changed_notebook(folder)
+    waiting = new_code_cell("def kept(): ...", execution_count=1)
+    solved = new_code_cell(SOLVED, execution_count=1, outputs=[new_output("stream", text="0.50 None\n")])
+    both = [*notebook.cells, new_markdown_cell("---\n## Explorer")]
+    nbformat.write(new_notebook(cells=[*both, waiting]), folder / "changed.ipynb")
+    nbformat.write(new_notebook(cells=[*both, solved]), folder / "solutions" / "changed.ipynb")
+    (claimed / "changed.py").write_text(CLAIMS)
+    shutil.copy(ROOT / "notebooks" / "conftest.py", folder)
+    (root / "pytest.ini").write_text(f"[pytest]\npythonpath = {ROOT / 'tools'}\nmarkers = slow\n")
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-m", "not slow"]
+    done = subprocess.run(
+        [*command, "--junitxml=report.xml", "-p", "no:xdist"], cwd=root, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    cases = xml.parse(root / "report.xml").getroot().findall(".//testcase")
+    said = {case.get("name"): re.sub(r"\x1b\S*?m|#x1B\S*?m", "", "".join(case.itertext())) for case in cases}
+    assert said.pop("Cell 0") == ""
+    return dict(zip([*CASES, *list(said)[len(CASES) :]], said.values(), strict=True))
+
+
+def changed_notebook(folder: Path) -> NotebookNode:
+    """A first cell and then one for each of the cases: executed, its outputs changed."""
     first = "import ipywidgets, numpy as np\nfrom xailab import figures\nx = np.linspace(0, 1, 50)"
     good = [code for code, _, _ in CASES.values() if not code.startswith("raise")]
     notebook = new_notebook(cells=[new_code_cell(source) for source in [first, *good]])
@@ -207,32 +307,11 @@ def verdicts(tmp_path_factory) -> dict[str, str]:
     cells = [notebook.cells[0]]
     for code, change, _ in CASES.values():
         cell = new_code_cell(code, execution_count=1)
-        cell.outputs = [nbformat.from_dict(dict(output)) for output in outputs[code].outputs] if outputs[code] else []
-        cell = nbformat.from_dict(
-            nbformat.v4.reads(nbformat.v4.writes(new_notebook(cells=[cell]))).cells[0]
-        )  # own copy
+        cell.outputs = copy.deepcopy(outputs[code].outputs) if outputs[code] else []
         change(cell.outputs)
         cells.append(cell)
     notebook.cells = cells
-    nbformat.write(notebook, folder / "changed.ipynb")
-    shutil.copy(ROOT / "notebooks" / "conftest.py", folder)
-    (folder / "pytest.ini").write_text("[pytest]\n")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--nbval",
-        "--nbval-current-env",
-        "--junitxml=report.xml",
-        "-p",
-        "no:xdist",
-    ]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1, done.stdout + done.stderr
-    cases = xml.parse(folder / "report.xml").getroot().findall(".//testcase")
-    said = {case.get("name"): "".join(case.itertext()) for case in cases}
-    assert said.pop("Cell 0") == ""
-    return dict(zip(CASES, said.values(), strict=True))
+    return notebook
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -244,6 +323,13 @@ def test_comparison(verdicts, case):
         assert expected in verdicts[case]
 
 
+def test_claims_and_solutions_are_run_with_their_lesson(verdicts):
+    assert list(verdicts)[len(CASES) :] == list(EXPECTED)
+    for name, expected in EXPECTED.items():
+        assert verdicts[name] == "" if expected is None else expected in verdicts[name], verdicts[name]
+
+
+@functools.cache
 def draw(kind: str, change: float) -> str:
     """A picture of one of the kinds that lessons show, with its content changed by a few per cent."""
     from xailab import figures
@@ -272,6 +358,7 @@ def test_pictures_are_told_apart(kind):
     assert "differ" in comparison.compare_pictures(draw(kind, 0.0), draw(kind, 0.1))
 
 
+@functools.cache
 def draw_large(change: str = "") -> str:
     """A figure of twenty panels, in which one thing is changed."""
     from xailab import figures

@@ -167,10 +167,10 @@ def test_neither_batch_size_nor_order_matter():
 
 def test_train_mode_makes_no_difference_and_stays():
     images, labels = data()
-    training, eval_mode = network().train(), network().eval()
+    training, in_eval = network().train(), network().eval()
     before = {name: x.clone() for name, x in training.named_buffers()}
-    project(training, images, labels), project(eval_mode, images, labels)
-    assert torch.equal(training.prototypes, eval_mode.prototypes)
+    project(training, images, labels), project(in_eval, images, labels)
+    assert torch.equal(training.prototypes, in_eval.prototypes)
     assert all(module.training for module in training.modules())
     assert all(torch.equal(x, before[name]) for name, x in training.named_buffers())
 
