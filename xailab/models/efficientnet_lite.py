@@ -41,7 +41,8 @@ class SameConv2d(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1):
         super().__init__(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
 
-    def forward(self, x: Float[Tensor, "n m h w"]) -> Float[Tensor, "n c i j"]:
+    # torch names this argument like the builtin
+    def forward(self, x: Float[Tensor, "n m h w"]) -> Float[Tensor, "n c i j"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Pad, then convolve."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         needed = [max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[-2:]]
