@@ -72,7 +72,7 @@ def test_show_carries_alt_text(monkeypatch):
     figures.show(figures.grid([PICTURE]), "a grey rectangle")
     assert shown["metadata"]["image/png"]["alt"] == shown["bundle"]["text/plain"] == "a grey rectangle"
     assert shown["bundle"]["image/png"].startswith(b"\x89PNG")
-    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (600, 900, 3), dtype=np.uint8)
     figures.show(figures.grid([noise], panel=6), "noise, which PNG cannot compress")
     assert shown["bundle"]["image/jpeg"].startswith(b"\xff\xd8") and "image/png" not in shown["bundle"]
     assert shown["metadata"]["image/jpeg"]["alt"] == shown["bundle"]["text/plain"]

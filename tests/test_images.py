@@ -213,20 +213,39 @@ def test_heatmap_rises_in_lightness():
     assert (np.diff(luminance) > -0.5).all() and luminance[-1] - luminance[0] > 150
 
 
-def test_overlay_follows_the_map():
-    """The picture where the map is smallest, the colour where it is largest, the stated blend between."""
+def test_overlay_draws_zero_as_transparent_and_follows_the_map():
+    """The picture where the map is zero or negative, the colour where it is largest, the stated blend between."""
     picture = np.full((8, 8, 3), 100, dtype=np.uint8)
-    raw = torch.tensor([[-3.0, 1.0], [-3.0, 1.0]])
-    assert np.array_equal(images.overlay(picture, raw, 0.0), picture)
-    full = images.overlay(picture, raw, 1.0)
-    assert (full[:, 0] == 100).all()
+    raw = torch.tensor([[-3.0, 2.0], [-3.0, 2.0]])
+    assert np.array_equal(images.overlay(picture, raw, opacity=0.0), picture)
+    full = images.overlay(picture, raw, opacity=1.0)
+    assert (full[:, :4] == 100).all()  # up to the middle, where the enlarged map is still below zero
     assert np.array_equal(full[0, -1], images.heatmap(torch.ones(1, 1))[0, 0])
-    value = (images.upsample(raw, 8)[0, 4].item() + 3) / 4
+    value = images.upsample(raw, 8)[0, 5].item() / 2
     expected = 0.5 * value * images.heatmap(torch.full((1, 1), value))[0, 0] + (1 - 0.5 * value) * 100
-    assert np.abs(images.overlay(picture, raw, 0.5)[0, 4] - expected).max() <= 1
+    assert np.abs(images.overlay(picture, raw, opacity=0.5)[0, 5] - expected).max() <= 1
     assert np.array_equal(images.overlay(Image.fromarray(picture), raw), images.overlay(picture, raw))
-    with pytest.raises(ValueError, match="share"):
-        images.overlay(picture, raw, 1.5)
+    assert np.array_equal(images.overlay(picture, -raw.abs()), picture)
+
+
+def test_overlays_that_share_a_scale_can_be_compared():
+    picture = np.full((4, 4, 3), 100, dtype=np.uint8)
+    one, two = torch.full((2, 2), 1.0), torch.full((2, 2), 2.0)
+    assert np.array_equal(images.overlay(picture, one), images.overlay(picture, two))  # each by its own maximum
+    assert np.array_equal(images.overlay(picture, one, scale=4), images.overlay(picture, two, scale=8))
+    assert not np.array_equal(images.overlay(picture, one, scale=2), images.overlay(picture, two, scale=2))
+    assert np.array_equal(images.overlay(picture, two, scale=1), images.overlay(picture, one, scale=1))  # cut at 1
+    for scale in (0, -1, float("inf")):
+        with pytest.raises(ValueError, match="drawn brightest"):
+            images.overlay(picture, one, scale=scale)
+
+
+def test_a_stretched_overlay_glows_for_nothing():
+    picture = np.full((4, 4, 3), 100, dtype=np.uint8)
+    nothing = torch.tensor([[-3.0, -1.0], [-3.0, -1.0]])
+    assert np.array_equal(images.overlay(picture, nothing), picture)
+    assert np.array_equal(images.stretched_overlay(picture, nothing), images.overlay(picture, nothing + 3))
+    assert np.array_equal(images.stretched_overlay(picture, torch.ones(2, 2)), picture)
 
 
 def test_overlay_takes_one_map(unchecked):
@@ -254,7 +273,7 @@ def test_signed_keeps_zero_grey_and_both_signs_on_one_scale():
 def test_signed_pictures_say_what_they_take(unchecked):
     picture = np.full((8, 8, 3), 100, dtype=np.uint8)
     with pytest.raises(ValueError, match="share"):
-        images.signed_overlay(picture, torch.ones(2, 2), 3.0)
+        images.signed_overlay(picture, torch.ones(2, 2), opacity=3.0)
     with pytest.raises(ValueError, match="one map"):
         images.signed_overlay(picture, torch.ones(1, 2, 2))
     with pytest.raises(ValueError, match="NaN"):

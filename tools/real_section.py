@@ -46,7 +46,7 @@ def main(number: str, output: str) -> None:
 
     pictures = []
     source = next(path for path in SOURCES if path.name.startswith(number))
-    print(*run(source, lambda figure, alt: pictures.append((figures.png(figure), alt))), sep="\n")
+    print(*run(source, lambda figure, alt, **options: pictures.append((figures.png(figure), alt))), sep="\n")
     for i, (data, alt) in enumerate(pictures):
         path = Path(f"{output}_{i}.jpg")
         Image.open(io.BytesIO(data)).convert("RGB").save(path, quality=88)

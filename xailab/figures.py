@@ -18,7 +18,8 @@ from PIL import Image
 from xailab.extras import needed_for
 from xailab.images import as_array
 
-LARGEST_PNG = 60_000  # bytes
+SCREEN, SLIDE = 100, 200  # pixels an inch: as explorers show a figure, and as notebooks store it
+LARGEST_PNG = 150_000  # bytes
 
 # Okabe and Ito's eight colours, distinct for all common kinds of colour vision.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000"]
@@ -55,7 +56,7 @@ def new(rows: int = 1, columns: int = 1, *, width: float = 8.0, height: float = 
 
     Args:
         rows, columns: Number of panels.
-        width, height: Size of the whole figure in inches, at 100 pixels an inch.
+        width, height: Size of the whole figure in inches, shown at 100 pixels an inch and stored at `SLIDE`.
         **options: Passed on to ``Figure.subplots`` (``sharey``, ``width_ratios``, ``squeeze``, ...).
 
     Returns:
@@ -67,15 +68,15 @@ def new(rows: int = 1, columns: int = 1, *, width: float = 8.0, height: float = 
         return figure, figure.subplots(rows, columns, **options)
 
 
-def png(figure: Figure) -> bytes:
-    """Render a figure as the bytes of a PNG file."""
+def png(figure: Figure, pixels: int = SLIDE) -> bytes:
+    """Render a figure as the bytes of a PNG file, with so many pixels an inch."""
     buffer = io.BytesIO()
     with rc_context(STYLE):
-        figure.savefig(buffer, format="png", metadata={"Software": None})
+        figure.savefig(buffer, format="png", dpi=pixels, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def show(figure: Figure, alt: str) -> None:
+def show(figure: Figure, alt: str, *, pixels: int = SLIDE) -> None:
     """Display a figure in a notebook, with a sentence for readers who cannot see it.
 
     >>> show(new()[0], "An empty pair of axes from 0 to 1.")  # doctest: +SKIP
@@ -85,6 +86,7 @@ def show(figure: Figure, alt: str) -> None:
     Args:
         figure: A figure of ``new`` or of one of the functions below.
         alt: The alternative text: what is to be seen, in words.
+        pixels: Pixels an inch; `SCREEN` for figures that would make a notebook too large.
 
     Raises:
         ValueError: if there is no alternative text.
@@ -94,13 +96,14 @@ def show(figure: Figure, alt: str) -> None:
 
     if not alt.strip():
         raise ValueError("a picture needs alt text: say in a sentence what is to be seen in it")
-    kind, data = "image/png", png(figure)
+    kind, data = "image/png", png(figure, pixels)
     if len(data) > LARGEST_PNG:
         buffer = io.BytesIO()
-        Image.open(io.BytesIO(data)).convert("RGB").save(buffer, "JPEG", quality=90, subsampling=0)
+        Image.open(io.BytesIO(data)).convert("RGB").save(buffer, "JPEG", quality=80, optimize=True)
         if buffer.tell() < len(data):
             kind, data = "image/jpeg", buffer.getvalue()
-    display({kind: data, "text/plain": alt}, raw=True, metadata={kind: {"alt": alt}})
+    width = round(SCREEN * figure.get_size_inches()[0])
+    display({kind: data, "text/plain": alt}, raw=True, metadata={kind: {"alt": alt, "width": width}})
 
 
 def picture(axes: Axes, image: np.ndarray, title: str | None = None, **options) -> None:

@@ -258,57 +258,93 @@ def heatmap(values: Maps, cmap: str = "inferno") -> UInt8[np.ndarray, "*n h w 3"
 
 def overlay(
     image: UInt8[np.ndarray, "H W 3"] | Image.Image,
-    raw_map: Map,
+    heat: Map,
+    *,
+    scale: float | None = None,
     opacity: float = 0.75,
     cmap: str = "inferno",
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Lay a map over its picture: stretch it to [0, 1], enlarge it, colour it, blend.
+    """Lay the positive part of a map over its picture; where the map is zero or negative, the picture stays as it is.
 
-    >>> overlay(np.full((2, 2, 3), 100, np.uint8), torch.tensor([[0.0, 1.0]]))[0].tolist()
-    [[100, 100, 100], [214, 216, 148]]
-
-    The blend follows the map: at its minimum the picture is left as it is, at its maximum the colour covers it with
-    ``opacity``. A map that is constant to rounding leaves the picture as it is.
+    The blend follows the map: a value of ``scale`` covers the picture with ``opacity``, half of it with half.
 
     Args:
         image: The picture (H, W, 3) that the network saw, at any size.
-        raw_map: One raw map at any resolution.
-        opacity: Share of the colour at the map's maximum, 0 to 1.
-        cmap: Name of a colour map of matplotlib.
+        heat: One raw map at any resolution.
+        scale: The value that is drawn brightest; by default the map's own maximum. Give maps that are compared, those
+            of two classes for instance, the same scale.
+        opacity: Share of the colour at ``scale``, 0 to 1.
+        cmap: A colour map of matplotlib's.
+
+    Raises:
+        ValueError: if the map has a value that is not finite, or the opacity or the scale cannot be used.
+
+    Example:
+        >>> grey = np.full((1, 2, 3), 100, np.uint8)
+        >>> overlay(grey, torch.tensor([[-1.0, 2.0]]), opacity=1.0).tolist()
+        [[[100, 100, 100], [252, 255, 164]]]
     """
-    image, values = _to_lay_over(image, raw_map, opacity)
-    values = upsample(normalise(values), image.shape[:2])
+    image, heat = _to_lay_over(image, heat, opacity)
+    return _blend(image, upsample(heat, image.shape[:2]) / _scale(scale, heat), opacity, cmap)
+
+
+def signed_overlay(
+    image: UInt8[np.ndarray, "H W 3"] | Image.Image, heat: Map, *, scale: float | None = None, opacity: float = 0.75
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Lay a signed map over its picture: red for positive values, blue for negative ones, nothing for zero.
+
+    Arguments are those of ``overlay``; the default scale is the largest absolute value.
+
+    Example:
+        >>> grey = np.full((1, 2, 3), 100, np.uint8)
+        >>> signed_overlay(grey, torch.tensor([[-2.0, 2.0]]), opacity=1.0).tolist()
+        [[[5, 48, 97], [103, 0, 31]]]
+    """
+    image, heat = _to_lay_over(image, heat, opacity)
+    values = (upsample(heat, image.shape[:2]) / _scale(scale, heat.abs())).clamp(-1, 1)
+    share = opacity * values.abs().numpy()[..., None]
+    return (share * heatmap(0.5 + 0.5 * values, "RdBu_r") + (1 - share) * image).round().astype(np.uint8)
+
+
+def stretched_overlay(
+    image: UInt8[np.ndarray, "H W 3"] | Image.Image, heat: Map, *, opacity: float = 0.75, cmap: str = "inferno"
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Lay a map over its picture as much public code does: stretched from its own minimum to its own maximum.
+
+    Such an overlay moves zero: a map without any positive value glows as brightly as one full of them (lesson 02).
+    A map that is constant to rounding leaves the picture as it is.
+    """
+    image, heat = _to_lay_over(image, heat, opacity)
+    return _blend(image, upsample(normalise(heat), image.shape[:2]), opacity, cmap)
+
+
+def _blend(
+    image: UInt8[np.ndarray, "H W 3"], values: Float[Tensor, "H W"], opacity: float, cmap: str
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Cover a picture with colour, more where the value is larger; values outside 0 to 1 are cut."""
+    values = values.clamp(0, 1)
     share = opacity * values.numpy()[..., None]
     return (share * heatmap(values, cmap) + (1 - share) * image).round().astype(np.uint8)
 
 
-def _to_lay_over(image, raw_map: Map, opacity: float) -> tuple[UInt8[np.ndarray, "H W 3"], Float[Tensor, "h w"]]:
-    """Check a picture, a map and an opacity; return the first two as array and tensor."""
+def _scale(scale: float | None, heat: Map) -> float:
+    """Return the value that is drawn brightest, positive in any case."""
+    if scale is not None and not 0 < scale < float("inf"):
+        raise ValueError(f"scale is the value that is drawn brightest, a positive number, got {scale}")
+    largest = float(heat.max()) if scale is None else scale
+    return largest if largest > 0 else 1.0
+
+
+def _to_lay_over(image, heat: Map, opacity: float) -> tuple[UInt8[np.ndarray, "H W 3"], Float[Tensor, "h w"]]:
+    """A picture and a map, if they and the opacity can be used."""
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is a share from 0 to 1, got {opacity}")
-    if raw_map.ndim != 2:
-        raise ValueError(f"expected one map (h, w), got shape {tuple(raw_map.shape)}: lay over one map at a time")
-    values = as_tensor(raw_map).float().cpu()
-    if not torch.isfinite(values).all():
+    if heat.ndim != 2:
+        raise ValueError(f"expected one map (h, w), got shape {tuple(heat.shape)}: lay over one map at a time")
+    heat = as_tensor(heat).float().cpu()
+    if not torch.isfinite(heat).all():
         raise ValueError("a map has values that are NaN or infinite: look at the network's output first")
-    return as_picture(image), values
-
-
-def signed_overlay(
-    image: UInt8[np.ndarray, "H W 3"] | Image.Image, raw_map: Map, opacity: float = 0.75
-) -> UInt8[np.ndarray, "H W 3"]:
-    """Lay a signed map over its picture: red for positive values, blue for negative ones.
-
-    >>> signed_overlay(np.full((1, 2, 3), 100, np.uint8), torch.tensor([[0.0, 1.0]])).tolist()
-    [[[100, 100, 100], [102, 25, 48]]]
-
-    Zero leaves the picture as it is; the largest absolute value covers it with ``opacity``. Arguments are those of
-    ``overlay``.
-    """
-    image, values = _to_lay_over(image, raw_map, opacity)
-    values = upsample(values / values.abs().max().clamp(min=torch.finfo(values.dtype).tiny), image.shape[:2])
-    share = opacity * values.abs().numpy()[..., None]
-    return (share * heatmap(0.5 + 0.5 * values, "RdBu_r") + (1 - share) * image).round().astype(np.uint8)
+    return as_picture(image), heat
 
 
 def signed(

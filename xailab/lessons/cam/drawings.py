@@ -33,7 +33,9 @@ def draw_cam(
     figures.picture(axes[0], picture, f"{network.classes[label]}: probability {probability:.2f}")
     figures.picture(axes[1], cam.numpy(), "the map itself", **figures.map_scale(cam.numpy()))
     figures.colour_bar(figure, axes[1], "evidence of a cell (units of the score)")
-    figures.picture(axes[2], images.overlay(picture, cam, opacity), f"boxes at {100 * threshold:.0f} % of the maximum")
+    figures.picture(
+        axes[2], images.overlay(picture, cam, opacity=opacity), f"boxes at {100 * threshold:.0f} % of the maximum"
+    )
     for box in boxes(large, threshold):
         figures.outline(axes[0], box)
         figures.outline(axes[2], box)

@@ -48,7 +48,9 @@ def draw_grad_cam(
     empty = "no evidence at all: " if not cam.any() else ""
     figures.picture(axes[1], cam.numpy(), f"{empty}{layer}, {size}", **figures.map_scale(cam.numpy()))
     figures.colour_bar(figure, axes[1], f"evidence {'against' if counterfactual else 'for'} the class")
-    over = images.overlay(picture, cam, opacity) if relu else images.signed_overlay(picture, cam, opacity)
+    over = (
+        images.overlay(picture, cam, opacity=opacity) if relu else images.signed_overlay(picture, cam, opacity=opacity)
+    )
     figures.picture(axes[2], over, "overlay" if relu else "overlay, red for and blue against")
     if counterfactual and not relu:
         axes[2].set_title("overlay, red speaks against")
