@@ -1,34 +1,80 @@
 # %% [markdown]
 # # 00 · Welcome
 #
-# **About 15 minutes · 1 GiB of memory · no GPU, no network needed**
+# **About {reading} minutes to read, {exercises} for the exercises · 1 GiB of memory · no GPU, no network needed**
 #
-# Networks that look at pictures are right astonishingly often, and silent about why. This course opens them up: each
-# lesson takes one method, derives it on numbers small enough to check by eye, rebuilds it from scratch, compares it
-# with a tested implementation, and then shows where it misleads.
+# Networks that look at pictures are often right, and they never say why. This course looks inside them. Each lesson
+# takes one method, works it out on numbers that are small enough to check by eye, writes the method in plain PyTorch,
+# compares the result with a tested implementation, and then shows where the method misleads.
 #
-# **Afterwards you know** that your machine is ready, what the embedded pictures and networks are, and how a lesson
-# works.
+# **Afterwards you can**
+# - say which kinds of explanations there are, and which lesson answers which question;
+# - name the pictures and the two networks of this course, and what each of them is good for;
+# - run a lesson, write a prediction, use an explorer, and check an exercise.
 #
 # **You need** Python, arrays, and a rough idea of what a convolution does.
 #
+# **Contents:** [What an explanation is](#What-an-explanation-is) · [The lessons](#The-lessons) ·
+# [Is this machine ready?](#Is-this-machine-ready?) · [Rendered scenes](#Rendered-scenes) ·
+# [Photographs](#On-photographs) · [Your own picture](#Your-own-picture) · [Explorers](#How-explorers-work) ·
+# [Exercises](#Exercises) · [Notation](#Notation) · [Glossary](#Glossary) · [Test yourself](#Test-yourself)
+#
+# [next: 01 · What a convolution costs →](01_flops.ipynb)
+
+# %% [markdown]
+# ## What an explanation is
+#
+# A linear regression explains itself: every input has one weight, and the output is the sum of the products. A deep
+# network has millions of weights, and no single one of them means anything to a person. *Explainable AI* is the search
+# for statements about such a network that a person can understand and that are true of the network.
+#
+# Three kinds of people need these statements. A developer wants to find out why a network fails. A user wants to know
+# when to trust a network's answer. A learner wants to find out what the network has seen that people have not. The
+# authors of Grad-CAM name these three stages: the machine is weaker than people, as good, or better.
+#
+# A good explanation has two sides. The explanation must be *understandable*, and a picture usually is. The explanation
+# must also be *faithful*: when the explanation names a place, the network must really have used that place. A picture
+# can look convincing and be unfaithful. Therefore every lesson ends with a test that the method could have failed.
+
+# %% [markdown]
+# ## The lessons
+#
+# | Your question | What answers it | Lesson |
+# |---|---|---|
+# | Where in the picture is the evidence for a class? | the last maps of the network, weighted | [02](02_cam.ipynb), [03](03_grad_cam.ipynb) |
+# | What speaks against a class? What would change the answer? | negative evidence, counterfactuals | [03](03_grad_cam.ipynb) |
+# | Which pixels would change the score most? | gradients of the score | [04](04_guided_backprop.ipynb), [05](05_saliency.ipynb) |
+# | What does a class look like to the network? | a picture that is optimised for the class | [05](05_saliency.ipynb) |
+# | What does each layer respond to? | feature maps | [06](06_feature_maps.ipynb) |
+# | Which training picture does this part resemble? | prototypes | [07](07_protopnet.ipynb) |
+# | Which part is unlike everything normal? | anomaly maps | [08](08_padim.ipynb), [09](09_patch_svdd.ipynb) |
+# | What does the network spend its work on? | counting multiplications | [01](01_flops.ipynb) |
+#
+# Counting comes first because it opens the network layer by layer. The cheap convolution of lesson 01, which weights
+# and adds channels at every place, is exactly the sum that lesson 02 turns into a map. A reader who came for the maps
+# can begin with lesson 02.
+#
 # | Lesson | Question | Minutes (reading + exercises) | Module |
 # |---|---|---|---|
-# | 00 · Welcome | Is everything ready? | 15 | |
-# | [01 · What a convolution costs](01_flops.ipynb) | Why is MobileNet so cheap, and why is cheap not always fast? | 60 + 45 | `xailab.flops` |
-# | [02 · Class activation maps](02_cam.ipynb) | Where in the picture is the evidence? | 45 + 30 | `xailab.cam` |
-# | [03 · Grad-CAM](03_grad_cam.ipynb) | And in a network of any shape? What speaks against a class? | 60 + 40 | `xailab.grad_cam` |
-# | [04 · Guided backprop](04_guided_backprop.ipynb) | Why are its pictures so sharp, and do they mean anything? | 45 + 35 | `xailab.guided_backprop` |
+# | 00 · Welcome | Is everything ready? | {minutes 00_welcome} | |
+# | [01 · What a convolution costs](01_flops.ipynb) | Why is MobileNet so cheap, and why is cheap not always fast? | {minutes 01_flops} | `xailab.flops` |
+# | [02 · Class activation maps](02_cam.ipynb) | Where in the picture is the evidence? | {minutes 02_cam} | `xailab.cam` |
+# | [03 · Grad-CAM](03_grad_cam.ipynb) | And in a network of any shape? What speaks against a class? | {minutes 03_grad_cam} | `xailab.grad_cam` |
+# | [04 · Guided backprop](04_guided_backprop.ipynb) | Why are its pictures so sharp, and do they mean anything? | {minutes 04_guided_backprop} | `xailab.guided_backprop` |
 # | [05 · Saliency and class models](05_saliency.ipynb) | Which pixels matter, and what does a class look like? | 60 + 40 | `xailab.saliency`, `xailab.class_model` |
 # | [06 · Feature maps](06_feature_maps.ipynb) | What does each layer see, and how far? | 45 + 35 | `xailab.feature_maps` |
 # | [07 · ProtoPNet](07_protopnet.ipynb) | "This looks like that": does it, and where? | 75 + 45 | `xailab.protopnet` |
 # | [08 · PaDiM](08_padim.ipynb) | What is normal at each place of a picture, and what is not? | 70 + 45 | `xailab.padim` |
 # | [09 · Patch SVDD](09_patch_svdd.ipynb) | Can a network learn from normal pictures alone, and what when it does not? | 70 + 45 | `xailab.patch_svdd` |
+#
+# The notebooks listed here are the core of each lesson. Some lessons have a second notebook in the folder
+# `deeper`, with what goes beyond the core.
 
 # %% [markdown]
 # ## Is this machine ready?
 #
-# Put the cursor into the cell and press **Shift + Enter**. If you see a cross, the line beside it says what to do.
+# Put the cursor into the cell and press **Shift + Enter**. If you see a cross, the line beside the cross says what to
+# do.
 
 # %% tags=["exempt"]
 from xailab.lessons import welcome
@@ -36,56 +82,51 @@ from xailab.lessons import welcome
 welcome.check_machine()
 
 # %% [markdown]
-# ## The embedded pictures
+# ## Rendered scenes
 #
-# Nothing has to be downloaded: the course *renders* its pictures. Ten classes of drawn objects stand in varied poses,
-# sizes, colours and light before backgrounds that have nothing to do with the class. Drawings have one advantage over
-# photographs: we know exactly which pixels belong to the object, so every explanation can be put to the test.
+# The course uses two kinds of pictures, and nothing has to be downloaded for either. The first kind is *rendered*: a
+# program draws objects of ten classes in varied poses, sizes, colours and light, before backgrounds that have nothing
+# to do with the class. Rendered scenes have one advantage over photographs: we know exactly which pixels belong to the
+# object, so an explanation can be measured.
 
 # %%
 from xailab import figures
 from xailab.datasets import scenes
 
 rows = [scenes.scene(10 * label + i, label=label, size=128).image for label in range(10) for i in range(10)]
-figure = figures.grid(rows, columns=10, panel=1.0)
-for label, name in enumerate(scenes.CLASSES):
-    figure.axes[10 * label].text(
-        -0.1, 0.5, name, transform=figure.axes[10 * label].transAxes, rotation=90, ha="right", va="center"
-    )
-figures.show(figure, "A hundred drawn scenes, ten of each class: " + ", ".join(scenes.CLASSES) + ".")
+figures.show(
+    welcome.draw_classes(rows),
+    "A hundred drawn scenes, ten of each class: " + ", ".join(scenes.CLASSES) + ".",
+)
 
 # %% [markdown]
-# A scene is a function of its number: `scenes.scene(7)` is the same picture on every machine, at every size. There
-# are three kinds: one object, a pair of different ones, and *biased* scenes, in which a red balloon gives a class
-# away. **Predict:** with which of the three would you find out whether a network looks at the right thing?
+# A scene is a function of its number: `scenes.scene(7)` is the same picture on every machine, at every size. There are
+# three kinds. A *single* scene has one object. A *pair* has two objects of different classes. In a *biased* scene of the
+# training set, a red balloon flies wherever there is a bird, and nowhere else.
+#
+# **Predict.** With which kind would you test whether a map finds the object that was asked for? With which kind would
+# you test whether the network looks at the object at all?
+#
+# *Your prediction (double-click here and write):* …
 
 # %%
-panels, titles = [], []
 examples = [
     scenes.scene(4, kind="single", size=256),
     scenes.scene(4, kind="pair", size=256),
     scenes.scene(7, kind="biased", label=scenes.BIASED_CLASS, size=256),
 ]
-for kind, scene in zip(scenes.KINDS, examples, strict=True):
-    panels += [scene.image, welcome.tint(scene.image, scene.masks)]
-    titles += [f"{kind}: " + " and ".join(scenes.CLASSES[k] for k in scene.labels), "exact masks"]
 figures.show(
-    figures.grid(panels, titles, columns=6, panel=1.85),
+    welcome.draw_kinds(examples),
     "Three kinds of scenes with their masks in colour: a single object, a pair of objects, and a biased scene.",
 )
 
 # %% [markdown]
-# The biased kind: in its training pictures a red balloon flies wherever there is a bird, and never otherwise. A
-# network can take the shortcut and learn the balloon. In its test pictures the balloon means nothing, and an
-# explanation should reveal the trick; Lesson 03 puts that to the test. So two answers are good: pairs tell whether an
-# explanation finds *its* object, biased scenes whether the network ever looked at it. (Masks cover objects, not the
-# balloon.)
-
-# %% [markdown]
-# ## The embedded network
+# Pairs test whether a map finds the object that was asked for: a map for “cat” must not lie on the dog. Biased scenes
+# test whether the network looks at the object at all: a network can take a shortcut, and call everything with a balloon
+# a bird. Lesson 03 shows how an explanation reveals this shortcut. The masks cover the objects and not the balloon.
 #
-# What does the small ResNet say about a picture that it has never seen? (Small: 0.7 million weights, trained on
-# rendered scenes only. It knows nothing about photographs.)
+# The small network `scenes_resnet` has 0.7 million weights and was trained on rendered scenes only. What does the
+# network say about a pair that was not in its training set?
 
 # %%
 import torch
@@ -94,29 +135,63 @@ from xailab.models import zoo
 
 network = zoo.load("scenes_resnet")
 scene = scenes.scene(3, kind="pair", split="test", size=256)
+batch = network.preprocess(scene.image)
 with torch.no_grad():
-    probabilities = network(network.preprocess(scene.image)).softmax(1)[0]
+    probabilities = network(batch).softmax(1)[0]
 
-figure, axes = figures.new(1, 2, width=8.4, height=3.4, width_ratios=[1, 1.3])
-figures.picture(axes[0], scene.image, "a pair")
-order = probabilities.argsort()
-axes[1].barh([network.classes[i] for i in order], probabilities[order], color=figures.PALETTE[0])
-axes[1].set(title="what the network says", xlabel="probability", xlim=(0, 1))
-axes[1].grid(axis="y", visible=False)
-names = [network.classes[i] for i in order.flip(0)[:2]]
-figures.show(figure, f"A scene with two objects, and bars of ten probabilities: highest are {names[0]} and {names[1]}.")
-print("both objects named first:", {network.classes.index(n) for n in names} == set(scene.labels))
+figures.show(
+    welcome.draw_probabilities(scene.image, probabilities, network.classes),
+    "A scene with two objects, and bars of ten probabilities: the two objects have the highest.",
+)
+print("the network sees", tuple(batch.shape[-2:]), "pixels")
+for label in scene.labels:
+    print(f"{network.classes[label]:10s} {probabilities[label]:.2f}")
 
 # %% [markdown]
-# It shares its probability between the two objects: in training, a pair counted as half one and half the other. Where
-# it *saw* each of them is the question of Lesson 02.
+# The network divides its probability between the two objects, because each pair of the training set counted as half one
+# class and half the other. *Where* the network saw each of the two objects is the question of lesson 02.
+
+# %% [markdown]
+# ## On photographs
+#
+# The second kind of pictures are photographs, which the packages scikit-image and scikit-learn bring with them. A
+# network that knows photographs comes with the installation, too: **EfficientNet-Lite0**, trained on the 1.3 million
+# photographs and 1000 classes of ImageNet. Google publishes an accuracy of 75.1 % for its weights.
+#
+# **Predict.** You will see a cat, a cup, a motorcycle, a rocket and a temple. For which one will the network be most
+# certain, and for which one least?
+#
+# *Your prediction (double-click here and write):* …
+
+# %%
+from xailab.datasets import photographs
+
+network = zoo.load("efficientnet_lite0")
+chosen = [photographs.photograph(name) for name in ("cat", "cup", "motorcycle", "rocket", "temple")]
+batch = network.preprocess([photograph.image for photograph in chosen])
+with torch.no_grad():
+    probabilities = network(batch).softmax(1)
+
+figures.show(
+    figures.strip(network.preprocess.undo(batch), ["cat", "cup", "motorcycle", "rocket", "temple"]),
+    "Five photographs, cut to the square that the network sees: a cat's face, a cup of coffee, a motorcycle, a rocket, "
+    "and a Chinese temple by a lake.",
+)
+for photograph, p in zip(chosen, probabilities, strict=True):
+    named = [f"{network.classes[k]} {p[k]:.2f}" for k in p.argsort(descending=True) if p[k] > 0.05]
+    print(f"{', '.join(named):52s} photograph: {photograph.author}, {photograph.licence}")
+
+# %% [markdown]
+# The network is most certain of the cup, which the network calls an espresso. Only classes with more than 0.05 are
+# printed. For the other photographs, ImageNet has several classes that fit: three kinds of cats share the probability of
+# the first photograph. ImageNet has no class for a rocket on its launch pad, and the network chooses the class missile. A probability says how the network divides its
+# answer among the 1000 classes. A probability does not say what in the picture led to the answer.
 
 # %% [markdown]
 # ## Your own picture
 #
-# `images.load("path/to/your.jpg")` reads any common file as an array (rows, columns, 3), and `zoo.load("resnet18")`
-# gives a network that knows a thousand kinds of photographed things, once its weights are on your disk (if not, the
-# message says how to get them). `network.preprocess` makes the batch, whatever the size.
+# `images.load("path/to/your.jpg")` reads any common file as an array of shape (rows, columns, 3).
+# `network.preprocess` makes the batch that the network wants, whatever the size of the picture.
 
 # %%
 from pathlib import Path
@@ -128,15 +203,15 @@ from xailab import images
 
 with TemporaryDirectory() as folder:
     path = Path(folder) / "mine.jpg"
-    Image.fromarray(scene.image).save(path)
+    Image.fromarray(chosen[0].image).save(path)
     picture = images.load(path)
 print("picture:", picture.shape, picture.dtype, "→ batch:", tuple(network.preprocess(picture).shape))
 
 # %% [markdown]
 # ## How explorers work
 #
-# Below a figure there is often an explorer: the same drawing with controls. Move one, and the figure is drawn again
-# by the same function.
+# Below a figure there is often an explorer: the same drawing with controls. Move a control, and the same function draws
+# the figure again.
 
 # %%
 figures.show(welcome.draw_scene("pair", 7), "The explorer's picture: a scene with two objects, and their exact masks.")
@@ -145,10 +220,10 @@ figures.show(welcome.draw_scene("pair", 7), "The explorer's picture: a scene wit
 welcome.scene_explorer()
 
 # %% [markdown]
-# ## How exercises work
+# ## Exercises
 #
-# Each lesson ends with exercises. You write a small function; `check` runs it and says what it found. Hints are
-# folded; solutions are in the folder `solutions` beside this notebook.
+# Each lesson has exercises. You write a small function, and `check` runs the function and says what it found. Hints are
+# folded. Solutions are in the folder `solutions`.
 
 # %% [markdown]
 # ### 00.1 The mirror
@@ -181,42 +256,87 @@ def my_mirror(picture):
 check("00.1", my_mirror)
 
 # %% [markdown]
-# ## On real data
+# ## Notation
 #
-# Whoever has the internet, and room on the disk, can bring what the papers used: networks taught with ImageNet's
-# million photographs, and their data sets. `python data_download.py`, in the folder of the course, lists it all and
-# brings what you name. Every lesson ends with a section like this one. It runs on what is there; where nothing is,
-# one line says how to get it, and nothing is lost. (`docs/real_data.md` shows some of what comes out.)
+# All lessons use the same letters. Where a paper uses other letters, the lesson says so once.
 #
-# What does such a network say to four of scikit-image's photographs? **Predict:** of which is it least sure?
+# | Letter | Meaning | Shape | The papers' letters |
+# |---|---|---|---|
+# | $I$ | the image, after preprocessing | 3 × height × width | $x$ |
+# | $f_k(x, y)$ | the last maps: channel $k$ at place $(x, y)$ | K × h × w | $A^k_{ij}$ in Grad-CAM |
+# | $w^c_k$ | the weight of channel $k$ in the last layer for class $c$ | classes × K | |
+# | $S_c$ | the score of class $c$ before the softmax, also called logit | one number | $y^c$ in Grad-CAM |
+# | $M_c(x, y)$ | the class activation map of class $c$ | h × w | $L^c$ in Grad-CAM |
+# | $\alpha^c_k$ | Grad-CAM's weight of channel $k$ for class $c$ | K | |
+# | $Z$ | the number of places, h · w | one number | |
+#
+# In formulas, $x$ counts columns and $y$ counts rows. In code, an array is indexed `[y, x]`. Lesson 01 counts
+# multiplications and needs letters of its own, which lesson 01 explains.
 
-# %%
-import torch
+# %% [markdown]
+# ## Glossary
+#
+# | Word | Meaning |
+# |---|---|
+# | score, logit | what the last layer gives for a class, before the softmax |
+# | evidence | a part of the score that a place contributes; the evidence of all places adds up to the score |
+# | attribution | a number for every pixel or place, which says how much the place has to do with the score |
+# | gradient | how fast the score changes when a value changes a little |
+# | saliency | the size of the gradient of the score with respect to each pixel |
+# | map | an attribution drawn as a picture |
+# | channel, feature map | one of the pictures that a layer computes |
+# | GAP | global average pooling: the mean of each channel over all places |
+# | MAC | one multiplication and one addition; the unit of a network's cost |
+# | mask | the pixels that belong to an object |
+# | IoU | intersection over union: the share that two regions have in common |
+# | pointing game | does the brightest place of a map lie on the object? |
+# | counterfactual | what would have to be different for another answer |
+# | prototype | a part of a training picture that a network compares new pictures with |
+# | anomaly map | how unlike the normal training pictures each place is |
+# | faithful | true of the network, and not only convincing for a person |
 
-from xailab import figures
-from xailab.lessons import real
-from xailab.models import zoo
-
-if name := real.weights("resnet50", "resnet18", "squeezenet1_0"):
-    network = zoo.load(name)
-    batch = network.preprocess(real.photographs())
-    with torch.no_grad():
-        probabilities, guesses = network(batch).softmax(1).topk(3)
-    titles = [f"{network.classes[c[0]]}: {p[0]:.2f}" for p, c in zip(probabilities, guesses, strict=True)]
-    figures.show(
-        figures.strip(network.preprocess.undo(batch), titles, title=f"what {name} names first, and its probability"),
-        "Photographs of a cat, a cup, a motorcycle and a rocket, each with the network's first guess and its probability.",
-    )
-    for thing, p, c in zip(("cat", "cup", "motorcycle", "rocket"), probabilities, guesses, strict=True):
-        print(f"{thing:12s}" + ", ".join(f"{network.classes[k]} {q:.2f}" for k, q in zip(c, p, strict=True)))
+# %% [markdown]
+# ## Test yourself
+#
+# <details><summary>1. Why does the course render pictures, when there are photographs?</summary>
+#
+# Rendered scenes have exact masks. With masks, the quality of a map can be measured.
+# </details>
+# <details><summary>2. A map is pleasant to look at and lies on the object. Is the map faithful?</summary>
+#
+# Not necessarily. A map that always shows the object, whatever the network does, looks the same. A test is needed that
+# an unfaithful map fails, for instance a network with random weights.
+# </details>
+# <details><summary>3. Which lesson answers what a class looks like to the network?</summary>
+#
+# Lesson 05, with a picture that is optimised for the class.
+# </details>
+# <details><summary>4. At what size do the two networks see a picture?</summary>
+#
+# `scenes_resnet` sees 128 × 128 pixels, EfficientNet-Lite0 sees 224 × 224. `network.preprocess` resizes and crops.
+# </details>
+# <details><summary>5. The network says “tiger cat 0.39”. What does this number not tell you?</summary>
+#
+# The number does not tell which part of the picture led to the answer.
+# </details>
 
 # %% [markdown]
 # ## Summary
 #
-# - All pictures here are rendered and carry exact masks; the networks are small and shipped with the recipe that made
-#   them.
-# - Every result in a lesson was computed by the cells you see, unless it is marked as published or recorded. Run the
-#   cells, change them, break them.
-# - Predict before you run.
+# > **Key idea.** An explanation has to be understandable and faithful. Looking at the picture tests the first property.
+# > The second property has to be measured.
+#
+# - Rendered scenes carry exact masks; photographs show what a network does with real pictures.
+# - Every result in a lesson was computed by the cells that you see, unless the result is marked as published or as
+#   recorded. Run the cells, change them, break them.
+# - Write your prediction before you run a cell.
+#
+# Data sets that the papers used can be downloaded: `python data_download.py` lists them. Every lesson has a short
+# section on them, and `docs/real_data.md` shows what comes out.
+#
+# **Read more.** [Molnar, *Interpretable Machine Learning*](https://christophm.github.io/interpretable-ml-book/): a free
+# book, for the whole field. [Rudin 2019](https://arxiv.org/abs/1811.10154): why one may prefer networks that need no
+# explanation afterwards; lesson 07 builds one. [Adebayo et al. 2018](https://arxiv.org/abs/1810.03292): the test that
+# several popular maps fail; lesson 04 repeats it.
 #
 # Next: **[01 · What a convolution costs](01_flops.ipynb)**.
