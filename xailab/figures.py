@@ -19,6 +19,7 @@ from xailab.extras import needed_for
 from xailab.images import as_array
 
 SCREEN, SLIDE = 100, 200  # pixels an inch: as explorers show a figure, and as notebooks store it
+BORDER = 0.06  # inches
 LARGEST_PNG = 150_000  # bytes
 
 # Okabe and Ito's eight colours, distinct for all common kinds of colour vision.
@@ -68,11 +69,18 @@ def new(rows: int = 1, columns: int = 1, *, width: float = 8.0, height: float = 
         return figure, figure.subplots(rows, columns, **options)
 
 
-def png(figure: Figure, pixels: int = SLIDE) -> bytes:
-    """Render a figure as the bytes of a PNG file, with so many pixels an inch."""
+def png(figure: Figure, pixels: int = SLIDE, *, cut: bool = True) -> bytes:
+    """Render a figure as the bytes of a PNG file.
+
+    Args:
+        figure: What ``new`` or one of the functions below made.
+        pixels: An inch.
+        cut: Cut the empty border to a narrow, even one. Explorers keep it, so that their picture does not jump.
+    """
     buffer = io.BytesIO()
+    border = {"bbox_inches": "tight", "pad_inches": BORDER} if cut else {}
     with rc_context(STYLE):
-        figure.savefig(buffer, format="png", dpi=pixels, metadata={"Software": None})
+        figure.savefig(buffer, format="png", dpi=pixels, metadata={"Software": None}, **border)
     return buffer.getvalue()
 
 
@@ -97,12 +105,13 @@ def show(figure: Figure, alt: str, *, pixels: int = SLIDE) -> None:
     if not alt.strip():
         raise ValueError("a picture needs alt text: say in a sentence what is to be seen in it")
     kind, data = "image/png", png(figure, pixels)
+    image = Image.open(io.BytesIO(data))
     if len(data) > LARGEST_PNG:
         buffer = io.BytesIO()
-        Image.open(io.BytesIO(data)).convert("RGB").save(buffer, "JPEG", quality=80, optimize=True)
+        image.convert("RGB").save(buffer, "JPEG", quality=80, optimize=True)
         if buffer.tell() < len(data):
             kind, data = "image/jpeg", buffer.getvalue()
-    width = round(SCREEN * figure.get_size_inches()[0])
+    width = round(image.width * SCREEN / pixels)
     display({kind: data, "text/plain": alt}, raw=True, metadata={kind: {"alt": alt, "width": width}})
 
 

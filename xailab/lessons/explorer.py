@@ -40,7 +40,7 @@ class Explorer(widgets.VBox):
         """Draw the figure of the controls' present values, or show the error."""
         try:
             figure = self.draw(**{name: control.get_interact_value() for name, control in self.controls.items()})
-            self.picture.value = figures.png(figure, figures.SCREEN)
+            self.picture.value = figures.png(figure, figures.SCREEN, cut=False)
             self.message.value = ""
         except Exception as error:
             self.message.value = f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"

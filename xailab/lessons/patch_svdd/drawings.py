@@ -179,7 +179,7 @@ class LiveLosses:
         """Take in one step; ``number`` counts from 1."""
         self.history.append(measured)
         if number % self.every == 0:
-            self.picture.value = figures.png(draw_losses({f"{number} steps": self.history}), figures.SCREEN)
+            self.picture.value = figures.png(draw_losses({f"{number} steps": self.history}), figures.SCREEN, cut=False)
 
 
 def position_colours(places: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 3"]:
