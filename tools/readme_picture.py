@@ -1,19 +1,26 @@
-"""Draw the README's picture, docs/cat_and_dog.png: one scene, and where the network sees the cat and the dog.
+"""Draw the README's picture, docs/cat_and_cup.jpg: where a network sees the cat and where the cup, in one picture.
 
 python tools/readme_picture.py
 """
 
+import io
 from pathlib import Path
+
+import torch
+from PIL import Image
 
 from xailab import figures, images
 from xailab.cam import class_activation_map
-from xailab.datasets import scenes
+from xailab.datasets import photographs
 from xailab.models import zoo
 
-network = zoo.load("scenes_resnet")
-animals = [scenes.CLASSES.index("cat"), scenes.CLASSES.index("dog")]
-scene = scenes.scene(1, kind="pair", split="test", size=288, label=tuple(animals))
-maps = class_activation_map(network, network.preprocess(scene.image), [animals])[0]
-panels = [scene.image, *(images.overlay(scene.image, map) for map in maps)]
-figure = figures.strip(panels, ["a picture", "the network's evidence for “cat”", "… and for “dog”"], panel=3.1)
-(Path(__file__).parents[1] / "docs" / "cat_and_dog.png").write_bytes(figures.png(figure))
+network = zoo.load("efficientnet_lite0")
+batch = network.preprocess(photographs.stacked("cat", "cup"))
+picture = network.preprocess.undo(batch)[0]
+targets = torch.tensor([[network.classes.index(name) for name in ("tiger cat", "espresso")]])
+maps = class_activation_map(network, batch, targets)[0]
+panels = [picture, *(images.overlay(images.grey(picture), evidence, scale=float(maps.max())) for evidence in maps)]
+titles = ["two photographs", "the network's evidence for “tiger cat”", "… and for “espresso”"]
+figure = figures.strip(panels, titles, panel=3.4)
+path = Path(__file__).parents[1] / "docs" / "cat_and_cup.jpg"
+Image.open(io.BytesIO(figures.png(figure))).convert("RGB").save(path, quality=85)

@@ -256,6 +256,16 @@ def heatmap(values: Maps, cmap: str = "inferno") -> UInt8[np.ndarray, "*n h w 3"
     return table[index]
 
 
+def grey(image: UInt8[np.ndarray, "h w 3"] | Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    """Take the colours out of a picture, so that the colours of an overlay are the only ones.
+
+    Example:
+        >>> grey(np.array([[[255, 0, 0], [10, 10, 10]]], np.uint8)).tolist()
+        [[[76, 76, 76], [10, 10, 10]]]
+    """
+    return np.array(Image.fromarray(as_picture(image)).convert("L").convert("RGB"))
+
+
 def overlay(
     image: UInt8[np.ndarray, "H W 3"] | Image.Image,
     heat: Map,
