@@ -1,6 +1,7 @@
-"""Lesson 03: its drawings, its explorer when it is moved, and its checks."""
+"""Lesson 03: its drawings, its explorer when it is moved, what it says of its pictures, and its checks."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from xailab.grad_cam import grad_cam
 from xailab.lessons import grad_cam as lesson
 from xailab.lessons import verdict
 from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import pointing_game
+from xailab.metrics import interval, pointing_game
 from xailab.models import zoo
+
+SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "03_grad_cam.py"
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +44,10 @@ def test_drawing_says_what_it_shows(network, pictures):
 def test_the_map_beside_a_cropping_networks_picture_is_of_what_it_saw():
     network, picture = zoo.load("squeezenet1_1", weights=None), scenes.scene(3, size=300).image
     figure = lesson.draw_grad_cam(network, picture, 0, "features.12", relu=False)
-    shown, map = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:2])
+    shown, heat = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:2])
     assert np.array_equal(shown, network.preprocess.frame(picture))
     expected = grad_cam(network, network.preprocess(picture), "features.12", 0, relu=False)[0]
-    assert np.allclose(map, expected.numpy(), atol=1e-6)
+    assert np.allclose(heat, expected.numpy(), atol=1e-6)
 
 
 def test_a_map_of_zeros_is_drawn_and_named(network):
@@ -68,6 +71,56 @@ def test_explorer_follows_every_control(network, pictures):
     assert len(seen) == len(changes) + 2
 
 
+def test_what_the_lesson_says_of_cat_and_cup(said):
+    shares = [said["share_above"](said[f"heat_{name}"][0]) for name in ("cat", "espresso")]
+    assert shares[0] > 0.8 and shares[1] < 0.2
+    strength = [each.abs()[:, :224].sum() / each.abs().sum() for each in (said["guided"], *said["product"])]
+    assert strength[0] < 0.75 and strength[1] > 0.9 and strength[2] < 0.2  # guided backprop draws the cup as well
+    probability = said["scores"].softmax(1)[0, [said["cat"], said["espresso"]]]
+    assert (probability > 0.1).all() and (probability < 0.14).all()
+
+
+def test_what_the_lesson_says_of_layers_and_signs(said):
+    hits, centre = said["hits"], interval(said["hits"]["centre"])
+    for layer in ("layer3", "layer4"):
+        assert interval(hits[layer])[0] > centre[1]
+    for layer in ("conv1", "layer1"):
+        assert interval(hits[layer])[0] < centre[1] and interval(hits[layer])[1] > centre[0]
+    assert interval(hits["layer2"])[1] < centre[0]
+    negative = (-said["for_cat"]).relu()
+    on_dog = ((negative * said["on_dog"]).sum((1, 2)) / negative.sum((1, 2))).mean()
+    assert on_dog > 1 / 3 and said["on_dog"].float().mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_what_the_lesson_says_of_counterfactuals(said):
+    region, elsewhere, dog, background = said["names"]
+    rises, covered = said["rises"], {name: np.mean(each) for name, each in said["covered"].items()}
+    assert rises[region].mean() == pytest.approx(1.44, abs=0.1) and interval(said["better"])[0] > 0.2
+    assert covered[elsewhere] > covered[region] > 0.45 and covered[region] < 0.6
+    assert rises[region].mean() >= rises[dog].mean() and np.abs(rises[background]).max() < 0.2
+    assert all(each >= scene for each, scene in zip(said["covered"][elsewhere], said["covered"][region], strict=True))
+
+
+def test_what_the_lesson_says_of_the_average(said):
+    by_way = {way: {layer: each.mean() for layer, each in by.items()} for way, by in said["shares"].items()}
+    assert max(by_way["Grad-CAM"][layer] for layer in ("block5", "block11")) < 0.6
+    assert min(by_way["HiResCAM"].values()) > 0.63
+    assert np.allclose(said["shares"]["Grad-CAM"]["relu1"], said["shares"]["HiResCAM"]["relu1"], atol=1e-4)
+    assert (said["shares"]["Grad-CAM"]["relu1"] > 0.5).all()
+    averaged, cell_by_cell, last = (1 - said["share_above"](heat[0]) for heat in said["heats"].values())
+    assert averaged < 0.3 and cell_by_cell > 0.8 and last > 0.8
+
+
+def test_a_region_moves_as_a_whole_and_covers_as_much():
+    region, target = np.zeros((2, 20, 20), bool)
+    region[2:5, 0:4], target[4:16, 3:15] = True, True
+    for seed in range(20):
+        place = lesson.moved(region, target, np.random.default_rng(seed))
+        assert place.sum() == 12 and (place & target).sum() >= (region & target).sum()
+        off = lesson.moved(region, target, np.random.default_rng(seed), off=True)
+        assert off.sum() == 12 and not (off & target).any()
+
+
 def alpha(gradient):
     return gradient.mean((1, 2))
 
@@ -76,8 +129,8 @@ def weighted(weights, features):
     return torch.einsum("k,khw->hw", weights, features)
 
 
-def stretched(map):
-    return (map - map.min()) / (map.max() - map.min())
+def stretched(heat):
+    return (heat - heat.min()) / (heat.max() - heat.min())
 
 
 def right_map(features, gradient):
@@ -284,6 +337,66 @@ def exactly_on_it(network, drawn):
     return np.mean([pointing_game(s.mark, m) for m, s in zip(bird_maps(network, drawn), drawn, strict=True)]) > 0.5
 
 
+def hooks(score=lambda s, c: s[:, c], weigh=lambda g: g.mean((2, 3), keepdim=True), finish=torch.relu, leave=False):
+    """The right answer to 03.5, with one thing that can be done wrongly at a time."""
+
+    def my_hooks(network, batch, layer, c):
+        kept = []
+        hook = network.get_submodule(layer).register_forward_hook(lambda m, x, out: kept.append(out.requires_grad_()))
+        scores = network(batch)
+        if not leave:
+            hook.remove()
+        (gradient,) = torch.autograd.grad(score(scores, c).sum(), kept[0])
+        return finish((weigh(gradient) * kept[0]).sum(1)).detach()
+
+    return my_hooks
+
+
+def as_in_the_text(network, batch, layer, c):
+    kept = []
+    hook = network.get_submodule(layer).register_forward_hook(lambda m, x, out: kept.append(out))
+    scores = network(batch)
+    hook.remove()
+    (gradient,) = torch.autograd.grad(scores[:, c].sum(), kept[0])
+    return torch.einsum("nk,nkhw->nhw", gradient.mean((2, 3)), kept[0]).relu()
+
+
+def thaws(network, batch, layer, c):
+    network.requires_grad_(True)
+    return as_in_the_text(network, batch, layer, c).detach()
+
+
+def adds_up(weigh=lambda g: g, same=lambda rest: (rest - rest[0]).abs().max() < 1e-4):
+    """The right answer to 03.6, with other weights or another comparison."""
+
+    def my_adds_up(head, features, c):
+        leaf = features.clone().requires_grad_()
+        scores = head(leaf)[:, c]
+        (gradient,) = torch.autograd.grad(scores.sum(), leaf)
+        return same(scores - (weigh(gradient) * leaf).sum((1, 2, 3)))
+
+    return my_adds_up
+
+
+def control(allowed=lambda covered, needed: covered >= needed, wrap=False, fixed=False):
+    """The right answer to 03.7, with one thing that can be done wrongly at a time."""
+
+    def my_control(region, target, rng):
+        rows, columns = np.nonzero(region)
+        height, width = region.shape
+        places = []
+        for dy in range(-height, height):
+            for dx in range(-width, width):
+                inside = rows.min() + dy >= 0 and rows.max() + dy < height
+                inside &= columns.min() + dx >= 0 and columns.max() + dx < width
+                place = np.roll(region, (dy, dx), (0, 1))
+                if (inside or wrap) and allowed((place & target).sum(), (region & target).sum()):
+                    places.append(place)
+        return places[0 if fixed else rng.integers(len(places))]
+
+    return my_control
+
+
 @pytest.mark.parametrize(
     ("number", "answer", "part"),
     [
@@ -382,6 +495,32 @@ def exactly_on_it(network, drawn):
         ("03.4", lambda n, d: within_15(n, d[:1]), "the first scene alone"),
         ("03.4", lambda n, d: right_verdict(n, d[-1:]), "scenes_resnet is accused"),
         ("03.4", repaints, "it changed `drawn`"),
+        ("03.5", hooks(), None),
+        ("03.5", as_in_the_text, "does not require grad"),
+        ("03.5", thaws, "switched on"),
+        ("03.5", hooks(leave=True), "a hook was left"),
+        ("03.5", hooks(finish=lambda m: m), "ReLU of equation 2 is missing"),
+        ("03.5", hooks(lambda s, c: s.softmax(1)[:, c]), "not the probability"),
+        ("03.5", hooks(lambda s, c: s), "sum of all scores"),
+        ("03.5", hooks(lambda s, c: s.amax(1)), "top class"),
+        ("03.5", hooks(weigh=lambda g: g.sum((2, 3), keepdim=True)), "divides by Z"),
+        ("03.5", hooks(weigh=lambda g: g), "this is HiResCAM"),
+        ("03.5", hooks(weigh=lambda g: g.mean((0, 2, 3), keepdim=True)), "weights of both pictures"),
+        ("03.5", lambda n, b, layer, c: hooks()(n, b, "layer4", c), "whatever layer is asked for"),
+        ("03.5", lambda n, b, layer, c: grad_cam(n, b, layer, c), "they come from xailab"),
+        ("03.6", adds_up(), None),
+        ("03.6", lambda h, f, c: True, "every head adds up"),
+        ("03.6", lambda h, f, c: False, "no head adds up"),
+        ("03.6", adds_up(weigh=lambda g: g.mean((2, 3), keepdim=True)), "right for Grad-CAM"),
+        ("03.6", adds_up(same=lambda rest: rest.abs().max() < 1e-4), "a constant is allowed"),
+        ("03.6", lambda h, f, c: not any(type(m).__name__ == "ReLU" for m in h), "a ReLU alone does not break"),
+        ("03.7", control(), None),
+        ("03.7", control(lambda covered, needed: covered == needed), "cover more as well"),
+        ("03.7", control(lambda covered, needed: True), "could not have won"),
+        ("03.7", control(wrap=True), "np.roll"),
+        ("03.7", control(fixed=True), "draw one of the allowed places"),
+        ("03.7", lambda region, target, rng: region, "draw one of the allowed places"),
+        ("03.7", lambda region, target, rng: target, "pixels"),
     ],
 )
 def test_checks(number, answer, part):

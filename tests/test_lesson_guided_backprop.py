@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from networks import assert_unchanged, snapshot
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 from torch import nn
 
 from xailab import images
@@ -297,12 +297,7 @@ def strengths(g):
 
 
 def ranks_by_hand(a, b):
-    x, y = (rankdata(g.abs().amax(0).flatten()) for g in (a, b))
-    return np.corrcoef(x, y)[0, 1]
-
-
-def ranks_without_ties(a, b):
-    x, y = (g.abs().amax(0).flatten().argsort(stable=True).argsort().double() for g in (a, b))
+    x, y = (g.abs().amax(0).flatten().argsort().argsort().double() for g in (a, b))
     return np.corrcoef(x, y)[0, 1]
 
 
@@ -334,6 +329,29 @@ def similarity(a, b, *, of=lambda g: g.abs().amax(0)):
     return spearmanr(of(a).flatten(), of(b).flatten()).statistic
 
 
+def likeness(a, b):
+    return np.mean([lesson.rank_correlation(x, y) for x, y in zip(a, b, strict=True)])
+
+
+def object_share(gradients, masks, margin):
+    strength = gradients.abs().amax(1)
+    grown = torch.nn.functional.max_pool2d(masks[:, None].float(), 2 * margin + 1, 1, margin)[:, 0]
+    return (strength * grown).sum((1, 2)) / strength.sum((1, 2))
+
+
+def test_guided_backprop_lies_on_the_object_until_layer1_is_random(network):
+    sixty = [scenes.scene(i, split="test", size=128) for i in range(60)]
+    batch, labels = network.preprocess([s.image for s in sixty]), [s.labels[0] for s in sixty]
+    masks = torch.from_numpy(np.stack([s.masks[0] for s in sixty]))
+
+    def share(depth):
+        gradients = guided_backprop(lesson.randomised(network, depth), batch, labels)
+        return float(object_share(gradients, masks, 3).mean())
+
+    found = [share(depth) for depth in range(6)]
+    assert found == pytest.approx([0.88, 0.87, 0.88, 0.82, 0.69, 0.46], abs=0.02)
+
+
 @pytest.mark.parametrize(
     ("number", "answer", "part"),
     [
@@ -347,7 +365,7 @@ def similarity(a, b, *, of=lambda g: g.abs().amax(0)):
         ("04.1", lambda z, R: z * (z > 0) * (R > 0), "not z"),
         ("04.1", lambda z, R: ((z > 0) & (R > 0)).float(), "mask alone"),
         ("04.1", lambda z, R: R * ((z > 0) | (R > 0)), "both conditions"),
-        ("04.1", lambda z, R: (R * (z > 0) * (R > 0)).sum(), "expected shape"),
+        ("04.1", lambda z, R: (R * (z > 0) * (R > 0)).sum(), "expected a result of shape"),
         ("04.1", lambda z, R: R, "is handed down"),
         ("04.1", lambda z, R: ..., "not written yet"),
         ("04.2", gradient_with(clamp), None),
@@ -360,8 +378,8 @@ def similarity(a, b, *, of=lambda g: g.abs().amax(0)):
         ("04.2", gradient_with(torch.abs), "not turned round"),
         ("04.2", by_deconvnet, "deconvnet"),
         ("04.2", gradient_with(clamp, c=0), "class 0"),
-        ("04.2", lambda x, first, second, third, c: first, "expected shape"),
-        ("04.2", lambda x, first, second, third, c: x, "should be"),
+        ("04.2", lambda x, first, second, third, c: first, "expected a result of shape"),
+        ("04.2", lambda x, first, second, third, c: x, "first value should be"),
         ("04.3", picture_of, None),
         ("04.3", lambda g: picture_of(g).numpy(), None),
         ("04.3", min_max, "min-max"),
@@ -400,7 +418,7 @@ def similarity(a, b, *, of=lambda g: g.abs().amax(0)):
         ("04.1", guided_by_autograd, None),
         ("04.1", guided_in_a_loop, "in a loop"),
         ("04.1", lambda z, R: R.masked_fill_((z <= 0) | (R <= 0), 0), "it changed `R`"),
-        ("04.1", lambda z, R: torch.tensor([[0.0, 0, 0, 0], [6, 0, 0, 0], [0, 0, 3, 0.5]]), "expected shape"),
+        ("04.1", lambda z, R: torch.tensor([[0.0, 0, 0, 0], [6, 0, 0, 0], [0, 0, 3, 0.5]]), "expected a result of"),
         ("04.2", by_matrix_products, "you wrote out the chain rule"),
         ("04.2", by_numpy_products, "you wrote out the chain rule"),
         ("04.2", by_backward, None),
@@ -423,10 +441,7 @@ def similarity(a, b, *, of=lambda g: g.abs().amax(0)):
          "127 steps"),
         ("04.3", lambda g: picture_of(g.mul_(1.5)), "it changed `g`"),
         ("04.3", lambda g: np.full((8, 10, 3), 128, np.uint8), "should become"),
-        ("04.4", ranks_by_hand, None),
-        ("04.4", ranks_without_ties, "These are the ordinal ranks"),
-        ("04.4", lambda a, b: ranks_without_ties(a.flip(2), b.flip(2)), "share the mean of their ranks"),
-        ("04.4", lambda a, b: np.corrcoef(*(rankdata(strengths(g), "min") for g in (a, b)))[0, 1], "the min ranks"),
+        ("04.4", ranks_by_hand, "share their mean rank"),
         ("04.4", lambda a, b: torch.tensor(similarity(a, b)), None),
         ("04.4", lambda a, b: lesson.rank_correlation(a, b), None),
         ("04.4", lambda a, b: similarity(a, a), "with itself"),
@@ -434,6 +449,19 @@ def similarity(a, b, *, of=lambda g: g.abs().amax(0)):
         ("04.4", lambda a, b: abs(similarity(a, b)), "sign of the correlation"),
         ("04.4", lambda a, b: np.corrcoef(*(strengths(g).argsort() for g in (a, b)))[0, 1], "not the ranks"),
         ("04.4", lambda a, b: similarity(a.abs_(), b), "it changed `a`"),
+        ("04.5", lambda a, b: bool(likeness(a, b) < (1 + likeness(a, a.roll(1, 0))) / 2), None),
+        ("04.5", lambda a, b: bool(likeness(a, b) < 0.5), "objects stand in the middle"),
+        ("04.5", lambda a, b: True, "edge detector"),
+        ("04.5", lambda a, b: False, "do notice"),
+        ("04.5", lambda a, b: not torch.equal(a, b), "far more like"),
+        ("04.5", lambda a, b: a, "True or False"),
+        ("04.6", object_share, None),
+        ("04.6", lambda g, m, k: object_share(g, m, 0), "alone"),
+        ("04.6", lambda g, m, k: object_share(g.sum(1, keepdim=True).relu(), m, k), "picture"),
+        ("04.6", lambda g, m, k: object_share(g**2, m, k), "squares"),
+        ("04.6", lambda g, m, k: object_share(g.abs().sum(1, keepdim=True), m, k), "largest of the three"),
+        ("04.6", lambda g, m, k: 1 - object_share(g, m, k), "off the object"),
+        ("04.6", lambda g, m, k: object_share(torch.ones_like(g), m, k), "area"),
     ],
 )  # fmt: skip
 def test_checks(number, answer, part):

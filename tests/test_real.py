@@ -49,7 +49,9 @@ def test_where_nothing_is_here_one_line_says_how_to_get_it(source):
 
 
 def test_the_list_names_the_lessons_that_use_something():
-    used = {path.stem[:2]: ast.unparse(ast.parse("\n".join(real_section.code(path)))) for path in SOURCES}
+    used = dict.fromkeys([path.stem[:2] for path in SOURCES], "")
+    for path in SOURCES:
+        used[path.stem[:2]] += ast.unparse(ast.parse("\n".join(real_section.code(path))))
     for entry in catalogue.entries().values():
         if entry.name.startswith("mvtec-ad"):
             continue  # any category will do
@@ -75,7 +77,8 @@ def test_on_the_real_network_and_the_real_hazelnuts(source, monkeypatch, real_da
     monkeypatch.setenv("XAILAB_DATA", str(real_data))
     cells = run(source)
     said = "".join(said for said, _ in cells)
-    assert re.search(SAYS.get(source.stem[:2], ""), said), said
+    deeper = source.parent.name == "deeper"
+    assert re.search("" if deeper else SAYS.get(source.stem[:2], ""), said), said
     missing = " ".join(re.findall(r"data_download\.py (.+)", said))
     assert "squeezenet" not in missing and "hazelnut" not in missing
     for said, texts in cells:
@@ -90,7 +93,7 @@ def untrained(patch, names: tuple[str, ...]) -> None:
     """Let the zoo find networks that have random weights."""
     load = zoo.load
     patch.setattr(zoo, "weights_file", lambda name: Path(name) if name in names else None)
-    patch.setattr(zoo, "load", lambda name: load(name, weights=None) if name in names else load(name))
+    patch.setattr(zoo, "load", lambda name: load(f"{name}-random" if name in names else name))
 
 
 def drawn(side: int, count: int) -> tuple[np.ndarray, list[int]]:

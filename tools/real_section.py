@@ -13,8 +13,9 @@ import jupytext
 from matplotlib.figure import Figure
 from PIL import Image
 
-SOURCES = sorted((Path(__file__).resolve().parents[1] / "notebooks" / "source").glob("*.py"))
 HEADING, BEHIND = "## On real data", "## Summary"
+EVERY = sorted((Path(__file__).resolve().parents[1] / "notebooks" / "source").rglob("*.py"))
+SOURCES = [path for path in EVERY if f"# {HEADING}\n" in path.read_text(encoding="utf-8")]  # lessons, then deeper ones
 
 
 def code(source: Path) -> list[str]:

@@ -5,13 +5,19 @@ from typing import SupportsFloat
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
+from torchvision.models import resnet18
 
 from xailab import images
 from xailab.boxes import Box, iou
 from xailab.datasets import scenes
+from xailab.grad_cam import grad_cam
+from xailab.hooks import graph_from
 from xailab.lessons import Wrong, exercise
+from xailab.lessons.grad_cam.measuring import moved
 from xailab.lessons.judging import judge
+from xailab.lessons.traces import watched
 from xailab.localization import boxes, ground_truth_box
 from xailab.models import zoo
 
@@ -22,8 +28,8 @@ def _sum(alpha: Tensor, features: Tensor) -> Tensor:
     return (alpha.view(-1, 1, 1) * features).sum(0)
 
 
-def _stretched(cam: Tensor) -> Tensor:
-    return (cam - cam.min()) / (cam.max() - cam.min())
+def _stretched(heat: Tensor) -> Tensor:
+    return (heat - heat.min()) / (heat.max() - heat.min())
 
 
 @exercise("03.1")
@@ -138,6 +144,7 @@ def _(my_counterfactual) -> str:
                     (-g * features[0]).sum(0).relu()
                 ),
             }
+            mistakes = {words: heat for words, heat in mistakes.items() if not torch.allclose(heat, expected)}
             found = my_counterfactual(head, features, c)
             judge(found, expected, mistakes, MAP, f"the counterfactual map of class {c} is wrong.")
     return "what speaks against a class, and nothing left behind on the network."
@@ -149,24 +156,24 @@ def _overlaps(
     threshold: float,
     *,
     large=lambda maps, masks: images.upsample(maps, masks.shape[1:]),
-    of=lambda cam, threshold: boxes(cam, threshold)[:1],
+    of=lambda heat, threshold: boxes(heat, threshold)[:1],
     overlap=lambda box, mask: iou(box, ground_truth_box(mask)),
 ) -> list[float]:
     """The overlap of each scene in 03.3 (0 without a box), with one thing that can be done wrongly at a time."""
     return [
-        max((overlap(box, mask) for box in of(cam, threshold)), default=0.0)
-        for cam, mask in zip(large(maps, masks), masks, strict=True)
+        max((overlap(box, mask) for box in of(heat, threshold)), default=0.0)
+        for heat, mask in zip(large(maps, masks), masks, strict=True)
     ]
 
 
-def _brightest(cam: Tensor, threshold: float) -> list[Box]:
-    y, x = divmod(int(cam.argmax()), cam.shape[1])
-    found = boxes(cam, threshold)
+def _brightest(heat: Tensor, threshold: float) -> list[Box]:
+    y, x = divmod(int(heat.argmax()), heat.shape[1])
+    found = boxes(heat, threshold)
     return [box for box in found if box.left <= x < box.right and box.top <= y < box.bottom][:1]
 
 
-def _absolute(cam: Tensor, threshold: float) -> list[Box]:
-    return boxes(cam, min(1.0, threshold / float(cam.max())))[:1]
+def _absolute(heat: Tensor, threshold: float) -> list[Box]:
+    return boxes(heat, min(1.0, threshold / float(heat.max())))[:1]
 
 
 def _hits(limit: float = 0.5, scale: float = 1, **options):
@@ -185,7 +192,7 @@ HIT_MISTAKES = {
         of=boxes
     ),
     "this is the last box of the list, of the smallest region: the largest comes first.": _hits(
-        of=lambda cam, threshold: boxes(cam, threshold)[-1:]
+        of=lambda heat, threshold: boxes(heat, threshold)[-1:]
     ),
     "negative cells are counted: the threshold is a share of the raw maximum, and a map stretched to [0, 1] has lost "
     "its zero.": _hits(large=lambda maps, masks: images.upsample(images.normalise(maps), masks.shape[1:])),
@@ -195,10 +202,10 @@ HIT_MISTAKES = {
         of=_absolute
     ),
     "the threshold that was given is not used: this is 0.15, whatever is asked for.": _hits(
-        of=lambda cam, threshold: boxes(cam, 0.15)[:1]
+        of=lambda heat, threshold: boxes(heat, 0.15)[:1]
     ),
     "the threshold that was given is not used: this is 0.6, whatever is asked for.": _hits(
-        of=lambda cam, _: boxes(cam, 0.6)[:1]
+        of=lambda heat, _: boxes(heat, 0.6)[:1]
     ),
     "the box is compared with the object's pixels: compare it with the box of the mask (ground_truth_box).": _hits(
         overlap=lambda box, mask: iou(box.mask(*mask.shape), mask)
@@ -297,7 +304,7 @@ def _(my_verdict) -> str:
     networks = cheat_networks()
     said = {name: bool(my_verdict(network, drawn)) for name, network in networks.items()}
     if said == {name: name == "scenes_biased" for name in networks}:
-        return "the cheat is found by where it looks, without a single label."
+        return "the cheat is found, without a single label."
     if all(said.values()):
         raise Wrong("every network is called a cheat, also one that has never seen a balloon in training.")
     if not any(said.values()):
@@ -325,3 +332,173 @@ def _(my_verdict) -> str:
         "a network is accused whose maps peak at nothing, above the bird and far from the balloon: not on the bird is "
         "not yet at the balloon. Count the maxima within 15 pixels of it."
     )
+
+
+def frozen_resnet() -> tuple[nn.Module, Tensor]:
+    """ResNet18 of random weights, frozen and in eval mode, and a batch of two pictures."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(35)
+        network, batch = resnet18(weights=None, num_classes=5).eval(), torch.randn(2, 3, 64, 64)
+    return network.requires_grad_(False), batch
+
+
+def _mistaken(network: nn.Module, batch: Tensor, layer: str, c: int) -> dict[str, Tensor]:
+    """Wrong answers to 03.5 by what their makers are told."""
+    with graph_from(network, "layer3", "layer4") as kept:
+        scores = network(batch)
+    features = kept[layer]
+    cells = features[0, 0].numel()
+
+    def gradient(score: Tensor, name: str = layer) -> Tensor:
+        return torch.autograd.grad(score.sum(), kept[name], retain_graph=True)[0]
+
+    def signed(weights: Tensor, features: Tensor = features) -> Tensor:
+        return (weights * features).sum(1).detach()
+
+    def averaged(score: Tensor, name: str = layer) -> Tensor:
+        return signed(gradient(score, name).mean((2, 3), keepdim=True), kept[name])
+
+    score = scores[:, c]
+    return {
+        "the ReLU of equation 2 is missing: cells below zero speak against the class.": averaged(score),
+        "the score *before* the softmax is differentiated, not the probability.": averaged(
+            scores.softmax(1)[:, c]
+        ).relu(),
+        "the gradient is that of the sum of all scores: take the class that was asked for.": averaged(scores).relu(),
+        "the gradient is that of the top class: take the class that was asked for.": averaged(scores.amax(1)).relu(),
+        "equation 1 divides by Z: take the mean of the gradient over the cells, not its sum.": cells
+        * averaged(score).relu(),
+        "this is HiResCAM: equation 1 first averages the gradient over the cells.": signed(gradient(score)).relu(),
+        "this is layer4, whatever layer is asked for: network.get_submodule(layer) finds it.": (
+            averaged(score, "layer4").relu()
+        ),
+        "the weights of both pictures are averaged: each picture has its own alpha, of shape (n, k).": (
+            signed(gradient(score).mean((0, 2, 3), keepdim=True)).relu()
+        ),
+    }
+
+
+@exercise("03.5")
+def _(my_hooks) -> str:
+    network, batch = frozen_resnet()
+    seen = watched(my_hooks, network, batch, "layer3", 4)
+    for layer, c in (("layer3", 4), ("layer4", 1)):
+        expected = grad_cam(network, batch, layer, c)
+        mistakes = {
+            words: heat
+            for words, heat in _mistaken(network, batch, layer, c).items()
+            if heat.shape != expected.shape or not torch.allclose(heat, expected)
+        }
+        form = "one map (rows, columns) for each of the pictures"
+        judge(my_hooks(network, batch, layer, c), expected, mistakes, form, f"the maps of {layer} are wrong.")
+    if seen.uses("xailab"):
+        raise Wrong("the maps are right, but they come from xailab: use a hook and torch.autograd.grad.")
+    return "Grad-CAM without a library, on a frozen network that stays as it was."
+
+
+def adding_heads() -> dict[str, tuple[nn.Module, bool]]:
+    """Heads by name, and for which of them the cells of HiResCAM add up to the score but for a constant."""
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(36)
+        first = nn.Linear(72, 20)
+        nn.init.normal_(first.bias)
+        without = nn.Linear(72, 20, bias=False), nn.ReLU(), nn.Linear(20, 3, bias=False)
+        heads = {
+            "an average and a linear layer": ((nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)), True),
+            "a linear layer on the flattened maps": ((nn.Flatten(), nn.Linear(72, 3)), True),
+            "two linear layers with a ReLU between them, with biases": (
+                (nn.Flatten(), first, nn.ReLU(), nn.Linear(20, 3)),
+                False,
+            ),
+            "two linear layers with a ReLU between them, without biases": ((nn.Flatten(), *without), True),
+        }
+    return {name: (nn.Sequential(*layers).eval(), truth) for name, (layers, truth) in heads.items()}
+
+
+@exercise("03.6")
+def _(my_adds_up) -> str:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(37)
+        features = torch.randn(8, 6, 3, 4)
+    heads = adding_heads()
+    said = {name: [bool(my_adds_up(head, features, c)) for c in range(3)] for name, (head, _) in heads.items()}
+    wrong = [name for name, (_, truth) in heads.items() if said[name] != [truth] * 3]
+    average, flat, _, unbiased = heads
+    if not wrong:
+        return "with one linear layer, or with ReLUs but no biases. Grad-CAM adds up for the first head alone."
+    if all(not any(answers) for answers in said.values()):
+        raise Wrong(
+            "no head adds up here, and the first one does even for Grad-CAM. Compare the rest, the score minus the sum "
+            "of the map, between the pictures, with room for rounding. It need not be zero: a bias is in it."
+        )
+    if all(all(answers) for answers in said.values()):
+        raise Wrong("every head adds up here, and one of them does not: compare the rest between the pictures.")
+    if wrong == [flat, unbiased]:
+        raise Wrong(
+            "this is right for Grad-CAM, whose weights are averaged. HiResCAM multiplies the gradient of each cell by "
+            "the feature in this cell, and then adds the channels up."
+        )
+    if wrong in ([average, flat], [average]):
+        raise Wrong(
+            "one linear layer ends the network, and its bias is the same for all pictures: a constant is allowed."
+        )
+    if wrong == [unbiased]:
+        raise Wrong(
+            "a ReLU alone does not break the sum, its biases do: test it, do not look for layers by their names."
+        )
+    raise Wrong(
+        f"for {wrong[0]} your answers for three classes are {said[wrong[0]]}; measure the rest for each picture."
+    )
+
+
+def control_cases() -> list[tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]]:
+    """Regions and targets: a shape at the picture's edge, and one with a hole."""
+    edge, target = np.zeros((2, 16, 20), bool)
+    edge[0:4, 17:20] = edge[0, 16] = True
+    target[2:14, 8:20] = True
+    ring, second = np.zeros((2, 18, 14), bool)
+    ring[5:10, 4:9], ring[6:9, 5:8] = True, False
+    second[6:16, 2:12] = True
+    return [(edge, target), (ring, second)]
+
+
+@exercise("03.7")
+def _(my_control) -> str:
+    for region, target in control_cases():
+        needed, drawn = int((region & target).sum()), []
+        for seed in range(60):
+            place = np.asarray(my_control(region, target, np.random.default_rng(seed)))
+            if place.shape != region.shape or place.dtype != bool:
+                raise Wrong(f"expected a mask of shape {region.shape}, got {place.dtype} of shape {place.shape}.")
+            if place.sum() != region.sum():
+                raise Wrong(
+                    f"the region has {region.sum()} pixels, and the moved one {place.sum()}: none of it may leave the "
+                    "picture, and a hole in it stays a hole."
+                )
+            if not np.array_equal(_cut(place), _cut(region)):
+                raise Wrong(
+                    "the shape has changed: it must move as a whole. np.roll lets it leave at one edge and return at "
+                    "the other."
+                )
+            if (place & target).sum() < needed:
+                raise Wrong(
+                    f"the region covers {needed} pixels of the target, one of your places {(place & target).sum()}: a "
+                    "control that covers less could not have won."
+                )
+            drawn.append(place)
+        found = {place.tobytes() for place in drawn}
+        possible = {moved(region, target, np.random.default_rng(seed)).tobytes() for seed in range(60)}
+        if len(found) == 1:
+            raise Wrong("all seeds give the same place: draw one of the allowed places at random, with rng.")
+        if len(found) < 0.6 * len(possible):
+            raise Wrong(
+                f"60 seeds give {len(found)} places, about {len(possible)} are expected: all places that cover at "
+                "least as much are equally likely, those that cover more as well."
+            )
+    return "the same shape, elsewhere on the target, and it could have won."
+
+
+def _cut(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "rows columns"]:
+    box = ground_truth_box(mask)
+    return mask[box.top : box.bottom, box.left : box.right]
