@@ -234,7 +234,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, WRAPPERS):
             model = model.module
-        elif (inner := model._modules.get("_orig_mod")) is not None:  # torch.compile's
+        elif "_orig_mod" in model._modules and (inner := model._modules["_orig_mod"]) is not None:  # torch.compile's
             model = inner
         else:
             return model
