@@ -8,6 +8,7 @@ from protopnet_networks import data, network
 from xailab.lessons import protopnet as lesson
 from xailab.lessons import verdict
 from xailab.protopnet import KINDS, Epoch, candidate_boxes, global_analysis, local_analysis, masked
+from xailab.receptive_field import ReceptiveField
 
 IMAGES, LABELS = data(6, seed=9)
 

@@ -8,7 +8,7 @@ import torch
 from protopnet_networks import data, network
 from torch import nn
 
-from xailab import fingerprints
+from xailab import fingerprints, storage
 from xailab.datasets import phantoms
 from xailab.protopnet import (
     ProtoPNet,

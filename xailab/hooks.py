@@ -234,7 +234,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, WRAPPERS):
             model = model.module
-        elif "_orig_mod" in model._modules and (inner := model._modules["_orig_mod"]) is not None:  # torch.compile's
-            model = inner
+        elif "_orig_mod" in model._modules:  # torch.compile's
+            model = model.get_submodule("_orig_mod")
         else:
             return model

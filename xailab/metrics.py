@@ -5,11 +5,12 @@ and each score of a defect finds its place among them by bisection. Nothing is c
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
+from scipy.stats import binomtest
 from torch import Tensor
 
 from xailab.images import as_array, is_constant
@@ -224,3 +225,47 @@ def _array(values: Values) -> np.ndarray:
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     values = np.asarray(values)
     return values.astype(np.float32) if values.dtype == np.float16 else values  # half precision is slow to compare
+
+
+def interval(
+    values: Values,
+    statistic: Callable[..., np.ndarray] = np.mean,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Give an interval for a statistic of independent cases.
+
+    Shares of yes and no get Wilson's interval (1927), which is sensible for 0 and n hits of n, too. Other statistics
+    get the percentile bootstrap (Efron 1979): the cases are drawn anew with replacement, the statistic is computed of
+    each draw, and the interval is what the middle of these values covers.
+
+    Args:
+        values: One for each case; bool for a share.
+        statistic: A function of an array and ``axis``; the mean or, for instance, ``np.median``.
+        confidence: How often such intervals hold the truth, a share between 0 and 1.
+        resamples: Draws of the bootstrap.
+        seed: Seed for these draws.
+
+    Returns:
+        The lower and the upper end.
+
+    Raises:
+        ValueError: if there are no cases, a value is not finite, or ``confidence`` is not between 0 and 1.
+
+    Example:
+        >>> tuple(round(end, 2) for end in interval([True] * 97 + [False] * 3))
+        (0.92, 0.99)
+    """
+    cases = _array(values)
+    if cases.ndim != 1 or not cases.size or not np.isfinite(cases).all():
+        raise ValueError(f"expected one finite number for each case, got shape {cases.shape}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is a share between 0 and 1, got {confidence}")
+    if cases.dtype == bool and statistic is np.mean:
+        ends = binomtest(int(cases.sum()), cases.size).proportion_ci(confidence, method="wilson")
+        return float(ends.low), float(ends.high)
+    drawn = np.random.default_rng(seed).integers(0, cases.size, (resamples, cases.size))
+    low, high = np.quantile(statistic(cases[drawn], axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

@@ -91,7 +91,7 @@ def _nearest_cases() -> list[tuple[Tensor, Tensor]]:
         (torch.randn(n, d, generator=generator) * 2 + 1, torch.randn(m, d, generator=generator) * 2 + 1)
         for n, m, d in ((6, 9, 4), (1, 5, 7))
     ]
-    bank = torch.randn(8, 6, generator=generator) * 6 + 1000
+    bank = torch.randn(8, 6, generator=generator) * 5 + 1000
     return [*cases, (bank[[5, 0, 3, 3]] + torch.randn(4, 6, generator=generator) / 2, bank)]
 
 
