@@ -67,7 +67,7 @@ grids = {"input z of the ReLU": z, "its output, max(z, 0)": z.relu(), "gradient 
 grids |= {"gradient: R · [z > 0]": by_hand(z, R, "gradient"), "deconvnet: R · [R > 0]": by_hand(z, R, "deconvnet")}
 grids |= {"guided: R · [z > 0] · [R > 0]": by_hand(z, R, "guided")}
 for axis, (title, values) in zip(axes.flat, grids.items(), strict=True):
-    lesson.number_grid(axis, values.tolist(), title)
+    lesson.number_grid(axis, values, title, shaded=False, fontsize=19)
 figures.show(
     figure,
     "Six grids of nine numbers. Above: the input, the output and the gradient. Below: the gradient rule keeps −2, −1, 6, −1 "

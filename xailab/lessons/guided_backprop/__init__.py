@@ -1,5 +1,6 @@
 """Lesson 04: randomised networks, honest pictures of gradients, the explorer, and the checks of the exercises."""
 
+from xailab.lessons.drawings import number_grid
 from xailab.lessons.guided_backprop import exercises
 from xailab.lessons.guided_backprop.drawings import (
     METHODS,
@@ -8,7 +9,6 @@ from xailab.lessons.guided_backprop.drawings import (
     draw_explanation,
     draw_rule,
     explanations,
-    number_grid,
     randomised,
     rank_correlation,
     ranks,

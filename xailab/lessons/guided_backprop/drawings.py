@@ -103,21 +103,6 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
     return float(ranks(a[None])[0] @ ranks(b[None])[0])
 
 
-def number_grid(axes: Axes, values: Sequence[Sequence[float]], title: str) -> None:
-    """Draw a small matrix as numbers, orange where positive, blue where negative, pale where zero."""
-    rows, columns = len(values), len(values[0])
-    for y, row in enumerate(values):
-        for x, value in enumerate(row):
-            colour = figures.ORANGE if value > 0 else figures.SKY if value < 0 else "#F2F2F2"
-            axes.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=3))
-            ink = "black" if value else "#8A8A8A"
-            text = f"{value:g}".replace("-", "−")
-            axes.text(x + 0.5, y + 0.52, text, ha="center", va="center", fontsize=19, color=ink)
-    axes.set(xlim=(0, columns), ylim=(rows, 0), aspect="equal")
-    axes.set_axis_off()
-    axes.set_title(title)
-
-
 def verdict_table(verdicts: Sequence[Sequence[str]], rows: Sequence[str], columns: Sequence[str]) -> Figure:
     """Draw a table of words: blue for "right", grey for an answer that speaks up, orange for a silent wrong one."""
     figure, axes = figures.new(width=1.9 + 1.95 * len(columns), height=0.55 + 0.5 * len(rows))
