@@ -1,5 +1,6 @@
 """Lesson 06: pictures full of edges, measures of feature maps, the explorer, and the checks of the exercises."""
 
+from xailab.lessons.drawings import number_grid
 from xailab.lessons.feature_maps import exercises
 from xailab.lessons.feature_maps.drawings import (
     activations,
@@ -14,7 +15,6 @@ from xailab.lessons.feature_maps.drawings import (
     draw_layer,
     edge_likeness,
     edges_picture,
-    number_grid,
     photograph,
     seen_square,
     selectivity,

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from xailab import figures, images
@@ -227,32 +226,6 @@ def side_holding(mass: Float[Tensor, "h w"], square: tuple[int, int], share: flo
         if high > low and mass[low:high, low:high].sum() >= share * mass.sum():
             return end - start - 2 * cut
     return end - start
-
-
-def number_grid(axes: Axes, values: Float[Tensor, "h w"], title: str, mark: Sequence[int] = ()) -> None:
-    """Draw a small matrix as numbers: orange where positive, blue where negative, pale where zero.
-
-    Args:
-        axes: Where.
-        values: Of few digits.
-        title: Above it.
-        mark: A box (left, top, right, bottom; cells, ends exclusive) to draw round some of them, or none.
-    """
-    rows, columns = values.shape
-    bound = float(values.abs().max()) or 1.0
-    for (y, x), value in np.ndenumerate(values.numpy()):
-        colour = figures.ORANGE if value > 0 else figures.SKY if value < 0 else "#F2F2F2"
-        axes.add_patch(Rectangle((x, y), 1, 1, facecolor="#F2F2F2", edgecolor="white", linewidth=2))
-        axes.add_patch(
-            Rectangle((x, y), 1, 1, facecolor=colour, alpha=0.25 + 0.75 * abs(value) / bound, edgecolor="white")
-        )
-        axes.text(x + 0.5, y + 0.53, f"{value:g}".replace("-", "−"), ha="center", va="center", fontsize=13)
-    if len(mark):
-        left, top, right, bottom = mark
-        axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="black", linewidth=2.5))
-    axes.set(xlim=(-0.05, columns + 0.05), ylim=(rows + 0.05, -0.05), aspect="equal")
-    axes.set_axis_off()
-    axes.set_title(title)
 
 
 def chain_strips(

@@ -9,7 +9,6 @@ from xailab.lessons.guided_backprop.drawings import (
     draw_rule,
     explanations,
     nine_numbers,
-    number_grid,
     randomised,
     rank_correlation,
     ranks,

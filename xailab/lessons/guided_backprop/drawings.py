@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from xailab import figures, images
 from xailab.datasets.photographs import photograph
 from xailab.grad_cam import grad_cam
-from xailab.guided_backprop import input_gradient
+from xailab.guided_backprop import Rule, input_gradient
+from xailab.lessons.drawings import number_grid
 from xailab.metrics import interval
+from xailab.models.classifier import Classifier
 
 STAGES = ("fc", "layer4", "layer3", "layer2", "layer1", "conv1")  # of a ResNet, from the score down
-RULES = {"gradient": "gradient", "deconvnet": "deconvnet", "guided backprop": "guided"}
+RULES: dict[str, Rule] = {"gradient": "gradient", "deconvnet": "deconvnet", "guided backprop": "guided"}
 METHODS = (*RULES, "Grad-CAM", "Guided Grad-CAM")
 
 
@@ -37,7 +39,7 @@ def randomised(network: nn.Module, depth: int, seed: int = 0) -> nn.Module:
     network = copy.deepcopy(network)
     parts = [network.get_submodule(stage) for stage in STAGES[:depth]]
     if depth == len(STAGES):
-        parts.append(network.bn1)
+        parts.append(network.get_submodule("bn1"))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         for module in (module for part in parts for module in part.modules()):
@@ -69,7 +71,7 @@ def explanations(
     if "Grad-CAM" in wanted:
         found["Grad-CAM"] = grad_cam(network, batch, layer, target, relu=False)
     if "Guided Grad-CAM" in wanted:  # an empty map is a result here, not worth the library's warning
-        mask = images.upsample(found["Grad-CAM"].relu(), batch.shape[-2:])
+        mask = images.upsample(found["Grad-CAM"].relu(), (batch.shape[-2], batch.shape[-1]))
         found["Guided Grad-CAM"] = found["guided backprop"] * mask.unsqueeze(1)
     return {name: found[name] for name in methods}
 
@@ -104,21 +106,6 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
     return float(ranks(a[None])[0] @ ranks(b[None])[0])
 
 
-def number_grid(axes: Axes, values: Sequence[Sequence[float]], title: str) -> None:
-    """Draw a small matrix as numbers, orange where positive, blue where negative, pale where zero."""
-    rows, columns = len(values), len(values[0])
-    for y, row in enumerate(values):
-        for x, value in enumerate(row):
-            colour = figures.ORANGE if value > 0 else figures.SKY if value < 0 else "#F2F2F2"
-            axes.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=3))
-            ink = "black" if value else "#8A8A8A"
-            text = f"{value:g}".replace("-", "−")
-            axes.text(x + 0.5, y + 0.52, text, ha="center", va="center", fontsize=19, color=ink)
-    axes.set(xlim=(0, columns), ylim=(rows, 0), aspect="equal")
-    axes.set_axis_off()
-    axes.set_title(title)
-
-
 def verdict_table(verdicts: Sequence[Sequence[str]], rows: Sequence[str], columns: Sequence[str]) -> Figure:
     """Draw a table of words: blue for "right", grey for an answer that speaks up, orange for a silent wrong one."""
     figure, axes = figures.new(width=1.9 + 1.95 * len(columns), height=0.55 + 0.5 * len(rows))
@@ -137,7 +124,7 @@ def verdict_table(verdicts: Sequence[Sequence[str]], rows: Sequence[str], column
 
 
 def draw_rule(
-    network: nn.Module, picture: np.ndarray, label: int, method: str = "guided backprop", depth: int = 0
+    network: Classifier, picture: np.ndarray, label: int, method: str = "guided backprop", depth: int = 0
 ) -> Figure:
     """Draw a picture, its explanation, and that of the network with its topmost stages randomised.
 
@@ -207,7 +194,7 @@ def nine_numbers(z: Tensor, R: Tensor, results: dict[str, Tensor]) -> Figure:
     figure, axes = figures.new(2, 3, width=7.8, height=5.7)
     grids = {"input z": z, "output max(z, 0)": z.relu(), "gradient R from above": R} | results
     for axis, (title, values) in zip(axes.flat, grids.items(), strict=True):
-        number_grid(axis, (values + 0).tolist(), title)  # without the minus of a negative zero
+        number_grid(axis, values + 0, title)  # without the minus of a negative zero
     return figure
 
 
@@ -261,7 +248,7 @@ def share_chart(shares: dict[str, np.ndarray], times: dict[str, float]) -> Figur
     return figure
 
 
-def three_rules(network: nn.Module, names: Sequence[str]) -> Figure:
+def three_rules(network: Classifier, names: Sequence[str]) -> Figure:
     """Draw photographs and what each rule makes of their class."""
     panels = []
     for name in names:
@@ -283,7 +270,7 @@ def two_classes(picture: np.ndarray, names: Sequence[str], cams: Tensor, backs: 
     return figures.grid(panels, titles, columns=4, panel=2.7)
 
 
-def side_by_side(network: nn.Module, name: str, layer: str) -> Figure:
+def side_by_side(network: Classifier, name: str, layer: str) -> Figure:
     """Draw each rule for the classes of two photographs side by side, and print how alike the explanations are."""
     batch = network.preprocess([photograph(each).image for each in ("cat", "cup")])
     with torch.no_grad():
@@ -293,7 +280,7 @@ def side_by_side(network: nn.Module, name: str, layer: str) -> Figure:
     print("rank correlation of both; share on the cat's half, for the cat's class and the cup's")
     for method in ways[0]:
         pair = torch.cat([way[method] for way in ways])
-        mass = strength(pair) if pair.ndim == 4 else images.upsample(pair.relu(), both.shape[-2:])
+        mass = strength(pair) if pair.ndim == 4 else images.upsample(pair.relu(), (both.shape[-2], both.shape[-1]))
         cat, cup = mass[..., : mass.shape[-1] // 2].sum((1, 2)) / mass.sum((1, 2))
         print(f"{method:16s} correlation {rank_correlation(*pair):5.2f}   cat's half {cat:.2f} and {cup:.2f}")
     panels = [images.signed(way[rule][0]) for rule in RULES for way in ways]

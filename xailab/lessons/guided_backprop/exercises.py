@@ -226,7 +226,7 @@ def _judge_similarity(my_similarity, a: Tensor, b: Tensor) -> None:
     flat_a, flat_b = strength(a).flatten(), strength(b).flatten()
 
     def spearman(x: Tensor, y: Tensor) -> float:
-        return float(spearmanr(x.numpy().ravel(), y.numpy().ravel()).statistic)
+        return float(np.asarray(spearmanr(x.numpy().ravel(), y.numpy().ravel()))[0])
 
     mistakes = [
         (float(np.corrcoef(flat_a, flat_b)[0, 1]),
@@ -236,7 +236,7 @@ def _judge_similarity(my_similarity, a: Tensor, b: Tensor) -> None:
         (spearman(a.abs(), b.abs()), "a pixel is one place: take the largest absolute value of its three channels."),
         (spearman(a.abs().mean(0), b.abs().mean(0)), "the mean over the channels was taken: take the largest."),
         (spearman(a.mean(0).abs(), b.mean(0).abs()), "channels were averaged with their signs, and cancel: abs first."),
-        (float(spearmanr(flat_a, flat_b).pvalue), "that is the p-value: the correlation is .statistic."),
+        (float(np.asarray(spearmanr(flat_a, flat_b))[1]), "that is the p-value: the correlation is .statistic."),
         (1.0, "that compares a picture with itself: rank the strengths of both."),
         (abs(expected), "the sign of the correlation is lost."),
         (spearman(a.norm(dim=0), b.norm(dim=0)), "the length over the channels was taken: take the largest |value|."),

@@ -36,7 +36,7 @@ def draw_probabilities(
     """Draw a picture, and what a network says about the picture as bars."""
     figure, axes = figures.new(1, 2, width=8.4, height=3.4, width_ratios=[1, 1.3])
     figures.picture(axes[0], picture, "a pair")
-    order = probabilities.argsort()
+    order = probabilities.argsort().tolist()
     axes[1].barh([classes[i] for i in order], probabilities[order], color=figures.PALETTE[0])
     axes[1].set(title="what the network says", xlabel="probability", xlim=(0, 1))
     axes[1].grid(axis="y", visible=False)
