@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(machine())
     rows, verdicts = [], []
     for name in options.networks:
-        network = zoo.load(f"{name}-random")
+        network = zoo.load(name, weights=None)
         macs, times = measure(installed(network, options.size), options.repeats)
         for library, time in times.items():
             rows.append(

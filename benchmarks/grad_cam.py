@@ -42,7 +42,7 @@ class Case:
 
 def case(name: str, batch: int, size: int) -> Case:
     """One of torchvision's networks with random weights, and random pictures of ``size`` pixels."""
-    network = zoo.load(f"{name}-random")
+    network = zoo.load(name, weights=None)
     if name.startswith("vgg"):
         *_, rectified, pool = (i for i, module in enumerate(network.features) if not isinstance(module, nn.Conv2d))
         layer, head = f"features.{rectified}", [network.features[pool], network.avgpool, nn.Flatten()]

@@ -114,7 +114,7 @@ METHODS: dict[str, Callable[[Path], Found]] = {
 
 def write_features(folder: Path, backbone: str, dimensions: int, normal: int, test: int, size: int) -> list[int]:
     """Write the chosen channels of rendered pictures in batches, and return how many channels each layer keeps."""
-    detector = PaDiM(zoo.load(f"{backbone}-random"), LAYERS, dimensions)
+    detector = PaDiM(zoo.load(backbone, weights=None), LAYERS, dimensions)
     preprocess = Preprocess(resize=size)
     for split, count in (("normal", normal), ("test", test)):
         data = inspection.Inspection("gear", "train" if split == "normal" else "test", n=count, size=size)

@@ -21,7 +21,7 @@ from xailab.detection import evaluate
 from xailab.images import Preprocess
 from xailab.patch_svdd import PatchSVDD, shipped
 from xailab.patch_svdd.network import COARSE, FINE, STRIDES, Embeddings, Encoder, starts
-from xailab.patch_svdd.scoring import nearest
+from xailab.patch_svdd.scoring import nearest_neighbours
 from xailab.patch_svdd.shipped import manifest
 
 CATEGORY = "capsule"
@@ -70,7 +70,7 @@ def embedding_rows(encoder: Encoder, images: Tensor, repeats: int) -> list[list[
 
 def ours(bank: Tensor) -> Search:
     """Blocked matrix products."""
-    return lambda queries: nearest(queries, bank)[0]
+    return lambda queries: nearest_neighbours(queries, bank)[0]
 
 
 def all_distances(bank: Tensor) -> Search:
@@ -143,7 +143,7 @@ def accuracy_rows(categories: Sequence[str], count: int) -> list[list[str]]:
                 lines.append([category, name, f"left out: {error}", ""])
                 continue
             found = evaluate(detector, test)
-            lines.append([category, name, str(len(detector.banks["fine"].vectors)), f"{found.pixel_auroc:.3f}"])
+            lines.append([category, name, str(len(detector.memory_banks["fine"].vectors)), f"{found.pixel_auroc:.3f}"])
     return lines
 
 
@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     head = ["embedding", "ms an image", "to ours", "peak", "apart"]
     print("\n" + table(head, embedding_rows(detector.encoder, test - detector.mean, options.repeats)))
 
-    bank = detector.banks["fine"].vectors
+    bank = detector.memory_banks["fine"].vectors
     queries = detector.embed(test[:1]).fine[0].flatten(1).mT.contiguous()
     print(f"\n{len(queries)} patches of one picture, {len(bank)} normal patches of {options.normal}\n")
     head = ["search", "us a patch", "to ours", "peak", "apart"]

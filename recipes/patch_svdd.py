@@ -38,7 +38,7 @@ def measured(detector: PatchSVDD, test: Inspection) -> dict[str, list[float]]:
 def ship(category: str, detector: PatchSVDD, entry: dict, folder: Path = WEIGHTS) -> Path:
     """Write the encoders in half precision, and what is known of them into the manifest."""
     path = folder / f"{category}.safetensors"
-    detector.save(path, banks=False, half=True)
+    detector.save(path, memory_banks=False, half=True)
     record(path, entry)
     return path
 
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--test", type=int, default=60, help="pictures to measure with")
     options.add_argument("--steps", type=int, default=200)
     options.add_argument("--pairs", type=int, default=COURSE.batch)
-    options.add_argument("--rate", type=float, default=COURSE.lr)
+    options.add_argument("--lr", type=float, default=COURSE.lr)
     options.add_argument("--lambda", type=float, default=COURSE.lambda_, dest="lambda_")
     options.add_argument("--seed", type=int, default=0)
     return options
@@ -68,7 +68,7 @@ def main() -> None:
     )
     normal = pictures(args.category, "train", args.normal, args.size)
     detector = PatchSVDD(seed=args.seed)
-    detector.fit(normal, steps=args.steps, batch=args.pairs, lr=args.rate, lambda_=args.lambda_)
+    detector.fit(normal, steps=args.steps, batch=args.pairs, lr=args.lr, lambda_=args.lambda_)
     with tempfile.TemporaryDirectory() as folder:
         shipped = PatchSVDD.load(ship(args.category, detector, {}, Path(folder))).fill_memory_bank(normal)
     results = measured(shipped, pictures(args.category, "test", args.test, args.size))

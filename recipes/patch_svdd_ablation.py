@@ -26,7 +26,7 @@ def row(category: str, objective: str, lambda_: float | None, args: argparse.Nam
     normal, test = (pictures(category, split, args.pictures, args.size) for split in ("train", "test"))
     detector, found = PatchSVDD(seed=args.seed), {"spread": None, "position": None}
     if objective != "untrained":
-        options = {"steps": args.steps, "batch": args.pairs, "lr": args.rate, "objective": objective}
+        options = {"steps": args.steps, "batch": args.pairs, "lr": args.lr, "objective": objective}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Collapse)  # which the table shows
             detector.fit(normal, **options, lambda_=lambda_ or 1.0)
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=60, help="to learn from, and to measure with")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--pairs", type=int, default=COURSE.batch)
-    parser.add_argument("--rate", type=float, default=COURSE.lr)
+    parser.add_argument("--lr", type=float, default=COURSE.lr)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     table = {"recipe": "python recipes/patch_svdd_ablation.py", **vars(args), "rows": []}

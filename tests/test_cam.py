@@ -16,7 +16,7 @@ LINEAR_HEADS = {
 
 
 def network(name: str) -> nn.Module:
-    return trained_looking(zoo.load(f"{name}-random"))
+    return trained_looking(zoo.load(name, weights=None))
 
 
 @pytest.mark.parametrize("name", LINEAR_HEADS)
@@ -148,7 +148,7 @@ def test_scores_that_are_not_finite_are_named():
 @pytest.mark.parametrize("name", ["vgg11", "convnext_tiny", "mobilenet_v3_small", "vit_b_16"])
 def test_other_heads_are_sent_to_grad_cam(name):
     with pytest.raises(ValueError, match="grad_cam"):
-        class_activation_map(zoo.load(f"{name}-random"), torch.randn(1, 3, 224, 224))
+        class_activation_map(zoo.load(name, weights=None), torch.randn(1, 3, 224, 224))
 
 
 def test_the_layer_is_checked():
@@ -163,7 +163,7 @@ def test_the_layer_is_checked():
         class_activation_map(model, images, 1, layer="layer4.1.bn2")
     with pytest.raises(ValueError, match="has no layer 'layer5'"):
         class_activation_map(model, images, 1, layer="layer5")
-    googlenet = zoo.load("googlenet-random")
+    googlenet = zoo.load("googlenet", weights=None)
     with pytest.raises(ValueError, match="was not called"):
         class_activation_map(googlenet, images, 1, layer="aux1")
 

@@ -9,9 +9,9 @@ import torch
 from small_copies import write
 from torch.utils.data import DataLoader
 
+from xailab.boxes import Box
 from xailab.datasets import catalogue, downloaded
 from xailab.images import Preprocess
-from xailab.localization import Box
 
 RNG = np.random.default_rng(0)
 SMALL = Preprocess(resize=16, crop=16)

@@ -537,7 +537,7 @@ def test_padim_from_folder_to_figures(root, tmp_path, capsys):
         (["--dimensions", "0"], "expected a number from 1, or all"),
         (["--layers", "layer9"], "layer9"),
         (["--backbone", "resnet1"], "no network 'resnet1'"),
-        (["--backbone", "mobilenet_v3_small-random"], "--layers"),
+        (["--backbone", "mobilenet_v3_small", "--weights", "random"], "--layers"),
         (["--backbone", "resnet18", "--weights", "nowhere.pth"], "no weights at nowhere.pth"),
         (["--epsilon", "0"], "epsilon"),
     ],

@@ -147,7 +147,7 @@ def test_it_moves_to_a_device_with_all_that_it_learned(name):
         held = [*detector.backbone.parameters(), *state._mean, *itertools.chain(*state._waiting, *state._scatter)]
     else:
         held = [*detector.encoder.parameters(), detector.mean]
-        held += itertools.chain(*((bank.vectors, bank.places) for bank in detector.banks.values()))
+        held += itertools.chain(*((bank.vectors, bank.places) for bank in detector.memory_banks.values()))
     assert {tensor.device.type for tensor in held} == {"meta"}
 
 

@@ -14,7 +14,7 @@ from xailab.receptive_field import ReceptiveField, receptive_field
 
 @pytest.fixture(scope="module")
 def vgg():
-    return zoo.load("vgg16-random")
+    return zoo.load("vgg16", weights=None)
 
 
 def test_vgg16_has_thirteen_convolutions(vgg):
@@ -54,7 +54,7 @@ def test_the_three_ways(vgg):
 
 
 def test_chain_refuses_branches_and_absent_kinds(vgg):
-    resnet = zoo.load("resnet18-random")
+    resnet = zoo.load("resnet18", weights=None)
     with pytest.raises(ValueError, match=r"layer2\.0\.downsample\.0.* do not form one chain"):
         chain(resnet, torch.randn(1, 3, 64, 64), nn.Conv2d)
     with pytest.raises(ValueError, match="no layer of the kinds"):
@@ -94,7 +94,7 @@ def test_filters_share_a_scale_and_keep_grey_for_zero():
     ],
 )  # fmt: skip
 def test_receptive_fields_of_the_textbook(name, layer, size):
-    found = receptive_field(zoo.load(f"{name}-random"), layer)
+    found = receptive_field(zoo.load(name, weights=None), layer)
     assert found.size == size
 
 
@@ -147,13 +147,13 @@ def test_gradients_reach_as_far_as_the_field(make, layer, size, monkeypatch):
 
 def test_fields_that_are_not_known_are_refused():
     with pytest.raises(ValueError, match="'fc' is not known"):
-        receptive_field(zoo.load("resnet18-random"), "fc")
+        receptive_field(zoo.load("resnet18", weights=None), "fc")
     with pytest.raises(ValueError, match="is not known"):  # squeeze and excitation looks at all of the picture
-        receptive_field(zoo.load("efficientnet_b0-random"), "features.8")
+        receptive_field(zoo.load("efficientnet_b0", weights=None), "features.8")
     for layer in (nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.AdaptiveAvgPool2d(4)):
         with pytest.raises(ValueError, match="'1' is not known"):
             receptive_field(nn.Sequential(nn.Conv2d(3, 4, 3), layer), "1", 32)
     with pytest.raises(ValueError, match="was not called"):
-        receptive_field(zoo.load("googlenet-random"), "aux1")
+        receptive_field(zoo.load("googlenet", weights=None), "aux1")
     with pytest.raises(ValueError, match="not square"):
         receptive_field(nn.Sequential(nn.Conv2d(3, 4, (1, 3))), "0", 32)

@@ -52,7 +52,7 @@ ORACLES = {
 
 
 def random_network(name: str) -> nn.Module:
-    return trained_looking(zoo.load(f"{name}-random"))
+    return trained_looking(zoo.load(name, weights=None))
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +107,11 @@ def test_the_captum_peer_has_the_same_hand_case():
 
 
 @pytest.mark.parametrize(
-    "name, layer", [("scenes_resnet", "layer4"), ("resnet18-random", "layer4"), ("googlenet-random", "inception5b")]
+    "name, layer", [("scenes_resnet", "layer4"), ("resnet18", "layer4"), ("googlenet", "inception5b")]
 )
 def test_generalises_cam(name, layer):
     """A network that ends in a global average over Z cells and a linear layer: Grad-CAM == ReLU(CAM) / Z."""
-    network = trained_looking(zoo.load(name)) if "random" in name else zoo.load(name)
+    network = zoo.load(name) if name in zoo.manifest() else trained_looking(zoo.load(name, weights=None))
     pictures = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     target = [[0, 5, 9], [1, 2, 3]]
     cams = class_activation_map(network, pictures, target)
@@ -707,7 +707,7 @@ def test_layers_that_cannot_be_explained(model, images, unchecked):
         grad_cam(model, images, "fc", 1)
     with pytest.raises(ValueError, match=r"'fc' puts out shape \(3, 5\)"):
         guided_grad_cam(model, images, "fc", 1)
-    googlenet = zoo.load("googlenet-random")
+    googlenet = zoo.load("googlenet", weights=None)
     for method in (grad_cam, guided_grad_cam):
         with pytest.raises(ValueError, match="'aux1' was not called in the forward pass"):
             method(googlenet, torch.randn(1, 3, 64, 64), "aux1", 1)

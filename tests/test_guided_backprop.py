@@ -166,7 +166,7 @@ def test_a_view_of_a_tensor_that_is_used_again(inplace, monkeypatch):
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "googlenet", "densenet121", "shufflenet_v2_x0_5"])
 def test_known_networks_with_relus_written_out(name, monkeypatch):
     """Residual sums, ReLU6, F.relu, concatenations, chunks."""
-    model = trained_looking(zoo.load(f"{name}-random"))
+    model = trained_looking(zoo.load(name, weights=None))
     images = torch.randn(1, 3, 64, 64)
     for rule in ("guided", "deconvnet"):
         ours = input_gradient(model, images, 7, rule=rule)
@@ -179,7 +179,7 @@ def test_known_networks_with_relus_written_out(name, monkeypatch):
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "squeezenet1_1"])
 def test_captum_where_it_is_right(name):
-    model = trained_looking(zoo.load(f"{name}-random"))
+    model = trained_looking(zoo.load(name, weights=None))
     images, target = torch.randn(2, 3, 64, 64), [5, 281]
     for method, ours in ((captum.GuidedBackprop, guided_backprop), (captum.Deconvolution, deconvnet)):
         theirs = method(model).attribute(images.clone(), target=target)
@@ -281,7 +281,7 @@ def test_data_parallel():
 
 def test_costs_one_forward_and_one_backward_to_the_picture():
     """No gradient of a weight: each convolution costs as much backwards as forwards."""
-    model, images = trained_looking(zoo.load("resnet18-random")), torch.randn(1, 3, 64, 64)
+    model, images = trained_looking(zoo.load("resnet18", weights=None)), torch.randn(1, 3, 64, 64)
     with FlopCounterMode(display=False) as bare, torch.no_grad():
         model(images)
     for classes in (1, 2):

@@ -41,7 +41,7 @@ def difference(category, kind, i, **options):
 @cache
 def drawn(category, i, flaw=None):
     """A picture before the mask and the noise."""
-    return inspection.DRAWINGS[category].draw(256, np.random.default_rng([i, 4]), flaw or Flaw(), "test")
+    return inspection.inspection.DRAWINGS[category].draw(256, np.random.default_rng([i, 4]), flaw or Flaw(), "test")
 
 
 def reduced(plane, size):
@@ -130,10 +130,10 @@ def test_a_defect_behind_a_part_is_drawn_anew(monkeypatch):
         return sample("circuit", i, split="test", defect="cut", size=size).mask
 
     with monkeypatch.context() as patch:
-        patch.setattr(inspection, "LEAST", 0.0)
+        patch.setattr(inspection.inspection, "LEAST", 0.0)
         hidden = next(i for i in range(60) if mask(i).mean() < 0.0008)
     shown, large = mask(hidden), reduced(mask(hidden, 300), 256) >= 0.25
-    assert shown.mean() >= inspection.LEAST
+    assert shown.mean() >= inspection.inspection.LEAST
     assert (shown & large).sum() > 0.5 * (shown | large).sum()  # at the same place in any size
 
 
@@ -190,7 +190,7 @@ def test_the_data_set_has_the_items_and_attributes_of_a_folder():
     assert all(same(s, sample("wood", i, split="test", size=64)) for i, s in enumerate(data))
     assert [s.name for s in data] == list(data.names) and [s.defect for s in data] == list(data.kinds)
     train = Inspection("wood", n=3, size=64)
-    assert train.defects == () and not train.labels.any() and len(Inspection("wood")) == inspection.N_TRAIN
+    assert train.defects == () and not train.labels.any() and len(Inspection("wood")) == inspection.inspection.N_TRAIN
     assert Inspection("wood", "test", n=2, size=64).defects == ("scratch",)
 
 

@@ -6,12 +6,13 @@ import torch
 from scipy import ndimage
 
 from xailab import images
+from xailab.boxes import iou
 from xailab.cam import class_activation_map
 from xailab.datasets import scenes
 from xailab.hooks import recording
 from xailab.lessons import cam, verdict
 from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import iou, pointing_game
+from xailab.metrics import pointing_game
 from xailab.models import zoo
 
 
@@ -34,13 +35,13 @@ def test_drawing_shows_the_boxes_of_the_threshold(network, pictures):
 
 def test_of_a_cropping_network_the_crop_is_drawn():
     picture = np.zeros((300, 600, 3), dtype=np.uint8)
-    figure = cam.draw_cam(zoo.load("squeezenet1_1-random"), picture, 0)
+    figure = cam.draw_cam(zoo.load("squeezenet1_1", weights=None), picture, 0)
     assert figure.axes[0].images[0].get_array().shape == (224, 224, 3)
 
 
 def test_the_map_beside_the_crop_is_of_the_crop():
     """And not of a crop of the crop, which would show less than the picture beside it."""
-    network, picture = zoo.load("squeezenet1_1-random"), scenes.scene(3, size=300).image
+    network, picture = zoo.load("squeezenet1_1", weights=None), scenes.scene(3, size=300).image
     figure = cam.draw_cam(network, picture, 0)
     shown, map = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:2])
     assert np.array_equal(shown, network.preprocess.frame(picture))

@@ -72,7 +72,7 @@ def test_photographs_come_without_a_download(name):
 def test_names_are_those_of_the_paper(network):
     names = lesson.convolutions(network)
     assert list(names) == [f"conv{b}_{i}" for b, n in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, n + 1)]
-    assert names == lesson.convolutions(zoo.load("vgg16-random"))
+    assert names == lesson.convolutions(zoo.load("vgg16", weights=None))
     assert names["conv5_3"] == "features.28"
 
 
@@ -317,7 +317,7 @@ def test_explorer_follows_every_control(network, drawn):
     assert len(seen) == 6
     figure = lesson.draw_layer(network, pictures["one"], "conv1_1", 99)
     assert figure.axes[1].get_title() == "conv1_1, channel 7 of 8"
-    wide = zoo.load("vgg16-random")
+    wide = zoo.load("vgg16", weights=None)
     assert "channel 3 of 256" in lesson.draw_layer(wide, pictures["chart"], "conv3_3", 3).axes[1].get_title()
     assert "sees 196 px" in lesson.draw_layer(network, pictures["one"], "conv5_3").axes[0].get_title()
 

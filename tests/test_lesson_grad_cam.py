@@ -8,12 +8,13 @@ import torch
 from scipy import ndimage
 
 from xailab import images
+from xailab.boxes import iou
 from xailab.datasets import scenes
 from xailab.grad_cam import grad_cam
 from xailab.lessons import grad_cam as lesson
 from xailab.lessons import verdict
 from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import iou, pointing_game
+from xailab.metrics import pointing_game
 from xailab.models import zoo
 
 
@@ -38,7 +39,7 @@ def test_drawing_says_what_it_shows(network, pictures):
 
 
 def test_the_map_beside_a_cropping_networks_picture_is_of_what_it_saw():
-    network, picture = zoo.load("squeezenet1_1-random"), scenes.scene(3, size=300).image
+    network, picture = zoo.load("squeezenet1_1", weights=None), scenes.scene(3, size=300).image
     figure = lesson.draw_grad_cam(network, picture, 0, "features.12", relu=False)
     shown, map = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:2])
     assert np.array_equal(shown, network.preprocess.frame(picture))

@@ -105,10 +105,12 @@ def test_a_place_is_the_patch_around_it(searched):
 def test_matches_are_the_nearest_of_different_pictures(searched):
     at = searched.place("fine", (16, 64))[0]
     matches = searched.matches("fine", 1, at, 3)
-    found = searched.detector.nearest(torch.from_numpy(searched.pictures[1:2]).permute(0, 3, 1, 2) / 255)["fine"]
+    found = searched.detector.nearest_patches(torch.from_numpy(searched.pictures[1:2]).permute(0, 3, 1, 2) / 255)[
+        "fine"
+    ]
     assert matches[0].distance == pytest.approx(float(found.distances[0, *at]), rel=0.05)
     assert len({m.picture for m in matches}) == 3 and matches[0].distance < matches[1].distance < matches[2].distance
-    bank, query = searched.detector.banks["fine"], searched.embeddings.fine[1, :, *at]
+    bank, query = searched.detector.memory_banks["fine"], searched.embeddings.fine[1, :, *at]
     for match in matches:
         place = torch.tensor([match.picture, *match.corner])
         row = (bank.places == place).all(1).nonzero().item()

@@ -17,6 +17,7 @@ def test_machine_check_names_every_problem():
     assert len(found) == 3
     assert "Python is 3.10" in found[0] and "torch is 2.5.0, needed is >=2.6" in found[1]
     assert "opencv-python-headless is missing" in found[2] and "make lab" in found[2]
+    assert len(welcome.problems(["requests>=2; extra == 'data'", "ipykernel; extra == 'course'"], {}, (3, 11))) == 2
 
 
 def test_machine_check_is_content_here(capsys):

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from xailab.boxes import Box, iou
 from xailab.images import upsample
-from xailab.localization import Box, boxes, grabcut, ground_truth_box
-from xailab.metrics import iou
+from xailab.localization import boxes, grabcut, ground_truth_box
 
 
 def test_boxes_of_a_drawn_map():

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
-from xailab.localization import Box
-from xailab.metrics import aupro, auroc, conformal_threshold, f1_max, iou, min_calibration_size, pointing_game
+from xailab.boxes import Box, iou
+from xailab.metrics import aupro, auroc, conformal_threshold, f1_max, min_calibration_size, pointing_game
 
 
 def test_iou_by_hand():

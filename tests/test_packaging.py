@@ -1,5 +1,6 @@
 """The package, its lists of requirements, and what the checkout may weigh."""
 
+import ast
 import json
 import os
 import re
@@ -15,6 +16,47 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA_NAMES = {"pytorch": "torch", "py-opencv": "opencv-python-headless", "matplotlib-base": "matplotlib"}
+IMPORTED_AS = {
+    "faiss-cpu": "faiss",
+    "grad-cam": "pytorch_grad_cam",
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+}
+# What is run by its name, or by another package's, and not imported.
+COMMANDS = {"basedpyright", "beartype", "jupyterlab", "nbval", "pytest-xdist", "ruff", "setuptools"}
+# What the library imports only now and then: inside a function, or in the room that downloads.
+NOW_AND_THEN = {"skimage": "course", "IPython": "course", "faiss": "faiss"}
+NOW_AND_THEN |= dict.fromkeys(("requests", "urllib3", "filelock"), "data")
+
+
+def declared(*extras: str) -> list[str]:
+    """The requirements of the library and of some extras, with those that they name."""
+    found = list(PROJECT["dependencies"])
+    for requirement in (each for extra in extras for each in PROJECT["optional-dependencies"][extra]):
+        inside = re.fullmatch(r"xailab\[(.+)\]", requirement)
+        found += declared(*inside[1].split(","))[len(PROJECT["dependencies"]) :] if inside else [requirement]
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """The packages that a file imports, anywhere in it."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"xailab"}
+
+
+def library() -> list[Path]:
+    """The files of the library without the lessons."""
+    return [each for each in tracked() if each.suffix == ".py" and each.is_relative_to(ROOT / "xailab")
+            and "lessons" not in each.parts]  # fmt: skip
+
+
+def module(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
 
 
 def split(requirement: str) -> tuple[str, str]:
@@ -23,8 +65,7 @@ def split(requirement: str) -> tuple[str, str]:
 
 
 def ranges() -> dict[str, str]:
-    extras = PROJECT["optional-dependencies"]
-    return dict(map(split, [*PROJECT["dependencies"], *extras["course"], *extras["dev"]]))
+    return dict(map(split, declared("dev")))
 
 
 def tracked() -> list[Path]:
@@ -142,14 +183,44 @@ def test_importing_xailab_imports_nothing_heavy():
 
 
 def test_the_library_imports_neither_lessons_nor_what_it_needs_only_now_and_then():
-    modules = [
-        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
-        for path in tracked()
-        if path.suffix == ".py" and path.is_relative_to(ROOT / "xailab") and "lessons" not in path.parts
-    ]
+    modules = [module(path) for path in library()]
     assert "xailab.images" in modules
     loaded = loaded_by("\n".join(f"import {name}" for name in modules))
     assert not loaded & {"skimage", "sklearn", "IPython", "ipywidgets", "matplotlib.pyplot", "xailab.lessons"}
+
+
+def test_the_library_imports_what_it_declares():
+    core = {IMPORTED_AS.get(name, name) for name, _ in map(split, declared())}
+    used = {path: imports(path) for path in library()}
+    assert set().union(*used.values()) - NOW_AND_THEN.keys() == core
+    for path, names in used.items():
+        assert names <= core | NOW_AND_THEN.keys(), path
+
+
+def test_nothing_is_declared_that_nobody_imports():
+    used = set().union(*(imports(path) for path in tracked() if path.suffix == ".py"))
+    for name in ranges():
+        assert name in COMMANDS or IMPORTED_AS.get(name, name) in used, name
+
+
+def test_the_library_can_be_imported_without_the_extras():
+    rooms = [module(path) for path in library() if "catalogue" not in path.parts]
+    missing = f"import sys; sys.modules.update(dict.fromkeys({sorted(NOW_AND_THEN)}))\n"
+    loaded_by(missing + "\n".join(f"import {name}" for name in rooms))
+
+
+@pytest.mark.parametrize(
+    ("code", "package", "extra"),
+    [
+        ("import xailab.datasets.catalogue", "requests", "data"),
+        ("from xailab.datasets import inspection; inspection.sample('gravel', 0)", "skimage", "course"),
+        ("from xailab import figures; figures.show(figures.new()[0], 'an empty figure')", "IPython", "course"),
+    ],
+)
+def test_a_missing_extra_is_named(code, package, extra):
+    command = [sys.executable, "-c", f"import sys; sys.modules[{package!r}] = None; {code}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert f'needs {package}: pip install "xailab[{extra}]"' in done.stderr.splitlines()[-1]
 
 
 def test_weights_and_checkout_are_small():

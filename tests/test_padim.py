@@ -314,9 +314,9 @@ def test_enlarging_and_blurring_are_those_of_torch_and_scipy(grid, size, sigma):
 EFFICIENTNET = ["features.2", "features.3", "features.5"]
 SQUEEZENET = ["features.5", "features.10", "features.12"]  # do not nest
 NETWORKS = {
-    "resnet18-random": (lambda: zoo.load("resnet18-random"), RESNET, (64, 96)),
-    "efficientnet_b0-random": (lambda: zoo.load("efficientnet_b0-random"), EFFICIENTNET, (64, 64)),
-    "squeezenet1_0-random": (lambda: zoo.load("squeezenet1_0-random"), SQUEEZENET, (96, 96)),
+    "resnet18-random": (lambda: zoo.load("resnet18", weights=None), RESNET, (64, 96)),
+    "efficientnet_b0-random": (lambda: zoo.load("efficientnet_b0", weights=None), EFFICIENTNET, (64, 64)),
+    "squeezenet1_0-random": (lambda: zoo.load("squeezenet1_0", weights=None), SQUEEZENET, (96, 96)),
     "scenes_resnet": (lambda: zoo.load("scenes_resnet"), RESNET[::-1], (64, 64)),
     "SmallVGG": (lambda: SmallVGG(4).eval(), ["features.9", "features.16"], (48, 32)),
 }

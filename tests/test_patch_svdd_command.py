@@ -50,7 +50,7 @@ def test_from_folder_to_figures_and_back_from_the_file(data, tmp_path, capsys):
     [
         (["--steps", "-1"], "--steps"),
         (["--pairs", "1"], "batch=1"),
-        (["--rate", "0"], "lr=0.0"),
+        (["--lr", "0"], "lr=0.0"),
         (["--lambda", "-1"], "lambda_=-1.0"),
         (["--strides", "3", "16"], "two even numbers"),
         (["--keep", "0"], "keep=0.0"),

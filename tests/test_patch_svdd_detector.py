@@ -46,7 +46,7 @@ def test_maps_are_those_of_a_textbook():
             grid = (len(rows), len(columns))
             scores[name, image] = textbook.distribute(distances.reshape(grid), (66, 71), size, 16)
             places = [(n, r, c) for n in range(3) for r in rows for c in columns]
-            nearest = ready.nearest(NEW)[name].places[image]
+            nearest = ready.nearest_patches(NEW)[name].places[image]
             assert [tuple(place) for place in nearest.view(-1, 3).tolist()] == [places[i] for i in number]
     for image in range(2):
         fine, coarse = scores["fine", image], scores["coarse", image]
@@ -57,7 +57,7 @@ def test_maps_are_those_of_a_textbook():
 
 
 def test_an_image_in_the_memory_banks_is_its_own_nearest_and_scores_0(ready):
-    found = ready.nearest(NORMAL[1:2])
+    found = ready.nearest_patches(NORMAL[1:2])
     for name, stride in (("fine", 4), ("coarse", 16)):
         assert (found[name].distances == 0).all() and (found[name].places[..., 0] == 1).all()
         rows = textbook.corners(66, {"fine": 32, "coarse": 64}[name], stride)
@@ -76,11 +76,11 @@ def test_an_image_does_not_depend_on_its_batch(ready):
 
 
 def test_images_come_in_tensors_loaders_and_data_sets():
-    wanted = detector().banks
+    wanted = detector().memory_banks
     batches = [NORMAL[:2], (NORMAL[2:], "labels")]
     for images in (batches, list(NORMAL), DataLoader(list(NORMAL), batch_size=2)):
         one = PatchSVDD(8)
-        banks = one.fill_memory_bank(images, progress=False).banks
+        banks = one.fill_memory_bank(images, progress=False).memory_banks
         for name in ("fine", "coarse"):
             assert torch.allclose(banks[name].vectors, wanted[name].vectors, atol=1e-6)
             assert torch.equal(banks[name].places, wanted[name].places)
@@ -117,7 +117,7 @@ def test_a_threshold_belongs_to_one_kind_of_map():
 def test_fit_trains_from_the_start_and_forgets():
     one = detector(seed=3)
     options = {"steps": 2, "batch": 2, "lr": 1e-3, "progress": False}
-    assert one.fit(NORMAL, **options) is one and one.banks is None
+    assert one.fit(NORMAL, **options) is one and one.memory_banks is None
     other = PatchSVDD(8, seed=3).fit([NORMAL[:2], NORMAL[2:]], **options)
     assert one.history == other.history and len(one.history) == 2
     initial = initial_encoder(8, 3).state_dict()
@@ -150,9 +150,9 @@ def test_a_file_gives_the_same_maps(tmp_path, options):
     assert all(torch.equal(a, b) for a, b in zip(one.all_maps(NEW), other.all_maps(NEW), strict=True))
     for name in ("dimensions", "strides", "seed", "threshold", "history", "search"):
         assert getattr(other, name) == getattr(one, name)
-    assert len(other.banks["fine"].vectors) == (22 if options else 108)  # 3 images of 6 x 6
+    assert len(other.memory_banks["fine"].vectors) == (22 if options else 108)  # 3 images of 6 x 6
 
-    one.save(path, banks=False, half=True)
+    one.save(path, memory_banks=False, half=True)
     light = PatchSVDD.load(path)
     weights = one.encoder.state_dict()
     assert all(torch.equal(x, weights[name].half().float()) for name, x in light.encoder.state_dict().items())
@@ -160,9 +160,9 @@ def test_a_file_gives_the_same_maps(tmp_path, options):
     with pytest.raises(ValueError, match="half=True writes no memory banks"):
         one.save(path, half=True)
 
-    one.save(path, banks=False)
+    one.save(path, memory_banks=False)
     light = PatchSVDD.load(path)
-    assert light.banks is None and light.threshold is None
+    assert light.memory_banks is None and light.threshold is None
     light.fill_memory_bank(NORMAL, progress=False, **options)
     assert torch.equal(light.anomaly_maps(NEW), one.anomaly_maps(NEW))
 

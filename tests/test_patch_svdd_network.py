@@ -123,9 +123,9 @@ def test_the_classifier_sees_differences():
 def test_a_frozen_classifier_keeps_its_last_weights_and_learns_the_rest(frozen):
     classifier = PositionClassifier(16, frozen=frozen)
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    optimiser = torch.optim.Adam([p for p in classifier.parameters() if p.requires_grad], lr=0.1)
+    optimizer = torch.optim.Adam([p for p in classifier.parameters() if p.requires_grad], lr=0.1)
     h = torch.randn(8, 2, 16, generator=torch.Generator().manual_seed(0))
     F.cross_entropy(classifier(h[:, 0], h[:, 1]), torch.arange(8)).backward()
-    optimiser.step()
+    optimizer.step()
     same = {name for name, value in classifier.state_dict().items() if torch.equal(value, before[name])}
     assert same == ({"fc3.weight"} if frozen else set())

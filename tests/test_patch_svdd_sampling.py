@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xailab.localization import Box
-from xailab.patch_svdd import close_pairs, cut, position_pairs, rectangles, shaken
+from xailab.boxes import Box
+from xailab.patch_svdd import close_pairs, crop, jittered, position_pairs, rectangles
 from xailab.patch_svdd.sampling import DIRECTIONS
 
 
@@ -80,21 +80,21 @@ def test_where_there_is_room_for_one_patch(draw):
 def test_patches_are_cut_where_they_lie(dtype):
     images = (255 * torch.rand(4, 3, 70, 90, generator=generator())).to(dtype)
     pairs = position_pairs(40, 4, (70, 90), 32, generator())
-    found = cut(images, pairs.images, pairs.neighbour, 32)
+    found = crop(images, pairs.images, pairs.neighbour, 32)
     for patch, image, (top, left) in zip(found, pairs.images, pairs.neighbour, strict=True):
         assert torch.equal(patch, images[image, :, top : top + 32, left : left + 32])
 
 
 def test_shaking_shifts_colours_and_adds_noise():
     patches = torch.full((400, 3, 32, 32), 0.5)
-    found = shaken(patches, generator()) - 0.5
+    found = jittered(patches, generator()) - 0.5
     shift = found.mean((2, 3))
     assert shift.std() == pytest.approx(0.02, rel=0.1) and abs(shift.mean()) < 0.002
     assert (found - shift[:, :, None, None]).std() == pytest.approx(0.02, rel=0.01)
     assert abs(np.corrcoef(shift.T.numpy()) - np.eye(3)).max() < 0.2  # each colour by itself
     assert torch.equal(patches, torch.full_like(patches, 0.5))
-    assert torch.equal(shaken(patches, generator(3)), shaken(patches, generator(3)))
-    assert torch.equal(shaken(patches, strength=0.0), patches)
+    assert torch.equal(jittered(patches, generator(3)), jittered(patches, generator(3)))
+    assert torch.equal(jittered(patches, strength=0.0), patches)
 
 
 def test_pairs_can_be_drawn_on_a_picture():

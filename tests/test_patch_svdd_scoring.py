@@ -9,7 +9,7 @@ import torch
 from sklearn.neighbors import KDTree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from xailab.patch_svdd import MemoryBank, greedy_coreset, nearest, to_pixels
+from xailab.patch_svdd import MemoryBank, greedy_coreset, nearest_neighbours, to_pixels
 from xailab.patch_svdd.scoring import BLOCK, QUERIES
 
 
@@ -21,7 +21,7 @@ def vectors(n, d=64, seed=0, spread=0.3, centre=0.0):
 @pytest.mark.parametrize("m, block", [(1, 4096), (700, 4096), (700, 100), (700, 699)])
 def test_it_is_brute_force(m, block):
     queries, bank = vectors(QUERIES + 30, 16, seed=1), vectors(m, 16, seed=2)
-    distances, found = nearest(queries, bank, block=block)
+    distances, found = nearest_neighbours(queries, bank, block=block)
     wanted, number = textbook.nearest(queries, bank)
     np.testing.assert_allclose(distances.numpy(), wanted, rtol=1e-6)
     assert (found.numpy() == number).all()
@@ -32,7 +32,7 @@ def test_distances_survive_cancellation(spread, centre):
     """Embeddings far from 0 and close together, where |a|^2 + |b|^2 - 2ab alone would leave rounding errors."""
     queries, bank = vectors(300, seed=1, spread=spread, centre=centre), vectors(5000, spread=spread, centre=centre)
     wanted = KDTree(bank.double().numpy()).query(queries.double().numpy())[0][:, 0]
-    distances, _ = nearest(queries, bank)
+    distances, _ = nearest_neighbours(queries, bank)
     np.testing.assert_allclose(distances.numpy(), wanted, rtol=2e-6)
     naive = (queries.square().sum(1)[:, None] + bank.square().sum(1) - 2 * queries @ bank.T).clamp(min=0).amin(1).sqrt()
     if spread == 1e-4:
@@ -42,9 +42,9 @@ def test_distances_survive_cancellation(spread, centre):
 def test_what_is_in_the_bank_is_at_distance_0():
     bank = vectors(3000)
     bank[2000] = bank[7]
-    distances, found = nearest(bank[:100], bank)
+    distances, found = nearest_neighbours(bank[:100], bank)
     assert (distances == 0).all() and found.tolist() == list(range(100))
-    assert nearest(bank[2000:2001], bank)[1].item() == 7
+    assert nearest_neighbours(bank[2000:2001], bank)[1].item() == 7
 
 
 class Largest(TorchDispatchMode):
@@ -63,7 +63,7 @@ def test_memory_is_bounded():
     for n, m in ((QUERIES, BLOCK), (3 * QUERIES, 4 * BLOCK)):
         queries, bank = vectors(n, 4), vectors(m, 4)
         with Largest() as largest:
-            nearest(queries, bank)
+            nearest_neighbours(queries, bank)
         assert largest.numbers == QUERIES * BLOCK
 
 
@@ -100,14 +100,18 @@ def test_a_part_of_the_bank(subset):
     rows = part.places[:, 0] // 3
     assert len(set(rows.tolist())) == 20
     assert torch.equal(part.vectors, bank.vectors[rows]) and torch.equal(part.places, bank.places[rows])
-    assert (part.nearest(vectors(50, 8, 1)).distances >= bank.nearest(vectors(50, 8, 1)).distances).all()
+    assert (
+        part.nearest_patches(vectors(50, 8, 1)).distances >= bank.nearest_patches(vectors(50, 8, 1)).distances
+    ).all()
     assert bank.subsample(1.0, subset, torch.Generator()) is bank
 
 
 def test_a_coreset_leaves_less_far_off_than_random():
     bank = MemoryBank(vectors(2000, 3), torch.zeros(2000, 3, dtype=torch.int32))
     gaps = {
-        subset: bank.subsample(0.05, subset, torch.Generator().manual_seed(0)).nearest(bank.vectors).distances.amax()
+        subset: bank.subsample(0.05, subset, torch.Generator().manual_seed(0))
+        .nearest_patches(bank.vectors)
+        .distances.amax()
         for subset in ("random", "coreset")
     }
     assert gaps["coreset"] < 0.7 * gaps["random"]
@@ -123,11 +127,11 @@ def test_faiss_finds_almost_the_nearest():
     pytest.importorskip("faiss", reason="needs faiss-cpu")
     bank = MemoryBank(vectors(4000, 8), torch.arange(12_000, dtype=torch.int32).view(4000, 3))
     queries = vectors(300, 8, seed=1)
-    found, wanted = bank.indexed().nearest(queries), bank.nearest(queries)
+    found, wanted = bank.indexed().nearest_patches(queries), bank.nearest_patches(queries)
     assert (found.distances >= wanted.distances - 1e-6).all()
     assert (found.places == wanted.places).all(1).float().mean() > 0.7
     assert found.distances.mean() < 1.1 * wanted.distances.mean()
-    assert torch.equal(bank.indexed().nearest(queries).distances, found.distances)
+    assert torch.equal(bank.indexed().nearest_patches(queries).distances, found.distances)
 
 
 @pytest.mark.parametrize("size", [(256, 256), (64, 64), (79, 130), (100, 65)])

@@ -20,7 +20,7 @@ def trainer(images=IMAGES, **options):
 
 
 def recorded(monkeypatch):
-    """The pairs that a training draws, by task and size; its patches are not shaken."""
+    """The pairs that a training draws, by task and size; its patches are not jittered."""
     drawn = {}
 
     def recording(name, draw):
@@ -32,7 +32,7 @@ def recorded(monkeypatch):
 
     for name in ("close_pairs", "position_pairs"):
         monkeypatch.setattr(training, name, recording(name, getattr(training, name)))
-    monkeypatch.setattr(training, "shaken", lambda patches, generator: patches)
+    monkeypatch.setattr(training, "jittered", lambda patches, generator: patches)
     return drawn
 
 
@@ -85,7 +85,7 @@ def test_lambda_weighs_the_pull_of_neighbours():
     moved = []
     for lambda_ in (0.0, 1.0, 3.0):
         one = trainer(lambda_=lambda_)
-        one.optimiser = torch.optim.SGD(one.encoder.parameters(), lr=1.0)
+        one.optimizer = torch.optim.SGD(one.encoder.parameters(), lr=1.0)
         before = one.encoder.enc.conv3.weight.detach().double().clone()
         one.step()
         moved.append(one.encoder.enc.conv3.weight.detach() - before)

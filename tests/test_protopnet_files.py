@@ -8,7 +8,7 @@ import torch
 from protopnet_networks import data, network
 from torch import nn
 
-from xailab import storage
+from xailab import fingerprints
 from xailab.datasets import phantoms
 from xailab.protopnet import (
     ProtoPNet,
@@ -159,7 +159,11 @@ def test_a_part_in_a_wrapper_changes_no_name(tmp_path):
 
     model = ProtoPNet(features(nn.DataParallel), 2, 2, dimensions=4)
     plain = ProtoPNet(features(lambda x: x), 2, 2, dimensions=4)
-    assert storage.fingerprint(model) == storage.fingerprint(plain) == storage.fingerprint(nn.DataParallel(model))
+    assert (
+        fingerprints.fingerprint(model)
+        == fingerprints.fingerprint(plain)
+        == fingerprints.fingerprint(nn.DataParallel(model))
+    )
     project(model, images, labels)
     for saved, wrap in ((model, lambda x: x), (plain, nn.DataParallel)):
         save(saved, tmp_path / "net")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from protopnet_networks import data, network
 from scipy import optimize
 
-from xailab import storage
+from xailab import fingerprints
 from xailab.protopnet import Settings, Trainer, accuracy, check_projected, fit_last_layer, losses, train
 from xailab.protopnet.last_layer import minimise, objective
 from xailab.protopnet.training import JOINT, LAST, PROJECTION, WARM, initialise_prototypes
@@ -109,9 +109,9 @@ def test_statistics_do_not_drift_in_frozen_stages(stage):
 
 def test_the_last_layer_leaves_the_embedding_alone():
     model = network(projected=True).train()
-    before = storage.fingerprint(model.embedding())
+    before = fingerprints.fingerprint(model.embedding())
     fit_last_layer(model, *data())
-    assert storage.fingerprint(model.embedding()) == before
+    assert fingerprints.fingerprint(model.embedding()) == before
     check_projected(model)
 
 

@@ -258,7 +258,7 @@ def test_random_networks(parts, data):
     for i, side, (low, high) in zip(cell, sides, (found[:2], found[2:]), strict=True):
         start = side.start + i * side.stride
         end = start + side.size
-        if side.astray == 0:
+        if side.beyond == 0:
             assert max(start, 0) <= low and high <= min(end, size)
         averages = not any(isinstance(module, nn.MaxPool2d) for module in network.modules())
         if averages and start >= far and end <= size - far and side.stride <= 2:
@@ -288,8 +288,8 @@ def sides_of(network, size=SIZE):
 def test_cells_at_the_edge(part, strays):
     """A padding that repeats cells may let those at the edge see beyond their square: this is told, and is so."""
     network = nn.Sequential(first(), part)
-    field, astray = square(sides_of(network), "it")
-    assert (astray > 0) == strays
+    field, beyond_square = square(sides_of(network), "it")
+    assert (beyond_square > 0) == strays
     shape = shape_of(network)
     beyond = []
     for cell in ([0, 0], [0, shape[1] - 1], [shape[0] - 1, 1]):
@@ -322,7 +322,7 @@ def test_boxes_of_prototypes():
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own, of tracing
 def test_wrapped_networks_and_other_names():
-    network = zoo.load("resnet18-random")
+    network = zoo.load("resnet18", weights=None)
     network.again = network.layer1
     for wrapped in (network, nn.DataParallel(network), torch.compile(network, backend="eager")):
         for name in ("layer1", "module.layer1", "_orig_mod.layer1", "again", network.layer1):
@@ -336,14 +336,14 @@ def test_wrapped_networks_and_other_names():
 
 
 def test_the_example():
-    import xailab.receptive_field
+    import xailab.receptive_field.field
 
-    assert doctest.testmod(xailab.receptive_field) == (0, 1)
+    assert doctest.testmod(xailab.receptive_field.field) == (0, 1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions(dtype):
-    assert receptive_field(zoo.load("resnet18-random").to(dtype), "layer4", 64) == (435, 32, -217)
+    assert receptive_field(zoo.load("resnet18", weights=None).to(dtype), "layer4", 64) == (435, 32, -217)
 
 
 def test_hooks_that_a_network_needs_count():

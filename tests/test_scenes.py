@@ -88,7 +88,7 @@ def test_masks_cover_the_object_and_nothing_else(monkeypatch):
         pen.fill(np.array([(0.0, 0.0), (0.1, 0.0), (0.0, 0.1)]), colour=np.full(3, 128.0), line=0)
 
     drawn = [scene(i) for i in range(20)]
-    monkeypatch.setattr(scenes, "OBJECTS", dict.fromkeys(CLASSES, draw_nothing))
+    monkeypatch.setattr(scenes.scenes, "OBJECTS", dict.fromkeys(CLASSES, draw_nothing))
     for i, s in enumerate(drawn):
         change = np.abs(s.image.astype(int) - scene(i).image).max(2)
         mask = s.masks[0]
@@ -123,13 +123,13 @@ def test_pairs_show_two_classes_side_by_side():
 
 
 def test_the_rear_object_of_a_pair_stays_visible(monkeypatch):
-    whole, place = [], scenes._place
+    whole, place = [], scenes.scenes._place
 
     def remember(*args):
         whole.append(place(*args) > 0.5)
         return whole[-1].astype(np.float32)
 
-    monkeypatch.setattr(scenes, "_place", remember)
+    monkeypatch.setattr(scenes.scenes, "_place", remember)
     for index in range(60):
         whole.clear()
         s = scene(index, kind="pair", size=64)

@@ -1,6 +1,8 @@
 import argparse
+import copy
 import hashlib
 import json
+import pickle
 import re
 
 import pytest
@@ -69,14 +71,14 @@ def test_a_damaged_file_is_refused(tmp_path, monkeypatch):
         zoo.load(name)
 
 
-def test_random_weights_only_by_name(tmp_path, monkeypatch):
+def test_random_weights_only_on_demand(tmp_path, monkeypatch):
     monkeypatch.setenv("XAILAB_DATA", str(tmp_path))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    with pytest.raises(FileNotFoundError, match=r"(?s)resnet18.*get_model.*resnet18-random"):
+    with pytest.raises(FileNotFoundError, match=r"(?s)resnet18.*get_model.*weights=None"):
         zoo.load("resnet18")
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPU's random numbers changed"))
     state = torch.random.get_rng_state()
-    a, b, c = zoo.load("resnet18-random"), zoo.load("resnet18-random"), zoo.load("resnet18-random", seed=1)
+    a, b, c = (zoo.load("resnet18", weights=None, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), state), "the reader's random numbers changed"
     assert torch.equal(a.conv1.weight, b.conv1.weight) and not torch.equal(a.conv1.weight, c.conv1.weight)
     assert len(a.classes) == 1000 and not a.training and a.preprocess.crop == 224
@@ -85,7 +87,7 @@ def test_random_weights_only_by_name(tmp_path, monkeypatch):
 def test_weights_are_found_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("XAILAB_DATA", str(tmp_path))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    made = zoo.load("squeezenet1_1-random", seed=3)
+    made = zoo.load("squeezenet1_1", weights=None, seed=3)
     (tmp_path / "weights").mkdir()
     save_file(made.state_dict(), tmp_path / "weights" / "squeezenet1_1.safetensors")
     assert torch.equal(zoo.load("squeezenet1_1").features[0].weight, made.features[0].weight)
@@ -135,7 +137,7 @@ CHECKPOINTS = {
 @pytest.mark.parametrize("ending", ["pth", "pth.tar", "safetensors", "bin"])
 @pytest.mark.parametrize("kind", CHECKPOINTS)
 def test_weights_in_whatever_they_are_wrapped(tmp_path, kind, ending):
-    made = zoo.load("squeezenet1_1-random", seed=3)
+    made = zoo.load("squeezenet1_1", weights=None, seed=3)
     held, path = CHECKPOINTS[kind](made.state_dict()), tmp_path / f"file.{ending}"
     if ending == "safetensors" and all(isinstance(x, torch.Tensor) for x in held.values()):
         save_file(held, path)
@@ -147,7 +149,7 @@ def test_weights_in_whatever_they_are_wrapped(tmp_path, kind, ending):
 
 
 def test_published_names_of_densenets_and_files_that_count_no_batches(tmp_path):
-    made = zoo.load("densenet121-random", seed=3)
+    made = zoo.load("densenet121", weights=None, seed=3)
     state = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", name): x for name, x in made.state_dict().items()}
     assert "features.denseblock1.denselayer1.norm.1.weight" in state
     torch.save({name: x for name, x in state.items() if "num_batches" not in name}, tmp_path / "densenet.pth")
@@ -173,19 +175,22 @@ FIRST = "features.0.weight"
         (lambda s: {}, "it holds nothing"),
         (lambda s: list(s.values()), r"it holds a list, expected tensors by name; .*state_dict\(\)"),
         (lambda s: s[FIRST], "it holds a Tensor"),
-        (lambda s: zoo.load("squeezenet1_1-random"), r"pickled objects .*SqueezeNet.*torch\.save\(network\.state_dict"),
+        (
+            lambda s: zoo.load("squeezenet1_1", weights=None),
+            r"pickled objects .*SqueezeNet.*torch\.save\(network\.state_dict",
+        ),
         (lambda s: {"state_dict": s, "args": argparse.Namespace()}, r"pickled objects .*argparse\.Namespace"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path, change, said):
-    torch.save(change(zoo.load("squeezenet1_1-random").state_dict()), tmp_path / "file.pth")
+    torch.save(change(zoo.load("squeezenet1_1", weights=None).state_dict()), tmp_path / "file.pth")
     with pytest.raises(ValueError, match=rf"file\.pth holds no weights of squeezenet1_1: .*{said}"):
         zoo.load("squeezenet1_1", weights=tmp_path / "file.pth")
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_a_scripted_network_is_no_file_of_weights(tmp_path):
-    torch.jit.script(zoo.load("squeezenet1_1-random")).save(tmp_path / "scripted.pt")
+    torch.jit.script(zoo.load("squeezenet1_1", weights=None)).save(tmp_path / "scripted.pt")
     with pytest.raises(ValueError, match=r"scripted network; .*state_dict\(\)"):
         zoo.load("squeezenet1_1", weights=tmp_path / "scripted.pt")
 
@@ -200,10 +205,23 @@ def test_files_that_hold_something_else_are_named(tmp_path, name):
         zoo.load("squeezenet1_1", weights=tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["scenes_resnet", "resnet18-random"])
-def test_weights_are_not_ignored(tmp_path, name):
+def test_weights_are_not_ignored(tmp_path):
     with pytest.raises(ValueError, match="has weights of its own"):
-        zoo.load(name, weights=tmp_path / "mine.safetensors")
+        zoo.load("scenes_resnet", weights=tmp_path / "mine.safetensors")
+
+
+def test_what_the_zoo_adds_survives_copies():
+    network = zoo.load("scenes_resnet")
+    replica = torch.nn.DataParallel(network).module
+    for each in (copy.copy(network), copy.deepcopy(network), pickle.loads(pickle.dumps(network)), replica):
+        assert each.preprocess == network.preprocess and each.classes == network.classes
+        assert type(each) is SmallResNet
+
+
+def test_a_shipped_network_without_its_weights():
+    trained, random, again = (zoo.load("scenes_resnet", **each) for each in ({}, {"weights": None}, {"weights": None}))
+    assert random.classes == trained.classes and not random.training
+    assert torch.equal(random.fc.weight, again.fc.weight) and not torch.equal(random.fc.weight, trained.fc.weight)
 
 
 def test_every_network_on_the_list_tells_where_its_weights_are(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The pictures that all lessons draw, in one style.
+"""Draw the figures of all lessons in one style.
 
 Figures are made with matplotlib's object interface, so that nothing is registered in ``pyplot`` and nothing has to be
 closed. ``show`` puts one into a notebook together with the sentence that says what is to be seen in it.
@@ -8,13 +8,14 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import RcParams, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from xailab.extras import needed_for
 from xailab.images import as_array
 
 LARGEST_PNG = 60_000  # bytes
@@ -24,27 +25,33 @@ PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 BLUE, VERMILLION, GREEN, PINK, ORANGE, SKY, YELLOW, BLACK = PALETTE
 GREY = "#8A8A8A"
 
-STYLE = {
-    "figure.dpi": 100,
-    "figure.facecolor": "white",
-    "font.family": "DejaVu Sans",
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.labelsize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.prop_cycle": f"cycler('color', {PALETTE})",
-    "grid.color": "#E4E4E4",
-    "legend.frameon": False,
-    "lines.linewidth": 2.2,
-    "image.interpolation": "nearest",
-}
+STYLE = RcParams(
+    {
+        "figure.dpi": 100,
+        "figure.facecolor": "white",
+        "font.family": "DejaVu Sans",
+        "font.size": 11,
+        "axes.titlesize": 12,
+        "axes.labelsize": 11,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.prop_cycle": f"cycler('color', {PALETTE})",
+        "grid.color": "#E4E4E4",
+        "legend.frameon": False,
+        "lines.linewidth": 2.2,
+        "image.interpolation": "nearest",
+    }
+)
 
 
 def new(rows: int = 1, columns: int = 1, *, width: float = 8.0, height: float = 4.0, **options) -> tuple:
     """Make an empty figure in the course's style.
+
+    >>> figure, axes = new(1, 2, width=6)
+    >>> len(axes), figure.get_size_inches().tolist()
+    (2, [6.0, 4.0])
 
     Args:
         rows, columns: Number of panels.
@@ -71,13 +78,19 @@ def png(figure: Figure) -> bytes:
 def show(figure: Figure, alt: str) -> None:
     """Display a figure in a notebook, with a sentence for readers who cannot see it.
 
+    >>> show(new()[0], "An empty pair of axes from 0 to 1.")  # doctest: +SKIP
+
     Drawings are stored as PNG; where photographs would make that large, as JPEG, so that notebooks stay small.
 
     Args:
-        figure: What ``new`` or one of the functions below made.
-        alt: What is to be seen, in words; becomes the picture's alternative text.
+        figure: A figure of ``new`` or of one of the functions below.
+        alt: The alternative text: what is to be seen, in words.
+
+    Raises:
+        ValueError: if there is no alternative text.
     """
-    from IPython.display import display
+    with needed_for("xailab.figures.show", extra="course"):
+        from IPython.display import display
 
     if not alt.strip():
         raise ValueError("a picture needs alt text: say in a sentence what is to be seen in it")
@@ -91,7 +104,13 @@ def show(figure: Figure, alt: str) -> None:
 
 
 def picture(axes: Axes, image: np.ndarray, title: str | None = None, **options) -> None:
-    """Draw one picture (h, w, 3) or map (h, w) on ``axes``, without ticks or frame."""
+    """Draw one picture (h, w, 3) or map (h, w) on ``axes``, without ticks or frame.
+
+    >>> figure, axes = new()
+    >>> picture(axes, np.zeros((2, 3, 3), np.uint8), "black")
+    >>> axes.get_title()
+    'black'
+    """
     axes.imshow(as_array(image), **options)
     axes.set_axis_off()
     if title is not None:
@@ -107,6 +126,10 @@ def grid(
     panel: float = 1.6,
 ) -> Figure:
     """Draw pictures in rows of ``columns``.
+
+    >>> figure = grid([np.zeros((2, 2, 3), np.uint8)] * 3, ["a", "b", "c"], columns=3)
+    >>> [axes.get_title() for axes in figure.axes]
+    ['a', 'b', 'c']
 
     Args:
         images: uint8 RGB pictures (h, w, 3).
@@ -142,12 +165,19 @@ def grid(
 def strip(
     images: Sequence[np.ndarray] | np.ndarray, titles: Sequence[str], *, title: str | None = None, panel: float = 2.4
 ) -> Figure:
-    """Draw a few pictures side by side, each with its title: the strip of a paper's Figure 1."""
+    """Draw a few pictures side by side, each with its title.
+
+    >>> len(strip([np.zeros((2, 2, 3), np.uint8)] * 3, ["a", "b", "c"]).axes)
+    3
+    """
     return grid(images, titles, columns=len(images), title=title, panel=panel)
 
 
 def map_scale(values: np.ndarray) -> dict:
     """Choose colours for a raw map: blue-white-red around 0 if it is signed, else dark to bright from 0.
+
+    >>> map_scale(np.array([-1.0, 2.0]))
+    {'cmap': 'RdBu_r', 'vmin': -2.0, 'vmax': 2.0}
 
     Args:
         values: Raw map(s) of any shape.
@@ -164,7 +194,14 @@ def map_scale(values: np.ndarray) -> dict:
 
 
 def colour_bar(figure: Figure, axes: Axes, label: str) -> None:
-    """Put a colour bar with its unit beside the picture last drawn on ``axes``."""
+    """Put a colour bar with its unit beside the picture last drawn on ``axes``.
+
+    >>> figure, axes = new()
+    >>> picture(axes, np.eye(2))
+    >>> colour_bar(figure, axes, "activation")
+    >>> figure.axes[1].get_ylabel()
+    'activation'
+    """
     bar = figure.colorbar(axes.images[-1], ax=axes, fraction=0.046, pad=0.03)
     bar.set_label(label)
     bar.outline.set_visible(False)
@@ -180,6 +217,10 @@ def maps(
     panel: float = 3.0,
 ) -> Figure:
     """Draw raw maps side by side with colour bars that carry their values.
+
+    >>> figure = maps([np.eye(2), -np.eye(2)], ["plus", "minus"], label="score")
+    >>> [axes.images[0].get_clim() for axes in figure.axes[:2]]
+    [(-1.0, 1.0), (-1.0, 1.0)]
 
     Args:
         values: Maps (h, w), signed or not.
@@ -214,10 +255,23 @@ def maps(
 
 
 def outline(axes: Axes, box: tuple, colour: str = PALETTE[4], label: str | None = None) -> None:
-    """Draw a box (left, top, right, bottom; pixels, ends exclusive) on a picture, its line inside the frame."""
+    """Draw a box on a picture, its line inside the frame.
+
+    >>> figure, axes = new()
+    >>> picture(axes, np.zeros((8, 8)))
+    >>> outline(axes, (1, 2, 5, 6))
+    >>> axes.patches[1].get_bbox().extents.tolist()
+    [0.5, 1.5, 4.5, 5.5]
+
+    Args:
+        axes: Axes with a picture.
+        box: (left, top, right, bottom) in pixels, ends exclusive.
+        colour: Colour of the line.
+        label: Entry in a legend.
+    """
     left, top, right, bottom = box[:4]
     if axes.images:
-        height, width = axes.images[0].get_array().shape[:2]
+        height, width = axes.images[0].get_size()
         edge = max(1, round(0.015 * width))
         left, top, right, bottom = max(left, edge), max(top, edge), min(right, width - edge), min(bottom, height - edge)
     corner, width, height = (left - 0.5, top - 0.5), right - left, bottom - top

@@ -1,7 +1,7 @@
-"""Pictures in, pictures out: load, preprocess, upsample, normalise, colour, overlay.
+"""Read pictures, prepare them for networks, and make maps visible: upsample, normalise, colour, overlay.
 
-Outside networks a picture is a uint8 array (h, w, 3) in RGB order. Maps come raw from the methods; here they are made
-presentable, one by one, and every function says what it does to the values.
+Outside networks a picture is a uint8 array (h, w, 3) in RGB order. Methods give raw maps; each function here says
+what it does to their values.
 """
 
 import warnings
@@ -25,6 +25,12 @@ TIE = 1e-6  # added before a resized value is rounded, so that halves go up on e
 
 def load(path: str | Path, *, size: int | None = None) -> Picture:
     """Read a picture of any common kind as RGB.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Image.new("L", (4, 3), 128).save(f"{folder}/grey.png")
+    ...     load(f"{folder}/grey.png").shape
+    (3, 4, 3)
 
     Grey pictures get three equal channels, transparency is laid over white, the camera's orientation (EXIF) is applied,
     16-bit values are divided by 257, and floating-point values are taken as shares of white.
@@ -109,7 +115,11 @@ def as_picture(image) -> Picture:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What a network wants done to a picture before it sees it: resize, centre crop, normalise.
+    """The preprocessing of a network: resize, centre crop, normalise.
+
+    >>> preprocess = Preprocess(resize=8, crop=4)
+    >>> preprocess(np.zeros((10, 20, 3), np.uint8)).shape
+    torch.Size([1, 3, 4, 4])
 
     Attributes:
         resize: Length of the shorter side after resizing, in pixels; None keeps the size.
@@ -169,12 +179,12 @@ class Preprocess:
 
 
 def as_tensor(values: Float[Tensor, "..."] | Float[np.ndarray, "..."]) -> Float[Tensor, "..."]:
-    """Values of a map as a tensor without a graph, whether they come as a tensor or as an array."""
+    """Turn the values of a map, a tensor or an array, into a tensor without a graph."""
     return torch.as_tensor(values).detach()
 
 
 def as_array(values) -> np.ndarray:
-    """Values of a map as an array, from a tensor on any device and of any precision, with or without a graph."""
+    """Turn the values of a map into an array, from a tensor on any device and of any precision."""
     if not isinstance(values, Tensor):
         return np.asarray(values)
     values = values.detach().cpu()
@@ -182,15 +192,23 @@ def as_array(values) -> np.ndarray:
 
 
 def upsample(maps: Maps, size: int | tuple[int, int]) -> Float[Tensor, "*n H W"]:
-    """Enlarge maps to ``size`` (side, or (height, width) in pixels), bilinearly; cell centres stay in place."""
-    maps, size = torch.as_tensor(maps), (size, size) if isinstance(size, int) else tuple(size)
+    """Enlarge maps bilinearly; the centres of their cells stay in place.
+
+    >>> upsample(torch.tensor([[0.0, 1.0]]), (1, 4))
+    tensor([[0.0000, 0.2500, 0.7500, 1.0000]])
+
+    Args:
+        maps: Maps at any resolution.
+        size: Side, or (height, width), in pixels.
+    """
+    maps, (tall, wide) = torch.as_tensor(maps), (size, size) if isinstance(size, int) else size
     *batch, height, width = maps.shape
-    large = F.interpolate(maps.reshape(-1, 1, height, width), size=size, mode="bilinear", align_corners=False)
-    return large.reshape(*batch, *size)
+    large = F.interpolate(maps.reshape(-1, 1, height, width), size=(tall, wide), mode="bilinear", align_corners=False)
+    return large.reshape(*batch, tall, wide)
 
 
 def is_constant(maps: Maps) -> Bool[Tensor, "*n"]:
-    """Whether a map is constant to rounding: its span is at most a few units in the last place of its values."""
+    """Test whether a map is constant to rounding: its span is at most a few units in the last place of its values."""
     maps = as_tensor(maps)
     low, high = maps.amin((-2, -1)), maps.amax((-2, -1))
     rounding = 8 * max(torch.finfo(maps.dtype).eps, torch.finfo(torch.float32).eps)
@@ -199,6 +217,9 @@ def is_constant(maps: Maps) -> Bool[Tensor, "*n"]:
 
 def normalise(maps: Maps) -> Float[Tensor, "*n h w"]:
     """Stretch each map by itself to [0, 1]: (map - min) / (max - min).
+
+    >>> normalise(torch.tensor([[1.0, 2.0], [3.0, 5.0]])).tolist()
+    [[0.0, 0.25], [0.5, 1.0]]
 
     A map that is constant to rounding carries no contrast and becomes 0 everywhere. Normalise a map before you enlarge
     it, or rounding adds to it. The values of different maps cannot be compared after this; where that matters, show
@@ -217,66 +238,75 @@ def normalise(maps: Maps) -> Float[Tensor, "*n h w"]:
     return stretched.masked_fill(constant, 0).to(maps.dtype)
 
 
-def heatmap(values: Maps, colours: str = "inferno") -> UInt8[np.ndarray, "*n h w 3"]:
-    """Colour maps with values in [0, 1]: dark for 0, bright for 1 (values outside are clipped).
+def heatmap(values: Maps, cmap: str = "inferno") -> UInt8[np.ndarray, "*n h w 3"]:
+    """Colour maps with values in [0, 1]: dark for 0, bright for 1.
+
+    >>> heatmap(torch.tensor([[0.0, 1.0]])).tolist()
+    [[[0, 0, 4], [252, 255, 164]]]
 
     Args:
-        values: What ``normalise`` returns.
-        colours: A colour map of matplotlib's; the default rises evenly in lightness, so that it is read alike with
-            every kind of colour vision and in print.
+        values: Normalised maps; values outside [0, 1] are clipped.
+        cmap: Name of a colour map of matplotlib. The lightness of the default rises evenly, so that it reads the same
+            with every kind of colour vision and in print.
     """
     import matplotlib
 
-    table = (matplotlib.colormaps[colours](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
+    table = (matplotlib.colormaps[cmap](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
     index = (as_tensor(values).float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
     return table[index]
 
 
 def overlay(
     image: UInt8[np.ndarray, "H W 3"] | Image.Image,
-    map: Map,
+    raw_map: Map,
     opacity: float = 0.75,
-    colours: str = "inferno",
+    cmap: str = "inferno",
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Lay a map over its picture: stretch it to [0, 1], enlarge it, colour it, blend.
+
+    >>> overlay(np.full((2, 2, 3), 100, np.uint8), torch.tensor([[0.0, 1.0]]))[0].tolist()
+    [[100, 100, 100], [214, 216, 148]]
 
     The blend follows the map: at its minimum the picture is left as it is, at its maximum the colour covers it with
     ``opacity``. A map that is constant to rounding leaves the picture as it is.
 
     Args:
         image: The picture (H, W, 3) that the network saw, at any size.
-        map: One raw map at any resolution.
+        raw_map: One raw map at any resolution.
         opacity: Share of the colour at the map's maximum, 0 to 1.
-        colours: A colour map of matplotlib's.
+        cmap: Name of a colour map of matplotlib.
     """
-    image, map = _to_lay_over(image, map, opacity)
-    values = upsample(normalise(map), image.shape[:2])
+    image, values = _to_lay_over(image, raw_map, opacity)
+    values = upsample(normalise(values), image.shape[:2])
     share = opacity * values.numpy()[..., None]
-    return (share * heatmap(values, colours) + (1 - share) * image).round().astype(np.uint8)
+    return (share * heatmap(values, cmap) + (1 - share) * image).round().astype(np.uint8)
 
 
-def _to_lay_over(image, map: Map, opacity: float) -> tuple[UInt8[np.ndarray, "H W 3"], Float[Tensor, "h w"]]:
-    """A picture and a map, if they and the opacity can be used."""
+def _to_lay_over(image, raw_map: Map, opacity: float) -> tuple[UInt8[np.ndarray, "H W 3"], Float[Tensor, "h w"]]:
+    """Check a picture, a map and an opacity; return the first two as array and tensor."""
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is a share from 0 to 1, got {opacity}")
-    if map.ndim != 2:
-        raise ValueError(f"expected one map (h, w), got shape {tuple(map.shape)}: lay over one map at a time")
-    map = as_tensor(map).float().cpu()
-    if not torch.isfinite(map).all():
+    if raw_map.ndim != 2:
+        raise ValueError(f"expected one map (h, w), got shape {tuple(raw_map.shape)}: lay over one map at a time")
+    values = as_tensor(raw_map).float().cpu()
+    if not torch.isfinite(values).all():
         raise ValueError("a map has values that are NaN or infinite: look at the network's output first")
-    return as_picture(image), map
+    return as_picture(image), values
 
 
 def signed_overlay(
-    image: UInt8[np.ndarray, "H W 3"] | Image.Image, map: Map, opacity: float = 0.75
+    image: UInt8[np.ndarray, "H W 3"] | Image.Image, raw_map: Map, opacity: float = 0.75
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Lay a signed map over its picture: red for positive values, blue for negative ones.
+
+    >>> signed_overlay(np.full((1, 2, 3), 100, np.uint8), torch.tensor([[0.0, 1.0]])).tolist()
+    [[[100, 100, 100], [102, 25, 48]]]
 
     Zero leaves the picture as it is; the largest absolute value covers it with ``opacity``. Arguments are those of
     ``overlay``.
     """
-    image, map = _to_lay_over(image, map, opacity)
-    values = upsample(map / map.abs().max().clamp(min=torch.finfo(map.dtype).tiny), image.shape[:2])
+    image, values = _to_lay_over(image, raw_map, opacity)
+    values = upsample(values / values.abs().max().clamp(min=torch.finfo(values.dtype).tiny), image.shape[:2])
     share = opacity * values.abs().numpy()[..., None]
     return (share * heatmap(0.5 + 0.5 * values, "RdBu_r") + (1 - share) * image).round().astype(np.uint8)
 
@@ -284,10 +314,13 @@ def signed_overlay(
 def signed(
     values: Float[Tensor, "3 h w"] | Float[np.ndarray, "3 h w"], quantile: float = 0.995
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw signed values of three channels, a gradient say, on grey.
+    """Draw signed values of three channels, such as a gradient, on grey.
 
-    128 is exactly 0, and both signs and all channels share one scale, clipped at a quantile of the absolute values (the
-    largest of all would decide how everything else looks).
+    >>> signed(torch.tensor([[[-1.0]], [[0.0]], [[1.0]]])).tolist()
+    [[[1, 128, 255]]]
+
+    Zero becomes exactly 128. Both signs and all channels share one scale. It is clipped at a quantile of the absolute
+    values, since the largest of them would decide how everything else looks.
     """
     values = as_tensor(values).float()
     if values.ndim != 3 or not torch.isfinite(values).all():

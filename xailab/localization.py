@@ -1,32 +1,11 @@
 """From a map to a place: boxes around what is bright, and segments grown from it."""
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from xailab.boxes import Box
 from xailab.images import as_array, as_picture, is_constant
-
-
-class Box(NamedTuple):
-    """A box in pixels, ends exclusive: x runs along the width, y along the height."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def area(self) -> int:
-        """Area in pixels."""
-        return (self.right - self.left) * (self.bottom - self.top)
-
-    def mask(self, height: int, width: int) -> Bool[np.ndarray, "h w"]:
-        """The box as a mask of a picture of this size."""
-        inside = np.zeros((height, width), dtype=bool)
-        inside[self.top : self.bottom, self.left : self.right] = True
-        return inside
 
 
 def boxes(map: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: float) -> list[Box]:

@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from xailab.images import as_array, is_constant
-from xailab.localization import Box
 
 Values = Shaped[np.ndarray, "*n"] | Shaped[Tensor, "*n"] | Sequence
 Mask = Bool[np.ndarray, "_ _"] | Bool[Tensor, "_ _"]  # each of its own size
@@ -23,35 +22,6 @@ Masks = Bool[np.ndarray, "n h w"] | Bool[Tensor, "n h w"] | Sequence[Mask]
 Maps = Float[np.ndarray, "n h w"] | Float[Tensor, "n h w"] | Sequence[Map]
 
 ROUNDING = 1e-9  # 0.1 * (29 + 1) is 3, not a little less
-
-
-def iou(a: Box | Bool[np.ndarray, "h w"], b: Box | Bool[np.ndarray, "h w"]) -> float:
-    """Intersection over union of two boxes or of two masks: |a and b| / |a or b|.
-
-    Args:
-        a, b: Both boxes, or both masks of the same shape.
-
-    Returns:
-        0 (disjoint) to 1 (equal).
-
-    Raises:
-        ValueError: if shapes differ, or both are empty.
-        TypeError: if one is a box and the other a mask (``box.mask(height, width)`` turns it into one).
-    """
-    if isinstance(a, Box) != isinstance(b, Box) or not isinstance(a, (Box, np.ndarray)):
-        raise TypeError("compare two boxes or two masks; box.mask(height, width) turns a box into a mask")
-    if isinstance(a, Box):
-        width = min(a.right, b.right) - max(a.left, b.left)
-        height = min(a.bottom, b.bottom) - max(a.top, b.top)
-        both = max(0, width) * max(0, height)
-        either = a.area + b.area - both
-    else:
-        if a.shape != b.shape:
-            raise ValueError(f"the masks have different shapes: {a.shape} and {b.shape}")
-        both, either = int(np.logical_and(a, b).sum()), int(np.logical_or(a, b).sum())
-    if either == 0:
-        raise ValueError("both regions are empty: their overlap is not defined")
-    return both / either
 
 
 def pointing_game(mask: Mask, map: Map) -> bool:

@@ -1,6 +1,6 @@
-"""The data folder, files that are written whole or not at all, and safetensors with a JSON description in the header.
+"""Find the data folder, write files whole or not at all, and keep tensors with a JSON description in safetensors files.
 
-Nothing in a file is ever executed.
+Nothing in a file is ever executed. State dicts and fingerprints of networks are in ``xailab.fingerprints``.
 """
 
 import hashlib
@@ -15,18 +15,19 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
-from torch import Tensor, nn
-
-from xailab.hooks import unwrapped
+from torch import Tensor
 
 KEY, CHECK = "xailab", "sha256"
 
 
 def data_root(folder: str | Path | None = None) -> Path:
-    """Where downloaded data and weights lie: ``folder`` or ``$XAILAB_DATA``, or ``data`` in the working folder.
+    """Find the folder of downloaded data and weights: ``folder``, ``$XAILAB_DATA``, or ``data`` in the working folder.
+
+    >>> data_root("somewhere").name
+    'somewhere'
 
     Raises:
-        ValueError: if it begins with ``~`` and a user whom this computer does not know.
+        ValueError: if it begins with ``~`` and the name of an unknown user.
     """
     named = "XAILAB_DATA" if folder is None else "the folder of the data"
     folder = Path(folder or os.environ.get("XAILAB_DATA") or "data")
@@ -134,60 +135,16 @@ def check_folder(path: str | Path) -> None:
         raise FileNotFoundError(f"there is no folder {Path(path).parent}: make it first")
 
 
-def state(network: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a network, by names without what wrappers inside it add to them."""
-    return {plain_name(network, name): x for name, x in network.state_dict().items()}
-
-
-def load_state(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Load what ``state`` gave, wrapped as the network may be.
-
-    Raises:
-        RuntimeError: if a tensor is missing, unexpected or of another shape, or a layer that the network uses under two
-            names has other values under each.
-    """
-    names = {plain_name(network, name): name for name in network.state_dict()}
-    network.load_state_dict({names.get(name, name): x for name, x in tensors.items()})
-    for name, x in state(network).items():
-        if not torch.equal(x, tensors[name].to(x)) and not x.isnan().any():
-            raise RuntimeError(f"{name} shares its values with another layer, and the file has others for each")
+def digest(tensor: Tensor) -> str:
+    """Compute the SHA-256 of a tensor's values, in hexadecimal."""
+    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return hashlib.sha256(data.data).hexdigest()
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def fingerprint(network: nn.Module) -> dict[str, str]:
-    """Type, shape and SHA-256 of each parameter and buffer, by its name, to which wrappers add nothing."""
-    network = unwrapped(network)
-    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    tensors = {plain_name(network, name): x for name, x in tensors.items()}
-    return {name: f"{str(x.dtype)[6:]} {tuple(x.shape)} {_digest(x)}" for name, x in sorted(tensors.items())}
-
-
-def difference(fitted: dict[str, str], network: nn.Module) -> str | None:
-    """Say what makes a network another than the one of a fingerprint; None if nothing does."""
-    found = fingerprint(network)
-    differing = [name for name in {**fitted, **found} if fitted.get(name) != found.get(name)]
-    if not differing:
-        return None
-    name = differing[0]
-    then, now = (prints.get(name, "nothing - -").rsplit(" ", 1)[0] for prints in (fitted, found))
-    what = f"{then} then, {now} now" if then != now else "other values"
-    return f"{len(differing)} of {len(fitted)} parameters and buffers differ, the first is {name} ({what})"
-
-
-def plain_name(network: nn.Module, name: str) -> str:
-    """A tensor's name without what ``DataParallel``, ``torch.compile`` and the like, around a part, add to it."""
-    parts, here = [], network
-    for part in name.split("."):
-        inside = here is not None and part in here._modules
-        if not inside or unwrapped(here) is here:
-            parts.append(part)
-        here = here._modules[part] if inside else None
-    return ".".join(parts)
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -202,10 +159,5 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _check(text: str, tensors: dict[str, Tensor]) -> str:
     """SHA-256 of a whole file's content."""
-    parts = [text, *(f"{name} {x.dtype} {tuple(x.shape)} {_digest(x)}" for name, x in sorted(tensors.items()))]
+    parts = [text, *(f"{name} {x.dtype} {tuple(x.shape)} {digest(x)}" for name, x in sorted(tensors.items()))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _digest(tensor: Tensor) -> str:
-    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return hashlib.sha256(data).hexdigest()

@@ -183,8 +183,9 @@ figures.show(figure, "Two maps of 8 by 8 cells on one colour scale: red on the n
 # together.
 
 # %%
+from xailab.boxes import iou
 from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import iou, pointing_game
+from xailab.metrics import pointing_game
 
 figure, axes = figures.new(1, 4, width=10.4, height=3.0)
 for axis, s, map in zip(axes, test[3:7], maps_of_20[3:7], strict=True):
@@ -511,8 +512,9 @@ if name := real.weights("resnet50", "resnet18", "squeezenet1_0"):
 # names first (about half a minute):
 
 # %%
+from xailab.boxes import iou
 from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import iou, pointing_game
+from xailab.metrics import pointing_game
 
 if real.here("oxford-pets") and (name := real.weights("resnet50", "resnet18", "squeezenet1_0")):
     network = zoo.load(name)

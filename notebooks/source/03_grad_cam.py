@@ -446,7 +446,7 @@ assert (rise > 0).mean() > 0.9 and np.abs(rise_elsewhere).max() < 0.2
 # may choose a threshold too, but on training pictures, not on those that we report.
 
 # %%
-from xailab.metrics import iou
+from xailab.boxes import iou
 
 thresholds = np.arange(0.15, 0.91, 0.15)
 
@@ -997,9 +997,10 @@ if name := real.weights(*last):
 # %%
 import warnings
 
+from xailab.boxes import iou
 from xailab.grad_cam import NoPositiveEvidence
 from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import iou, pointing_game
+from xailab.metrics import pointing_game
 
 middle = {"resnet50": "layer2", "resnet18": "layer2", "squeezenet1_0": "features.7"}
 if real.here("oxford-pets") and (name := real.weights(*middle)):

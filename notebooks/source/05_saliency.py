@@ -735,9 +735,9 @@ print(
 # borders along edges; the largest connected component is the segment. How good is it?
 
 # %%
+from xailab.boxes import iou
 from xailab.cam import class_activation_map
 from xailab.localization import boxes, grabcut, ground_truth_box
-from xailab.metrics import iou
 
 small = [scenes.scene(i, split="test", size=96) for i in range(24)]  # the same, smaller: a cut takes time
 truth, named = [s.masks[0] for s in small], labels[:24]
@@ -1088,8 +1088,8 @@ if name := real.weights("vgg16", "squeezenet1_0"):
 # %%
 import numpy as np
 
+from xailab.boxes import iou
 from xailab.localization import ground_truth_box
-from xailab.metrics import iou
 
 if real.here("oxford-pets") and (name := real.weights("vgg16", "squeezenet1_0")):
     network = zoo.load(name)

@@ -420,7 +420,7 @@ for name in ("conv1_1", "conv2_2", "conv3_3", "conv4_3", "conv5_3"):
     )
 with torch.device("meta"):  # shapes without numbers: no weights are needed for this
     for name, layer in (("vgg16", "features.28"), ("resnet18", "layer4")):
-        print(f"torchvision's {name}, {layer}: {receptive_field(zoo.load(name + '-random'), layer).size} px")
+        print(f"torchvision's {name}, {layer}: {receptive_field(zoo.load(name, weights=None), layer).size} px")
 
 # %% [markdown]
 # Without pooling each layer adds two pixels, 27 in the end. With it, steps double behind each pooling: 196 pixels,

@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from xailab import figures
 from xailab.lessons import patch_svdd as lesson
 from xailab.metrics import aupro, auroc
-from xailab.patch_svdd import nearest
+from xailab.patch_svdd import nearest_neighbours
 
 generator = torch.Generator().manual_seed(0)
 kinds = torch.tensor([[-2.0, -1.5], [2.0, -1.2], [0.3, 2.2]])  # three kinds of patches, in a plane
@@ -86,7 +86,7 @@ print(f"AUROC of the distance to one centre {one_centre:.2f}, to the nearest nor
 # follow.
 
 # %%
-from xailab.patch_svdd import cut
+from xailab.patch_svdd import crop
 from xailab.patch_svdd.sampling import DIRECTIONS
 
 rows_and_columns = torch.meshgrid(torch.arange(8.0), torch.arange(12.0), indexing="ij")
@@ -99,7 +99,7 @@ def embedding(row, column):
 
 main, close, right = embedding(2, 2), embedding(2, 3), embedding(2, 5)  # top left pixels
 print("main", main.tolist(), " one pixel on", close.tolist(), " three pixels to the right", right.tolist())
-both = cut(picture, torch.tensor([0, 0]), torch.tensor([[2, 2], [2, 3]]), 4)  # the library cuts many at once
+both = crop(picture, torch.tensor([0, 0]), torch.tensor([[2, 2], [2, 3]]), 4)  # the library cuts many at once
 assert torch.allclose(both.mean((2, 3))[:, :2], torch.stack([main, close]))
 
 
@@ -167,21 +167,21 @@ figures.show(
 # from one side, gives each place its own colour, and then the direction can be read from two mean colours. Nobody
 # wanted *that* to be learnt. A trial: grey pictures with a faint ramp, 6 of 255 grey levels over the picture, red
 # across and blue down, and a linear classifier that sees the difference of two mean colours and nothing else. The
-# second time, the patches are *shaken* as the paper does: each colour of each patch is shifted at random, and each
+# second time, the patches are *jittered* as the paper does: each colour of each patch is shifted at random, and each
 # pixel, too.
 
 # %%
 from sklearn.linear_model import LogisticRegression
 
-from xailab.patch_svdd import shaken
+from xailab.patch_svdd import jittered
 
 across, down = torch.meshgrid(torch.linspace(0, 1, SIZE), torch.linspace(0, 1, SIZE), indexing="xy")
 noise = torch.randn(20, 3, SIZE, SIZE, generator=generator) * 1.5 / 255
 fringed = 0.5 + noise + torch.stack([across, torch.full_like(across, 0.5), down]) * 6 / 255
 pairs = position_pairs(2000, 20, (SIZE, SIZE), 32, generator)
-first, second = (cut(fringed, pairs.images, corners, 32) for corners in (pairs.main, pairs.neighbour))
+first, second = (crop(fringed, pairs.images, corners, 32) for corners in (pairs.main, pairs.neighbour))
 right_answers = {}
-for name, change in (("as they are", lambda x: x), ("shaken", lambda x: shaken(x, generator))):
+for name, change in (("as they are", lambda x: x), ("jittered", lambda x: jittered(x, generator))):
     colours = ((change(second) - change(first)).mean((2, 3)) * 255).numpy()
     classifier = LogisticRegression(max_iter=500).fit(colours[:1000], pairs.directions[:1000])
     right_answers[name] = classifier.score(colours[1000:], pairs.directions[1000:])
@@ -189,7 +189,7 @@ for name, change in (("as they are", lambda x: x), ("shaken", lambda x: shaken(x
 
 # %% [markdown]
 # A ramp that no eye sees gives the direction away in most pairs. (In the others the neighbour would have left the
-# picture and was moved to its edge, so that its direction is not quite the one it is said to be.) Shaken, the
+# picture and was moved to its edge, so that its direction is not quite the one it is said to be.) With the jitter, the
 # colours say next to nothing. The noise on the single pixels has a purpose of its own: neighbours may overlap by up
 # to a quarter, and the same grain on both borders would be a give-away, too.
 #
@@ -241,7 +241,7 @@ from xailab.patch_svdd.network import initial_encoder, starts
 encoder = initial_encoder(64, seed=0).eval().requires_grad_(False)
 one = normal_images["capsule"][:1] - normal_images["capsule"].mean(0)
 corners = {k: torch.cartesian_prod(*[torch.tensor(starts(SIZE, k, stride))] * 2) for k, stride in ((32, 4), (64, 16))}
-small, large = encoder.patches(*(cut(one, torch.zeros(len(c), dtype=torch.int64), c, k) for k, c in corners.items()))
+small, large = encoder.patches(*(crop(one, torch.zeros(len(c), dtype=torch.int64), c, k) for k, c in corners.items()))
 dense = encoder.dense(one, strides=(4, 16))
 for name, single, at_once in (("small", small, dense.fine), ("large", large, dense.coarse)):
     assert torch.allclose(at_once[0].flatten(1).T, single, atol=1e-5)
@@ -276,7 +276,7 @@ print("|b|²/2 - q·b:", values.tolist())
 found = values.argmin(1)
 by_hand = (queries - bank[found]).square().sum(1).sqrt()
 print("nearest", found.tolist(), "at", by_hand.tolist())
-distances, numbers = nearest(queries, bank)
+distances, numbers = nearest_neighbours(queries, bank)
 assert torch.allclose(distances, by_hand) and torch.equal(numbers, found)
 
 # %% [markdown]
@@ -364,7 +364,7 @@ from xailab.patch_svdd.network import seeded
 with seeded(0):
     usual = Encoder()
 some = close_pairs(64, 40, (SIZE, SIZE), 32, torch.Generator().manual_seed(0))
-patches = cut(normal_images["capsule"], some.images, some.main, 32) - 0.5
+patches = crop(normal_images["capsule"], some.images, some.main, 32) - 0.5
 
 
 def spread(h):
@@ -443,7 +443,7 @@ for c, detector in detectors.items():
     embeddings, maps = detector.embed(test_images[c]), detector.all_maps(test_images[c])
     pictures = (lesson.as_pictures(each[c]) for each in (normal_images, test_images))
     searched[c] = lesson.Searched(detector, *pictures, masks[c], [s.defect for s in test[c]], embeddings, maps)
-sizes = {name: len(bank.vectors) for name, bank in detectors["capsule"].banks.items()}
+sizes = {name: len(bank.vectors) for name, bank in detectors["capsule"].memory_banks.items()}
 print("patches in the memory banks:", sizes)
 
 middle = {}  # in each category the defective picture with the median score: half of them score lower
@@ -542,7 +542,7 @@ print("published, not ours (image, pixel; mean of 15 products of MVTec AD; PaDiM
 
 # %%
 detector = detectors["capsule"]
-patches_of = {name: len(bank.vectors) // 40 for name, bank in detector.banks.items()}
+patches_of = {name: len(bank.vectors) // 40 for name, bank in detector.memory_banks.items()}
 encode = in_all[SIZE][1]
 search = sum(n * 40 * n * 64 for n in patches_of.values())
 pairs_a_step = int(manifest()["capsule"]["recipe"].partition("--pairs ")[2].split()[0])
@@ -555,7 +555,10 @@ substitute, coarser = 0, 0
 for channels, h, w in reversed(shapes):
     substitute += h * w * (channels * (channels + 1) // 2 + channels * coarser + channels)
     coarser += channels
-kept_bytes = {"Patch SVDD": sum(b.vectors.nbytes for b in detector.banks.values()), "PaDiM": fitted.gaussians.nbytes}
+kept_bytes = {
+    "Patch SVDD": sum(b.vectors.nbytes for b in detector.memory_banks.values()),
+    "PaDiM": fitted.gaussians.nbytes,
+}
 for line in (
     ("mult-adds of the training, billions", training / 1e9, 0),
     ("mult-adds of the network, a picture, billions", encode / 1e9, backbone / 1e9),
@@ -576,8 +579,8 @@ for line in (
 import copy
 
 thin = copy.copy(detectors["capsule"])
-thin.banks = {
-    name: bank.subsample(0.1, "random", torch.Generator().manual_seed(0)) for name, bank in thin.banks.items()
+thin.memory_banks = {
+    name: bank.subsample(0.1, "random", torch.Generator().manual_seed(0)) for name, bank in thin.memory_banks.items()
 }
 fewer = figures_of("capsule", thin.anomaly_maps(test_images["capsule"]))
 print("capsule, product map: all patches {:.2f} {:.2f} {:.2f}, a tenth of them {:.2f} {:.2f} {:.2f}".format(

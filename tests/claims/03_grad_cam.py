@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from xailab import images
+from xailab.boxes import iou
 from xailab.datasets import scenes
 from xailab.grad_cam import grad_cam
 from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import iou
 
 
 def test_layers_and_signs():

@@ -9,7 +9,7 @@ def test_hand_examples():
     assert position_loss(0 * right) == pytest.approx(np.log(8)) and pull == 1
     losses = [position_loss(scale * (right - main)) for scale in (1, 0.1, 0.01)]
     assert losses[0] < 0.6 and losses[0] < losses[1] < losses[2] and losses[2] > 2
-    assert right_answers["as they are"] > 0.8 and right_answers["shaken"] < 0.25
+    assert right_answers["as they are"] > 0.8 and right_answers["jittered"] < 0.25
     by_patch, at_once = in_all[256]
     assert 19 < by_patch / at_once < 21
 

@@ -1,18 +1,18 @@
-"""What ``python data_download.py`` brings, as data sets.
+"""Read the data sets that ``python data_download.py`` downloads.
 
     >>> from xailab.datasets import downloaded
-    >>> pets = downloaded.oxford_pets("test", preprocess=network.preprocess)
-    >>> image, label = pets[0]
-    >>> pets.photograph(0).mask
+    >>> pets = downloaded.oxford_pets("test")  # doctest: +SKIP
+    >>> image, label = pets[0]  # doctest: +SKIP
+    >>> mask = pets.photograph(0).mask  # doctest: +SKIP
 
-Items are (image, label), as those of `scenes.Scenes`; ``photograph`` gives a picture as it is, with what is known of
-it. Nothing is downloaded here, and what is not on the disk says how to get it.
+Items are (image, label), as those of `scenes.Scenes`; ``photograph`` gives the picture in its file with its truth.
+Nothing is downloaded here: if a data set is not on the disk, the error says how to get it.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import SupportsIndex
+from typing import SupportsIndex, TypeVar
 
 import numpy as np
 import torch
@@ -20,11 +20,12 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from xailab.boxes import Box
 from xailab.datasets import folders
 from xailab.images import Preprocess, load
-from xailab.localization import Box
 from xailab.storage import data_root
 
+Read = TypeVar("Read")
 PET, BACKGROUND = 1, 2  # values of the trimaps of Oxford-IIIT Pet; 3 is the border between them
 
 
@@ -34,10 +35,10 @@ class Photograph:
 
     Attributes:
         image: RGB.
-        label: Its class.
+        label: Number of its class.
         mask: The object's pixels; None where they are not known.
-        border: Pixels of which nobody can say whether they belong to the object; None where there is no mask.
-        boxes: Around the objects; empty where none are known.
+        border: Pixels that the annotators left undecided; None where there is no mask.
+        boxes: Boxes around the objects; empty where none are known.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -54,14 +55,14 @@ class Photographs(Dataset):
     class as an int.
 
     Attributes:
-        classes: Their names.
+        classes: Names of the classes.
         labels: The class of each photograph, (n,).
     """
 
     def __init__(
         self,
         classes: Sequence[str],
-        labels: Sequence[int],
+        labels: Sequence[int] | np.ndarray,
         read: Callable[[int], Photograph],
         preprocess: Preprocess | None = None,
     ) -> None:
@@ -78,7 +79,7 @@ class Photographs(Dataset):
         return torch.from_numpy(photograph.image.copy()).permute(2, 0, 1).float() / 255, photograph.label
 
     def photograph(self, i: SupportsIndex) -> Photograph:
-        """The i-th photograph with its truth."""
+        """Read the i-th photograph with its truth."""
         i = int(i)
         if not 0 <= i < len(self):
             raise IndexError(f"photograph {i} of a data set of {len(self)}: expected 0 to {len(self) - 1}")
@@ -86,15 +87,18 @@ class Photographs(Dataset):
 
 
 def stl10(split: str = "train", *, root: str | Path | None = None, preprocess: Preprocess | None = None) -> Photographs:
-    """STL-10 (Coates, Ng and Lee 2011): 5000 and 8000 photographs of 96 x 96 pixels, ten classes.
+    """Read STL-10 (Coates, Ng and Lee 2011): 5000 and 8000 photographs of 96 x 96 pixels, ten classes.
+
+    >>> stl10("test").classes  # doctest: +SKIP
+    ('airplane', 'bird', 'car', 'cat', 'deer', 'dog', 'horse', 'monkey', 'ship', 'truck')
 
     Args:
         split: "train" or "test".
-        root: Where the data lies; None takes ``$XAILAB_DATA``, or ``data``.
-        preprocess: How a network wants its pictures.
+        root: Folder of the data; None takes ``$XAILAB_DATA``, or ``data``.
+        preprocess: Preprocessing of a network, ``network.preprocess``; None gives values in [0, 1].
 
     Raises:
-        FileNotFoundError: if it is not here.
+        FileNotFoundError: if the data set is not on this disk.
         ValueError: if it is damaged.
     """
     from torchvision.datasets import STL10
@@ -103,15 +107,18 @@ def stl10(split: str = "train", *, root: str | Path | None = None, preprocess: P
         train_list = STL10.train_list[:2]  # without the 2.8 GB that have no labels, whose MD5 it would compute
 
     data = _torchvision(Labelled, "stl10", _root(root, "stl10", STL10.base_folder), split=_split(split))
-    return Photographs(data.classes, data.labels.tolist(), _pairs(data), preprocess)
+    return Photographs(data.classes, np.asarray(data.labels), _pairs(data), preprocess)
 
 
 def cifar10(
     split: str = "train", *, root: str | Path | None = None, preprocess: Preprocess | None = None
 ) -> Photographs:
-    """CIFAR-10 (Krizhevsky 2009): 50000 and 10000 photographs of 32 x 32 pixels, ten classes; arguments as `stl10`'s.
+    """Read CIFAR-10 (Krizhevsky 2009): 50000 and 10000 photographs of 32 x 32 pixels, ten classes.
 
-    Torchvision compares the MD5 of each file with its own before it unpickles it.
+    >>> len(cifar10("test"))  # doctest: +SKIP
+    10000
+
+    The arguments are those of `stl10`. Torchvision compares the MD5 of each file with its own before it unpickles it.
     """
     from torchvision.datasets import CIFAR10
 
@@ -127,12 +134,15 @@ def oxford_pets(
     root: str | Path | None = None,
     preprocess: Preprocess | None = None,
 ) -> Photographs:
-    """Oxford-IIIT Pet (Parkhi et al. 2012): 3680 and 3669 photographs of cats and dogs, with masks.
+    """Read Oxford-IIIT Pet (Parkhi et al. 2012): 3680 and 3669 photographs of cats and dogs, with masks.
+
+    >>> oxford_pets("test", breeds=True).classes[:2]  # doctest: +SKIP
+    ('Abyssinian', 'American Bulldog')
 
     Args:
         split: "train" (torchvision's "trainval") or "test".
-        breeds: Whether the classes are the 37 breeds, and not cat and dog.
-        root, preprocess: As `stl10`'s.
+        breeds: Take the 37 breeds as classes, instead of cat and dog.
+        root, preprocess: See `stl10`.
     """
     from torchvision.datasets import OxfordIIITPet
 
@@ -158,12 +168,15 @@ def cub_200(
     root: str | Path | None = None,
     preprocess: Preprocess | None = None,
 ) -> Photographs:
-    """CUB-200-2011 (Wah et al. 2011): 5994 and 5794 photographs of birds of 200 kinds, with boxes.
+    """Read CUB-200-2011 (Wah et al. 2011): 5994 and 5794 photographs of birds of 200 kinds, with boxes.
+
+    >>> cub_200("test").photograph(0).boxes  # doctest: +SKIP
+    (Box(left=60, top=27, right=385, bottom=331),)
 
     Args:
         split: "train" or "test".
-        crop: Whether to cut the bird out by its box, as ProtoPNet does.
-        root, preprocess: As `stl10`'s.
+        crop: Crop each picture to the bird's box, as ProtoPNet does.
+        root, preprocess: See `stl10`.
     """
     base = _root(root, "cub-200 --accept-licence", "CUB_200_2011") / "CUB_200_2011"
     wanted = "1" if _split(split) == "train" else "0"
@@ -189,10 +202,13 @@ def cub_200(
 def brain_mri(
     split: str = "train", *, root: str | Path | None = None, preprocess: Preprocess | None = None
 ) -> Photographs:
-    """Slices of brains with and without a tumour, with boxes around the tumours; arguments as `stl10`'s.
+    """Read slices of brains with and without a tumour, with boxes around the tumours.
 
-    Pictures of which the data set says nothing are left out. It is a teaching set without a known origin: nothing that
-    is measured on it says anything about patients.
+    >>> brain_mri("test").classes  # doctest: +SKIP
+    ('no tumour', 'tumour')
+
+    The arguments are those of `stl10`. Pictures without a label are left out. The origin of this teaching set is not
+    known: nothing that is measured on it says anything about patients.
     """
     base = _root(root, "brain-mri", "brain_mri") / "brain_mri"
     names = ("train",) if _split(split) == "train" else ("valid", "val")
@@ -212,7 +228,8 @@ def brain_mri(
         boxes = []
         for x, y, w, h in ([float(value) for value in line[1:5]] for line in found[i] if line[0] == "1"):
             corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
-            boxes.append(_box(*map(round, corners), image))
+            left, top, right, bottom = map(round, corners)
+            boxes.append(_box(left, top, right, bottom, image))
         return Photograph(image, labels[i], boxes=tuple(boxes))
 
     return Photographs(("no tumour", "tumour"), labels, read, preprocess)
@@ -221,7 +238,13 @@ def brain_mri(
 def mvtec_ad(
     category: str, split: str = "train", *, root: str | Path | None = None, preprocess: Preprocess | None = None
 ) -> folders.MVTecAD:
-    """A category of MVTec AD (Bergmann et al. 2019), by the reader of all such folders; arguments as `stl10`'s."""
+    """Read a category of MVTec AD (Bergmann et al. 2019) as a `folders.MVTecAD`.
+
+    >>> mvtec_ad("hazelnut", "test").defects  # doctest: +SKIP
+    ('crack', 'cut', 'hole', 'print')
+
+    The other arguments are those of `stl10`.
+    """
     root = _root(root, f"mvtec-ad/{category} --accept-licence", f"mvtec_ad/{category}")
     return folders.MVTecAD(root / "mvtec_ad", category, split, preprocess=preprocess)
 
@@ -242,8 +265,8 @@ def _split(split: str) -> str:
     return split
 
 
-def _torchvision(kind: type, name: str, root: Path, **options) -> Dataset:
-    """A data set of torchvision's."""
+def _torchvision(kind: Callable[..., Read], name: str, root: Path, **options) -> Read:
+    """Make a data set of torchvision, or say how to repair it."""
     try:
         return kind(root, **options)
     except (RuntimeError, OSError) as error:

@@ -1,14 +1,11 @@
-"""Folders of pictures for anomaly detection, in the layout of MVTec AD (Bergmann et al., CVPR 2019).
+"""Read folders of pictures for anomaly detection, in the layout of MVTec AD (Bergmann et al., CVPR 2019).
 
     <category>/train/good/*.png
     <category>/test/<good or a defect>/*.png
     <category>/ground_truth/<defect>/<stem>_mask.png
 
-Own pictures need less: without ``test`` there is only something to learn from, without ``ground_truth`` the masks are
-unknown, and a folder that holds nothing but pictures is a category of normal ones.
-
-    >>> data = MVTecAD("data/mvtec_ad", "hazelnut", "test")
-    >>> image, mask, defect, name = data[0]
+Own pictures need less: ``test`` and ``ground_truth`` may be missing (without the latter the masks are unknown), and a
+folder that holds nothing but pictures is a category of normal ones.
 """
 
 import os
@@ -72,12 +69,16 @@ class Sample(NamedTuple):
     name: str
 
     def preprocessed(self, preprocess: Preprocess) -> "Sample":
-        """The image as the network wants it, the mask in the same frame."""
+        """Preprocess the image for a network, and put the mask into the same frame."""
         return self._replace(image=preprocess(self.image)[0], mask=mask_frame(self.mask, preprocess))
 
 
 def mask_frame(mask: Bool[np.ndarray, "h w"], preprocess: Preprocess) -> Bool[np.ndarray, "H W"]:
-    """Resize and crop a mask as ``preprocess.frame`` does with its picture; each pixel is its nearest neighbour's."""
+    """Resize and crop a mask as ``preprocess.frame`` does with its picture, by the nearest pixel.
+
+    >>> mask_frame(np.eye(4, dtype=bool), Preprocess(resize=8, crop=4)).sum().item()
+    8
+    """
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as transforms
 
@@ -92,7 +93,7 @@ def mask_frame(mask: Bool[np.ndarray, "h w"], preprocess: Preprocess) -> Bool[np
 
 
 def categories(root: str | Path) -> tuple[str, ...]:
-    """The categories in a folder, in natural order; ``(".",)`` where the folder is itself one.
+    """List the categories in a folder, in natural order; ``(".",)`` where the folder is itself one.
 
     Raises:
         FileNotFoundError: if there is no such folder, or no category in it.
@@ -117,19 +118,23 @@ def categories(root: str | Path) -> tuple[str, ...]:
 class MVTecAD(Dataset):
     """One split of one category as a torch data set of `Sample`.
 
-    The headers and ends of all files are read at once, so that a missing or damaged one is known before any work; the
-    pictures themselves are decoded when they are asked for.
+    >>> data = MVTecAD("data/mvtec_ad", "hazelnut", "test")  # doctest: +SKIP
+    >>> image, mask, defect, name = data[0]  # doctest: +SKIP
+
+    The headers and ends of all files are read first, so that a missing or damaged file is known before any work; each
+    picture is decoded when it is asked for.
 
     Args:
         root: The folder of the categories.
         category: A category's folder in it; None or "." where the root is itself the category's folder.
         split: "train" (normal pictures) or "test".
-        preprocess: How a network wants its pictures (``network.preprocess``). None gives them as they are.
+        preprocess: Preprocessing of a network (``network.preprocess``). None gives the pictures as in their files.
 
     Attributes:
         defects: The kinds of defect in this split, without "good".
-        labels: Which pictures show a defect, (n,).
-        names: As in the samples.
+        kinds: The kind of each picture, "good" or a defect.
+        labels: True for each picture with a defect, (n,).
+        names: The name of each sample.
         sizes: (height, width) of each picture in its file, in pixels.
         has_masks: Whether the masks are known: False where there are defects and no ``ground_truth`` folder.
 
@@ -175,7 +180,7 @@ class MVTecAD(Dataset):
             warnings.warn(
                 f"{self.folder}: the masks are taken for unknown, expected {truth.name}; is it {others}?", stacklevel=2
             )
-        self.masks = [None] * len(kinds)
+        self.masks: list[Path | None] = [None] * len(kinds)
         if self.defects and self.has_masks:
             self._find_masks(truth, problems)
         self.sizes = self._sizes(problems)
@@ -222,12 +227,10 @@ class MVTecAD(Dataset):
     def __getitem__(self, i: SupportsIndex) -> Sample:
         image = load(self.pictures[i])
         mask = np.zeros(image.shape[:2] if self.has_masks else (0, 0), dtype=bool)
-        if self.masks[i] is not None:
-            mask = load_mask(self.masks[i])
+        if (file := self.masks[i]) is not None:
+            mask = load_mask(file)
             if mask.shape != image.shape[:2]:
-                raise ValueError(
-                    f"{self.masks[i]}: a mask of {_by(mask.shape)} pixels for a picture of {_by(image.shape)}"
-                )
+                raise ValueError(f"{file}: a mask of {_by(mask.shape)} pixels for a picture of {_by(image.shape)}")
         sample = Sample(image, mask, self.kinds[i], self.names[i])
         try:
             return sample if self.preprocess is None else sample.preprocessed(self.preprocess)
@@ -252,7 +255,7 @@ def load_mask(path: str | Path) -> Bool[np.ndarray, "h w"]:
         raise
     except Exception as error:  # whatever a damaged file brings about
         raise ValueError(f"{path}: damaged or no picture ({error}); download or export it again") from None
-    return (colours > 127 if lossy else colours != 0).any(2)
+    return np.any(colours > (127 if lossy else 0), axis=2)
 
 
 def _category(root: str | Path, category: str | None) -> Path:
@@ -381,11 +384,11 @@ def _size(path: Path) -> tuple[int, int]:
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")
-            format, (width, height) = image.format, image.size
-            exif = image.getexif() if format == "JPEG" or "exif" in image.info else {}
+            kind, (width, height) = image.format, image.size
+            exif = image.getexif() if kind == "JPEG" or "exif" in image.info else {}
             if exif.get(ExifTags.Base.Orientation, 1) >= 5:
                 width, height = height, width
-        if format not in ENDS or ENDS[format] not in _end(path):
+        if kind not in ENDS or ENDS[kind] not in _end(path):
             height, width = load(path).shape[:2]
     except FileNotFoundError:
         raise ValueError(f"{path}: missing (a link that leads nowhere)") from None

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
+from xailab import storage
 from xailab.datasets.folders import GOOD, MVTecAD, categories
 from xailab.detection.drawing import drawn, window
 from xailab.detection.literature import Published, published
@@ -459,9 +460,8 @@ def _write_summary(output: Path, settings: dict, columns: Sequence[Published]) -
         measured = [_measured(report, figure) for figure in WRITTEN]
         writer.writerow([name, *measured, *(_value(report, column) for column in beside)])
     for name, content in (("results.json", json.dumps(summary, indent=1) + "\n"), ("results.csv", text.getvalue())):
-        partial = output / f".{name}.partial"
-        partial.write_text(content, encoding="utf-8", newline="")
-        os.replace(partial, output / name)
+        with storage.atomic(output / name) as part:
+            part.write_text(content, encoding="utf-8", newline="")
 
 
 def _shown(reports: dict[str, dict], columns: Sequence[Published]) -> list[Published]:

@@ -33,8 +33,8 @@ def count(model: nn.Module, *inputs: Any, rules: Rules | None = None, **keywords
     >>> table.macs, table.weights
     (5040, 315)
 
-    ``rules`` says what operations of your own cost, or others than here. A rule is a function of the output and the
-    operation's arguments that returns MACs, or a `Rule`, which names its kind and operands as well:
+    ``rules`` has the costs of your own operations, or other costs than here. A rule is a function of the output and the
+    operation's arguments that returns MACs, or a `Rule`, which also names its kind and operands:
 
     >>> fft = lambda out, x, *_: 5 * x.numel() * round(math.log2(x.numel())) // 4
     >>> class Spectrum(nn.Module):
@@ -47,13 +47,13 @@ def count(model: nn.Module, *inputs: Any, rules: Rules | None = None, **keywords
         model: Any module that runs on the meta device: no control flow may depend on tensor values.
         inputs: The arguments of its forward pass, each a tensor on any device, or a shape with the batch, such as
             ``(1, 3, 224, 224)``, which stands for values of the network's own dtype.
-        rules: What further operations cost, by name (as ``CostTable.unknown`` has them, such as ``"aten::_fft_r2c"``
-            or ``"mine::attention"``) or by operation (``torch.ops.mine.attention``). They come before those of
-            `COUNTED`, and before an operation is taken apart.
+        rules: Costs of further operations, by name (as in ``CostTable.unknown``, such as ``"aten::_fft_r2c"`` or
+            ``"mine::attention"``) or by operation (``torch.ops.mine.attention``). They come before those of `COUNTED`,
+            and before a composite operation is decomposed.
         keywords: Further arguments of the forward pass, treated in the same way.
 
     Raises:
-        TypeError: if the model is not a module in Python, or a rule is none.
+        TypeError: if the model is not a module in Python, or a rule is neither a function nor a `Rule`.
         ValueError: if it cannot run on the meta device with these inputs.
 
     Warns:
@@ -80,7 +80,7 @@ def count(model: nn.Module, *inputs: Any, rules: Rules | None = None, **keywords
 def _counted(
     model: nn.Module, arguments: list, named: dict[str, Any], rules: dict[str, Rule], left_out: set[tuple[str, int]]
 ) -> "_Counter | None":
-    """Count once; None if a hook failed, which is then left out."""
+    """Count once; if a hook fails, leave it out from now on and return None."""
     skeleton = Skeleton(model)
     counter = _Counter(skeleton, rules, left_out)
     try:
@@ -131,18 +131,18 @@ def _described(arguments: list, named: dict[str, Any]) -> str:
 
 
 class _Text(str):
-    """A word that shows without quotation marks inside a list, too."""
+    """A word that is printed without quotation marks inside a list, too."""
 
     __repr__ = str.__str__
 
 
 class _Counter(Tracer):
-    """Write down what each operation costs.
+    """Add up the costs of a forward pass, operation by operation.
 
     Attributes:
         rows: The counted operations.
         unknown: The modules that called each operation of unknown cost.
-        sizes: Elements of each parameter.
+        sizes: Number of elements of each parameter.
     """
 
     def __init__(self, skeleton: Skeleton, rules: dict[str, Rule], left_out: Iterable[tuple[str, int]]) -> None:
@@ -183,10 +183,10 @@ class _Counter(Tracer):
         return empty
 
     def _follow(self, func: torch._ops.OpOverload, tensors: list[Tensor], out: Any) -> None:
-        """Note what is computed from parameters and constants alone, such as a weight that a hook makes."""
-        sources = [self._sources.get(storage_of(x)) for x in tensors]
+        """Note tensors that are computed from parameters and constants alone, such as a weight that a hook makes."""
+        sources = [names for x in tensors if (names := self._sources.get(storage_of(x))) is not None]
         for made in tensors_in((out,)):
-            if None in sources:
+            if len(sources) < len(tensors):  # it depends on the input
                 if func._schema.is_mutable:
                     self._sources.pop(storage_of(made), None)
             elif storage_of(made) not in self._sources:
@@ -216,7 +216,7 @@ class _Counter(Tracer):
         )
 
     def _elements(self, x: Tensor, names: tuple[str, ...]) -> int:
-        """Elements of the parameters that a tensor shows, a slice of one, or is computed from."""
+        """Count the elements of a parameter or its slice, or of all parameters that a tensor is computed from."""
         return x.numel() if storage_of(x) in self._parameters else sum(self.sizes[name] for name in names)
 
     def _factor(self, x: Tensor, names: tuple[str, ...]) -> Factor:
@@ -239,5 +239,5 @@ def _kind(rule: Rule, x: Any, weight: Any, args: tuple) -> str:
 
 
 def _stored(x: Tensor) -> int:
-    """Elements in memory: an expanded dimension (stride 0) is stored once."""
+    """Count the elements in memory: an expanded dimension (stride 0) is stored once."""
     return math.prod(size for size, stride in zip(x.shape, x.stride(), strict=True) if stride)

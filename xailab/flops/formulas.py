@@ -1,14 +1,18 @@
-"""What a convolution costs, by formula (MobileNets, arXiv 1704.04861, equations 2 to 5)."""
+r"""The cost of a convolution, by formula (MobileNets, arXiv 1704.04861, equations 2 to 5).
+
+A standard convolution costs :math:`D_K D_K M N D_G D_G` multiply-accumulates (`conv_cost`). A depthwise convolution and
+a pointwise one cost :math:`D_K D_K M D_G D_G + M N D_G D_G` (`separable_cost`), which is 1/N + 1/D_K^2 of it.
+"""
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Multiply-accumulates and parameters. Costs of layers add up with ``+`` and ``sum``.
+    """Hold multiply-accumulates and parameters; the costs of layers add up with ``+`` and ``sum``.
 
     Attributes:
         macs: Multiply-accumulates.
@@ -55,16 +59,9 @@ def conv_cost(
     Raises:
         ValueError: if a size is not positive, or ``groups`` does not divide M and N.
     """
-    numbers = {"in_channels": in_channels, "out_channels": out_channels, "groups": groups}
     kernel = _spatial("kernel_size", kernel_size, output_size)
     output = _spatial("output_size", output_size, kernel_size)
-    if len(kernel) != len(output):
-        raise ValueError(f"kernel_size {kernel} and output_size {output} must have as many dimensions")
-    for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if in_channels % groups or out_channels % groups:
-        raise ValueError(f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}")
+    _check(in_channels, out_channels, groups, kernel, output)
     weights = math.prod(kernel) * (in_channels // groups) * out_channels
     return Cost(macs=weights * math.prod(output), params=weights + (out_channels if bias else 0))
 
@@ -99,8 +96,18 @@ def separable_cost(
 
 def _spatial(name: str, size: int | Sequence[int], other: int | Sequence[int]) -> tuple[int, ...]:
     """Repeat a number for each spatial dimension: two, or as many as the other size has."""
-    if isinstance(size, Integral):
-        size = (int(size),) * (2 if isinstance(other, Integral) else len(other))
+    if not isinstance(size, Sequence):
+        size = (operator.index(size),) * (len(other) if isinstance(other, Sequence) else 2)
     if not size or any(s < 1 for s in size):
         raise ValueError(f"{name} must be at least 1, got {size}")
     return tuple(size)
+
+
+def _check(in_channels: int, out_channels: int, groups: int, kernel: tuple[int, ...], output: tuple[int, ...]) -> None:
+    if len(kernel) != len(output):
+        raise ValueError(f"kernel_size {kernel} and output_size {output} must have as many dimensions")
+    for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if in_channels % groups or out_channels % groups:
+        raise ValueError(f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}")

@@ -1,7 +1,8 @@
-"""What each operation of torch costs.
+"""The cost of each operation of torch.
 
-`COUNTED` has the operations that sum products, each with the rule that reads its cost from its arguments; `FREE`
-those that do a few steps for each value and are by convention not counted. `count(..., rules=...)` adds to the first.
+`COUNTED` has the operations that sum products, each with the rule that reads its cost from its arguments. `FREE` has
+those that do a few steps for each value, and that by convention are not counted. `count(..., rules=...)` adds to
+`COUNTED`.
 """
 
 import functools
@@ -16,10 +17,10 @@ from xailab.tracing import is_pointwise
 
 @dataclass(frozen=True)
 class Rule:
-    """How to read the cost of one operation from its arguments.
+    """Read the cost of one operation from its arguments.
 
     Attributes:
-        kind: The word that tables show for it.
+        kind: Name of the operation in tables.
         macs: A function of (output, *arguments of the operation) that returns its multiply-accumulates. Where the
             operation returns several tensors, the output is the first.
         operands: Positions of the input and of the weight (or second factor) among the arguments; None for a second
@@ -46,7 +47,7 @@ def _attention_macs(out: Tensor, query: Tensor, key: Tensor, value: Tensor, *_, 
 
 
 def _product(first: int, second: int) -> Rule:
-    """A matrix product: each output value is a sum over the last dimension of the first factor."""
+    """Make the rule of a matrix product: each output value is a sum over the last dimension of the first factor."""
     return Rule("matmul", lambda out, *args, **_: out.numel() * args[first].shape[-1], (first, second))
 
 
@@ -118,7 +119,7 @@ _FREE_NAMES = frozenset(name for names in FREE.values() for name in names.split(
 
 @functools.cache
 def is_free(operation: torch._ops.OpOverload) -> bool:
-    """Whether an operation is not counted, by convention."""
+    """Tell whether an operation is not counted, by convention."""
     namespace, _, name = operation._schema.name.partition("::")
     if namespace == "prim" or operation.is_view or torch.Tag.inplace_view in operation.tags or is_pointwise(operation):
         return True
@@ -126,31 +127,36 @@ def is_free(operation: torch._ops.OpOverload) -> bool:
 
 
 def known_output(name: str, args: tuple) -> Tensor | None:
-    """An output whose shape needs no computation, where nothing can be wrong with the arguments; else None.
+    """Make an output whose shape needs no computation, where nothing can be wrong with the arguments; else None.
 
-    Most of the time of a count would go into torch's own checks of shapes, which are written in Python.
+    Without this, most of the time of a count is spent in torch's own checks of shapes, which are written in Python.
     """
     first, second = (*args, None, None)[:2]
     if not isinstance(first, Tensor) or not first.is_floating_point():
         return None
     plain = name.removeprefix("aten::").rstrip("_")
-    alike = not isinstance(second, Tensor) or (first.shape, first.dtype) == (second.shape, second.dtype)
-    if plain == "linear" and first.dtype == second.dtype and first.ndim and first.shape[-1:] == second.shape[1:]:
-        return first.new_empty((*first.shape[:-1], second.shape[0]))
-    if (plain in SAME_SHAPE and _fits(first, args[1:])) or (
-        plain in SUMS and alike and not isinstance(second, complex)
-    ):
+    if plain == "linear" and isinstance(second, Tensor):
+        fits = first.dtype == second.dtype and first.ndim and first.shape[-1:] == second.shape[1:]
+        return first.new_empty((*first.shape[:-1], second.shape[0])) if fits else None
+    if (plain in SAME_SHAPE and _fits(first, args[1:])) or (plain in SUMS and _alike(first, second)):
         return first if name.endswith("_") else torch.empty_like(first)
     return None
 
 
+def _alike(x: Tensor, other: object) -> bool:
+    """Tell whether a sum of both has the shape and the type of the first."""
+    if isinstance(other, Tensor):
+        return (x.shape, x.dtype) == (other.shape, other.dtype)
+    return not isinstance(other, complex)
+
+
 def _fits(x: Tensor, rest: tuple) -> bool:
-    """Whether a normalisation has as many weights as channels, or must say that it has not."""
+    """Tell whether a normalisation has as many weights as channels; if not, torch must raise its error."""
     return all(not isinstance(w, Tensor) or w.ndim > 1 or w.numel() in x.shape for w in rest)
 
 
 def all_rules(own: Rules) -> dict[str, Rule]:
-    """The rules of torch's operations and the user's, by the operation's name with its namespace.
+    """Join the rules of torch's operations and the user's, by the operation's name with its namespace.
 
     Raises:
         TypeError: if a key names no operation, or a value is neither a `Rule` nor a function.
@@ -167,7 +173,7 @@ def all_rules(own: Rules) -> dict[str, Rule]:
 
 
 def _name(operation: object) -> str:
-    """The name of an operation, given as such, as ``torch.ops.namespace.name`` or as what ``custom_op`` returned."""
+    """Find the name of an operation: a name, ``torch.ops.namespace.name``, or an operation made by ``custom_op``."""
     if not isinstance(operation, str):
         found = getattr(operation, "_qualified_op_name", None) or getattr(operation, "_qualname", None)
         found = operation._schema.name if isinstance(operation, torch._ops.OpOverload) else found

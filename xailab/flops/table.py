@@ -1,4 +1,4 @@
-"""What was counted, as rows and as a table that prints and that a notebook shows."""
+"""The results of a count: rows, sums, and tables for the terminal and for notebooks."""
 
 import html
 import math
@@ -78,7 +78,7 @@ class Table:
     text_columns: int = 1
 
     def without(self, *columns: str) -> "Table":
-        """Leave columns out, for a narrow page.
+        """Make a table without some columns, for a narrow page.
 
         Raises:
             ValueError: if there is no such column.
@@ -192,6 +192,8 @@ class CostTable:
 
     def table(self, depth: int | None = None) -> Table:
         """Make a table with one line for each operation, or for each module down to ``depth``."""
+        header: tuple[str, ...]
+        lines: list[tuple[str, ...]]
         if depth is None:
             header = ("module", "kind", "input", "weight", "output", "groups")
             lines = [

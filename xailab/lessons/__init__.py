@@ -1,4 +1,4 @@
-"""The checks of the exercises: ``check("02.1", my_function)`` says what passed, or what to look at.
+"""The checks of the exercises: ``check("02.1", my_function)`` prints whether it passes, or a hint.
 
 Each lesson has a folder here, named after its module: `drawings.py`, `explorer.py`, and `exercises.py` with the checks:
 
@@ -41,12 +41,12 @@ class Wrong(Exception):
 
 
 class _NotWritten(Exception):
-    """The skeleton was handed in as it stood."""
+    """The answer is the unchanged skeleton."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found; the message is one line for the reader."""
+    """The result of a check; the message is one line for the reader."""
 
     passed: bool
     message: str
@@ -68,7 +68,7 @@ def verdict(number: str, answer: Any) -> Verdict:
     """Judge a reader's answer, which is a function, or a value where the exercise asks for one.
 
     Raises:
-        ValueError: there is no exercise of this number.
+        ValueError: if there is no exercise of this number.
     """
     lesson = str(number).partition(".")[0]
     if lesson in LESSONS:
@@ -98,9 +98,10 @@ def check(number: str, answer: Any) -> None:
 
 
 def _guarded(answer: Any, changes: list[str]) -> Any:
-    """The answer; one that was left as None or dots, or returns so, is not written yet.
+    """Wrap an answer: None or dots, or a function that returns them, is not written yet.
 
-    It gets copies of its arguments, so that the check's own stay whole; what it did to the copies goes to ``changes``.
+    A function gets copies of its arguments, so that the check's own stay unchanged; its changes of the copies are
+    described in ``changes``.
     """
     if not callable(answer):
         return _written(answer)
@@ -126,7 +127,7 @@ def _written(value: Any) -> Any:
 
 
 def _explain(error: Exception, answer: Any) -> str:
-    """One line on an exception: where in the reader's function, or that its result has another form."""
+    """Describe an exception in one line: its place in the reader's function, or that the result has another form."""
     said = f"{type(error).__name__}: {' '.join(str(error).split())}"
     frames = [(frame.filename, frame.name, frame.line) for frame in traceback.extract_tb(error.__traceback__)]
     calls = [i for i, frame in enumerate(frames) if frame[:2] == (__file__, "call")]

@@ -1,4 +1,4 @@
-"""The lessons' sections "On real data": is what they need on this disk? And photographs that are on every disk."""
+"""Data of the lessons' sections "On real data": tell whether it is on this disk, and load photographs."""
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -14,7 +14,7 @@ WEIGHTS = "weights/"  # before the names of networks in the catalogue
 
 
 def here(*names: str) -> bool:
-    """Whether downloads are on this disk; if not, one line says how to get them.
+    """Tell whether downloads are on this disk; if not, print one line that says how to get them.
 
     Args:
         names: As `python data_download.py` lists them, "oxford-pets" or "weights/resnet18".
@@ -31,10 +31,10 @@ def here(*names: str) -> bool:
 
 
 def weights(*names: str) -> str | None:
-    """The first of some networks that has its ImageNet weights on this disk; if none has, a line as `here`'s, and None.
+    """Find the first of some networks that has its ImageNet weights on this disk; if none, print a line as `here` does.
 
     Args:
-        names: Of the zoo; the last is the one to download.
+        names: Names of the zoo; the last is the one to download.
     """
     found = next((name for name in names if _here(WEIGHTS + name)), None)
     if found is None:
@@ -43,7 +43,7 @@ def weights(*names: str) -> str | None:
 
 
 def photographs() -> list[UInt8[np.ndarray, "h w 3"]]:
-    """Four of scikit-image's photographs, of things that ImageNet has names for: a cat, a cup, a moped, a rocket."""
+    """Load four photographs of scikit-image of ImageNet classes: a cat, a cup, a moped, a rocket."""
     from skimage import data
 
     return [data.chelsea(), data.coffee(), data.stereo_motorcycle()[0], data.rocket()]
@@ -52,21 +52,21 @@ def photographs() -> list[UInt8[np.ndarray, "h w 3"]]:
 def pets(
     preprocess: Preprocess, count: int = 100
 ) -> tuple[Float[Tensor, "n 3 h w"], UInt8[np.ndarray, "n h w 3"], Bool[np.ndarray, "n h w"]]:
-    """Cats and dogs of Oxford-IIIT Pet, spread over its test set, as a network that crops sees them.
+    """Load cats and dogs of Oxford-IIIT Pet, spread over its test set, as a network that crops sees them.
 
     Args:
-        preprocess: The network's.
-        count: At most so many; those of which no pixel is in sight are left out.
+        preprocess: Preprocessing of the network.
+        count: The largest number of pictures; pictures whose animal lies outside of the crop are left out.
 
     Returns:
         The batch, the pictures, and their masks.
     """
     data = downloaded.oxford_pets("test")
     chosen = [data.photograph(i) for i in np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)]
-    masks = np.stack([mask_frame(photograph.mask, preprocess) for photograph in chosen])
-    seen = masks.any((1, 2))
-    batch = preprocess([photograph.image for photograph, it in zip(chosen, seen, strict=True) if it])
-    return batch, preprocess.undo(batch), masks[seen]
+    framed = [(each.image, mask_frame(each.mask, preprocess)) for each in chosen if each.mask is not None]
+    visible = [(image, mask) for image, mask in framed if mask.any()]
+    batch = preprocess([image for image, _ in visible])
+    return batch, preprocess.undo(batch), np.stack([mask for _, mask in visible])
 
 
 def _here(name: str) -> bool:

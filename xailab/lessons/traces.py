@@ -1,4 +1,4 @@
-"""What an answer leaves behind on its arguments, and what it does on the way, for the checks of the exercises."""
+"""Find out what an answer changes in its arguments and which functions it calls, for the checks of the exercises."""
 
 import inspect
 import sys
@@ -20,11 +20,11 @@ LIBRARIES = ("site-packages", "dist-packages")
 
 
 def left_behind(answer: Callable, before: tuple[tuple, dict], after: tuple[tuple, dict]) -> str | None:
-    """Say what a call of an answer changed in its arguments, or None if they are as they were.
+    """Describe what a call of an answer changed in its arguments; None if they are unchanged.
 
     Args:
-        answer: For the names of its parameters.
-        before, after: Positional and named arguments, as they were given and as they are after the call.
+        answer: The function, whose parameters have names.
+        before, after: Positional and named arguments, before and after the call.
     """
     for name, was, now in _named(answer, before, after):
         if isinstance(was, nn.Module):
@@ -49,7 +49,7 @@ def _named(answer: Callable, before: tuple[tuple, dict], after: tuple[tuple, dic
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Whether two arguments hold the same: numbers, tensors, arrays, data classes, and collections of these."""
+    """Compare two arguments: numbers, tensors, arrays, data classes, and collections of these."""
     if type(a) is not type(b):
         return False
     if isinstance(a, (int, float, str)):
@@ -64,7 +64,7 @@ def _equal(a: Any, b: Any) -> bool:
         return _changed_network(a, b) is None
     if is_dataclass(a):
         return all(_equal(getattr(a, field.name), getattr(b, field.name)) for field in fields(a))
-    return True  # a function, or what has no values that are known here
+    return True  # a function, or another object whose values are not compared
 
 
 def _changed_network(was: nn.Module, now: nn.Module) -> str | None:
@@ -94,13 +94,13 @@ def _changed_network(was: nn.Module, now: nn.Module) -> str | None:
 
 
 class Watch(TorchFunctionMode):
-    """What an answer does while this context is open.
+    """Watch the functions that an answer calls while this context is open.
 
     Attributes:
         torch: Names of the torch functions that were called, operators and methods too.
         python: Names of the Python functions that were called, and of the files they stand in.
-        steps: Lines that were run in files of no library, and calls made from there; it grows with what a loop goes
-            over, and with nothing else.
+        steps: Number of lines run outside of libraries, and of calls made from there; only loops make it grow with the
+            data.
     """
 
     def __init__(self) -> None:
@@ -134,23 +134,23 @@ class Watch(TorchFunctionMode):
         return self._line
 
     def calls(self, *names: str) -> set[str]:
-        """Which of these functions were called, of torch or in Python."""
+        """Select those of these functions that were called, of torch or in Python."""
         return set(names) & (self.torch | {name for name, _ in self.python})
 
     def uses(self, *packages: str) -> bool:
-        """Whether a function of one of these packages was called; "xailab" leaves out its lessons."""
+        """Tell whether a function of one of these packages was called; "xailab" leaves out its lessons."""
         folders = [PACKAGE if name == "xailab" else f"{LIBRARIES[0]}/{name}/" for name in packages]
         return any(folder in file and LESSONS not in file for folder in folders for _, file in self.python)
 
 
 @cache
 def _is_readers(file: str) -> bool:
-    """Whether a file is neither Python's, nor a library's, nor one of this package."""
+    """Tell whether a file is neither Python's, nor a library's, nor one of this package."""
     return not (file.startswith((STDLIB, PACKAGE, "<frozen")) or any(n in file for n in LIBRARIES))
 
 
 def watched(answer: Callable, *args) -> Watch:
-    """Call an answer, and return what it did."""
+    """Call an answer, and return what it called."""
     with Watch() as seen:
         answer(*args)
     return seen

@@ -1,4 +1,4 @@
-"""Small networks for small pictures: what the course trains and ships. They are called small because they are."""
+"""Small networks for small pictures, which the course trains and ships."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,6 +7,9 @@ from torchvision.models.resnet import BasicBlock
 
 class SmallResNet(nn.Module):
     """ResNet18 (He et al. 2015, arXiv 1512.03385) at reduced width, with torchvision's names for its parts.
+
+    >>> SmallResNet(10).fc
+    Linear(in_features=128, out_features=10, bias=True)
 
     ``conv1, bn1, relu, maxpool, layer1 .. layer4, avgpool, fc``, two basic blocks in each layer. The last layer keeps
     its resolution, so that a picture of 128 pixels still has 8 x 8 cells before the average.
@@ -42,13 +45,16 @@ class SmallResNet(nn.Module):
 class SmallVGG(nn.Module):
     """VGG16 (Simonyan and Zisserman 2014, arXiv 1409.1556, column D) at reduced width, with torchvision's names.
 
-    ``features`` holds 13 convolutions of 3 x 3, a ReLU behind each, and five poolings, under the same numbers as in
+    >>> SmallVGG(10).classifier[-1]
+    Linear(in_features=128, out_features=10, bias=True)
+
+    ``features`` holds 13 convolutions of 3 x 3, a ReLU after each, and five poolings, under the same numbers as in
     torchvision's ``vgg16``; then come ``avgpool`` (to 3 x 3 cells) and ``classifier`` (three linear layers).
 
     Args:
         num_classes: Number of logits.
         width: Channels of the first convolutions; 2, 4, 8 and 8 times as many follow (VGG16: 64).
-        batch_norm: A batch norm behind each convolution, as torchvision's ``vgg16_bn`` has. It helps training, and can
+        batch_norm: A batch norm after each convolution, as torchvision's ``vgg16_bn`` has. It helps training, and can
             be folded into the convolution afterwards.
     """
 

@@ -15,6 +15,7 @@ from xailab.detection.measuring import Detector
 from xailab.models import zoo
 from xailab.padim import PaDiM
 
+RANDOM = "random"
 SHIPPED = "scenes_resnet"  # what runs without any weights to download
 FRAMES = {SHIPPED: {"resize": 192, "crop": None}}  # it was taught at 128 pixels, and finds finer defects at 192
 BACKBONES = f"resnet18 and wide_resnet50_2 are the paper's, {SHIPPED} (default) comes with the course"
@@ -31,7 +32,7 @@ LAYERS = {  # of networks whose layers are not called layer1, layer2, layer3
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("PaDiM").add_argument
     add("--backbone", default=SHIPPED, metavar="NAME", help=f"network: {BACKBONES}")
-    add("--weights", metavar="PATH", help="its ImageNet weights (default: where the zoo looks for them)")
+    add("--weights", default=zoo.TRAINED, metavar="PATH", help="file of its weights, or random (default: trained)")
     add("--layers", nargs="+", metavar="NAME", help="layers by their dotted names (default: layer1 layer2 layer3)")
     add("--dimensions", metavar="D", help="channels that are kept, or all (default: 100; 550 for wide_resnet50_2)")
     add("--reduction", choices=("random", "pca"), default="random", help="how they are chosen (default: random)")
@@ -40,8 +41,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> Prepared:
-    name = options.backbone.removesuffix(zoo.RANDOM)
-    network = zoo.load(options.backbone, weights=options.weights).to(options.device)
+    name = options.backbone
+    network = zoo.load(name, weights=None if options.weights == RANDOM else options.weights).to(options.device)
     layers = options.layers or _layers(network, name)
     dimensions = _dimensions(options.dimensions, name)
     made = {"reduction": options.reduction, "epsilon": options.epsilon, "blur": options.blur, "seed": options.seed}
@@ -56,12 +57,13 @@ def _prepare(options: argparse.Namespace) -> Prepared:
             detector.calibrate(loader(held_out), options.calibrate, progress=sys.stderr.isatty())
         return detector
 
+    weights = " with random weights" if options.weights == RANDOM else ""
     kept = "all channels" if dimensions is None else f"{dimensions} channels ({options.reduction})"
     return Prepared(
         preprocess=dataclasses.replace(network.preprocess, **FRAMES.get(name, {})),
         fit=fit,
         published=PUBLISHED.get(name, "ResNet18-Rd100"),
-        description=f"{options.backbone}, {', '.join(layers)}, {kept}",
+        description=f"{name}{weights}, {', '.join(layers)}, {kept}",
     )
 
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from xailab import storage
+from xailab import fingerprints, storage
 from xailab.detection.base import Images, Maps, Source, ThresholdedDetector, batches, naming_batch
 from xailab.detection.seen import Seen
 from xailab.hooks import unwrapped
@@ -223,7 +223,7 @@ class PaDiM(ThresholdedDetector):
         if self.gaussians is None:
             raise ValueError("this detector has learned nothing yet: there is nothing to save")
         kept = {f"kept.{i}": tensor for i, tensor in enumerate(self._kept)}
-        description = self._description() | {"backbone": storage.fingerprint(self.backbone)}
+        description = self._description() | {"backbone": fingerprints.fingerprint(self.backbone)}
         self._write(path, description, kept | self.gaussians.state() | {"seen": self._seen.prints})
 
     @classmethod
@@ -241,7 +241,7 @@ class PaDiM(ThresholdedDetector):
         description, tensors = storage.read(path, cls._KIND)
         try:
             fitted = description["backbone"]
-            differs = storage.difference(fitted, unwrapped(backbone))
+            differs = fingerprints.difference(fitted, unwrapped(backbone))
         except (KeyError, AttributeError, TypeError, ValueError):
             raise ValueError(f"{path} lacks a description of its backbone: fit and save it again") from None
         if differs:

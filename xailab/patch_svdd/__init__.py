@@ -1,17 +1,19 @@
-"""Patch SVDD: embeddings of small patches, learned from normal images, and the distance to the nearest normal one.
+"""Patch SVDD: embeddings of small patches, trained on normal images, and the distance to the nearest normal one.
 
 Yi, Yoon, "Patch SVDD: Patch-level SVDD for Anomaly Detection and Segmentation", ACCV 2020, arXiv 2006.16067.
 
-``PatchSVDD`` (detector.py) is what one uses. The rooms behind it: the encoders (network.py), pairs of patches
-(sampling.py), losses and their minimisation (training.py), nearest neighbours and maps (scoring.py).
+``PatchSVDD`` (detector.py) is the detector. In the order of the paper: the encoders (network.py), pairs of patches
+(sampling.py), the losses and their minimisation (training.py, with settings.py), nearest neighbours and anomaly maps
+(scoring.py).
 """
 
 from xailab.patch_svdd.detector import PatchSVDD
 from xailab.patch_svdd.network import Embeddings, Encoder, PositionClassifier
-from xailab.patch_svdd.sampling import Pairs, close_pairs, cut, position_pairs, rectangles, shaken
-from xailab.patch_svdd.scoring import Maps, MemoryBank, Nearest, greedy_coreset, nearest, to_pixels
+from xailab.patch_svdd.sampling import Pairs, close_pairs, crop, jittered, position_pairs, rectangles
+from xailab.patch_svdd.scoring import Maps, MemoryBank, NearestPatches, greedy_coreset, nearest_neighbours, to_pixels
+from xailab.patch_svdd.settings import COURSE, PAPER, Settings
 from xailab.patch_svdd.shipped import shipped
-from xailab.patch_svdd.training import COURSE, PAPER, Collapse, Settings, Step, Trainer
+from xailab.patch_svdd.training import Collapse, Step, Trainer
 
 __all__ = [
     "COURSE",
@@ -21,7 +23,7 @@ __all__ = [
     "Encoder",
     "Maps",
     "MemoryBank",
-    "Nearest",
+    "NearestPatches",
     "Pairs",
     "PatchSVDD",
     "PositionClassifier",
@@ -29,12 +31,12 @@ __all__ = [
     "Step",
     "Trainer",
     "close_pairs",
-    "cut",
+    "crop",
     "greedy_coreset",
-    "nearest",
+    "jittered",
+    "nearest_neighbours",
     "position_pairs",
     "rectangles",
-    "shaken",
     "shipped",
     "to_pixels",
 ]

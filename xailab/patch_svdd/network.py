@@ -6,8 +6,8 @@ patch of 64 x 64 pixels, side by side, and a small head g on top (Section 3.3: f
 
 Dense. f is made of convolutions without padding, so that one pass over a whole picture gives f of every patch in it:
 one at every second pixel, as the first convolution has a stride of 2. The quadrants of a large patch are then 16 of
-those steps apart, and g's 2 x 2 convolution becomes one with a dilation of 16. What single patches compute again and
-again is computed once, and the embeddings are the same.
+those steps apart, and g's 2 x 2 convolution becomes one with a dilation of 16. Values that overlapping patches share
+are computed once, and the embeddings are the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ SLOPE = 0.1  # of the leaky ReLUs below zero
 
 
 class Embeddings(NamedTuple):
-    """Of the patches of whole images, at their places: (n, d, rows, columns)."""
+    """Embeddings of the patches of whole images, at their places: (n, d, rows, columns)."""
 
     fine: Float[Tensor, "n d i j"]
     coarse: Float[Tensor, "n d k l"]
@@ -52,10 +52,16 @@ class SmallEncoder(nn.Module):
 
 
 class Encoder(nn.Module):
-    """f_small and f_large, which share f. Parameters have the names that they have in the authors' files.
+    """Embed small and large patches: f_small and f_large, which share f.
+
+    Parameters have the names that they have in the authors' files.
+
+    >>> fine, coarse = Encoder(8).patches(torch.zeros(3, 3, 32, 32), torch.zeros(2, 3, 64, 64))
+    >>> fine.shape, coarse.shape
+    (torch.Size([3, 8]), torch.Size([2, 8]))
 
     Args:
-        dimensions: Of the embeddings.
+        dimensions: Number of values in an embedding.
     """
 
     def __init__(self, dimensions: int = 64):
@@ -66,18 +72,18 @@ class Encoder(nn.Module):
 
     @property
     def dimensions(self) -> int:
-        """Of the embeddings."""
+        """Number of values in an embedding."""
         return self.conv2.out_channels
 
     def head(self, small: Float[Tensor, "n d _i _j"], dilation: int = 1) -> Float[Tensor, "n d _k _l"]:
-        """g, of quadrants whose embeddings are ``dilation`` cells apart."""
+        """Compute g of quadrants whose embeddings are ``dilation`` cells apart."""
         hidden = F.conv2d(small, self.conv1.weight, self.conv1.bias, dilation=dilation)
         return torch.tanh(self.conv2(F.leaky_relu(hidden, SLOPE, inplace=True)))
 
     def patches(
         self, fine: Float[Tensor, "n 3 32 32"], coarse: Float[Tensor, "m 3 64 64"]
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-        """Embed single patches, as the paper does; f sees all of them, and all quadrants, in one batch."""
+        """Embed single patches, as the paper does; all of them and all quadrants go through f in one batch."""
         quadrants = coarse.unflatten(3, (2, FINE)).unflatten(2, (2, FINE)).permute(0, 2, 4, 1, 3, 5)
         small = self.enc(torch.cat([fine, quadrants.flatten(0, 2)])).flatten(1)
         grids = small[len(fine) :].view(len(coarse), 2, 2, self.dimensions).permute(0, 3, 1, 2)
@@ -88,7 +94,7 @@ class Encoder(nn.Module):
 
         Args:
             images: Each side from 64 pixels; the mean image subtracted, as ``PatchSVDD`` does.
-            strides: Pixels from one patch to the next, fine and coarse, both even. Where patches lie, ``starts`` says.
+            strides: Pixels from one patch to the next, fine and coarse, both even; ``starts`` has the places.
 
         Raises:
             ValueError: if the images hold no patch, or a stride is not even.
@@ -104,14 +110,15 @@ class Encoder(nn.Module):
 
 
 class PositionClassifier(nn.Module):
-    """C: in which of eight directions does the second patch lie, seen from the first?
+    """Classify in which of eight directions the second patch lies, seen from the first: the paper's C.
 
-    It sees the difference of their embeddings; the last layer's weights are normalised, each of its inputs to length 1.
+    It takes the difference of their embeddings. The weights of the last layer are normalised: those of each of its
+    inputs have length 1.
 
     Args:
-        dimensions: Of the embeddings.
-        frozen: Leave those weights as they were drawn. So does the authors' code, which normalises them where no
-            gradient is recorded; there, too, the layer's bias learns.
+        dimensions: Number of values in an embedding.
+        frozen: Leave those weights as they were drawn, and train the bias only. So does the authors' code, which
+            normalises the weights where no gradient is recorded.
     """
 
     def __init__(self, dimensions: int = 64, *, frozen: bool = False):
@@ -122,39 +129,55 @@ class PositionClassifier(nn.Module):
         self.fc3.weight.requires_grad_(not frozen)
 
     def forward(self, main: Float[Tensor, "n d"], neighbour: Float[Tensor, "n d"]) -> Float[Tensor, "n 8"]:
-        """Scores of the directions, before the softmax."""
+        """Compute the scores of the directions, before the softmax."""
         x = F.leaky_relu(self.fc1(main - neighbour), SLOPE)
         x = F.leaky_relu(self.fc2(x), SLOPE)
         return F.linear(x, F.normalize(self.fc3.weight, dim=0), self.fc3.bias)
 
 
 def initial_encoder(dimensions: int, seed: int) -> Encoder:
-    """An encoder before training, the same one for the same seed, drawn as He et al. (2015, arXiv 1502.01852) do.
+    """Draw the weights of an encoder before training, as He et al. (2015, arXiv 1502.01852) do.
 
-    PyTorch's own initial weights are small: over eight layers what distinguishes two patches shrinks a thousandfold,
-    and the training begins with many steps in which nothing is learned.
+    PyTorch's own initial weights are small: over eight layers the difference between two patches shrinks a
+    thousandfold, and in many first steps of the training nothing improves.
+
+    >>> one, other = initial_encoder(8, seed=0), initial_encoder(8, seed=0)
+    >>> torch.equal(one.conv1.weight, other.conv1.weight)
+    True
     """
     with seeded(seed):
         encoder = Encoder(dimensions)
-        for convolution in (*encoder.enc.children(), encoder.conv1, encoder.conv2):
-            nn.init.kaiming_normal_(convolution.weight, SLOPE)
-            nn.init.zeros_(convolution.bias)
+        for name, parameter in encoder.named_parameters():
+            if name.endswith("weight"):
+                nn.init.kaiming_normal_(parameter, SLOPE)
+            else:
+                nn.init.zeros_(parameter)
     return encoder
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw what a block draws from torch's own generator with a seed, and leave that generator as it was."""
+    """Seed torch's own generator inside a block, and leave it as it was before.
+
+    >>> with seeded(0):
+    ...     a = torch.rand(2)
+    >>> with seeded(0):
+    ...     print(torch.equal(a, torch.rand(2)))
+    True
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
 
 
 def starts(side: int, patch: int, stride: int) -> list[int]:
-    """Where patches begin along a side of a picture, in pixels: at multiples of the stride, and at the end.
+    """List the first pixel of each patch along a side of a picture: multiples of the stride, and the last place.
 
-    A last patch lies flush with the end, whether or not the stride leads there, so that nothing goes unseen. All begin
-    at even pixels: of an odd side, the last pixel is left over.
+    The last patch ends where the side ends, so that every pixel is covered. All patches begin at even pixels: of an odd
+    side, the last pixel is left over.
+
+    >>> starts(72, patch=32, stride=16)
+    [0, 16, 32, 40]
     """
     last = (side - patch) // STEP * STEP
     return [*range(0, last, stride), last]
@@ -182,6 +205,6 @@ def check_strides(strides: Sequence[int]) -> None:
 def _at_patches(
     every: Float[Tensor, "n d _i _j"], size: Sequence[int], patch: int, stride: int
 ) -> Float[Tensor, "n d _k _l"]:
-    """Of the embeddings at every second pixel, keep those of the patches that are scored."""
+    """Select, of the embeddings at every second pixel, those of the patches that are scored."""
     rows, columns = (torch.tensor(starts(side, patch, stride), device=every.device) // STEP for side in size)
     return every[:, :, rows[:, None], columns]

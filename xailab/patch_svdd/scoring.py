@@ -1,13 +1,13 @@
 r"""From embeddings to anomaly maps: the nearest normal patch, and the mean over the patches that cover a pixel.
 
 The anomaly score of a patch is its distance to the nearest normal one, in the space of embeddings (equation 7 of Yi and
-Yoon 2020, arXiv 2006.16067). Exact search is a matrix product: |q - b|^2 = |q|^2 + |b|^2 - 2 q.b, of which |q|^2 does
-not matter for which b is nearest. It runs in blocks, so that its memory does not grow with the bank.
+Yoon 2020, arXiv 2006.16067). Exact search is a matrix product: |q - b|^2 = |q|^2 + |b|^2 - 2 q.b, where |q|^2 does not
+change which b is nearest. It runs in blocks, so that its memory does not grow with the bank.
 
 Precision. The sum cancels: in single precision, an error of about 1e-7 |q|^2 remains in the square of a small distance.
-So both sides are first moved by the bank's mean, which makes |q| small where embeddings lie in a cluster far from 0,
-and the distance to the winner is computed anew, from the differences. What can still happen is that one of two patches
-that are equally near, up to that error, is taken for the other.
+Therefore the bank's mean is first subtracted from both sides, which makes |q| small where embeddings lie in a cluster
+far from 0, and the distance to the nearest is computed again, from the differences. One error remains possible: of two
+patches that are equally near, up to that error, the wrong one may be found.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,11 @@ PROBED = 0.1  # share of its cells in which the approximate index looks
 
 
 class Maps(NamedTuple):
-    """Anomaly maps at the images' size, higher for more anomalous; the paper's answer is the product."""
+    """Anomaly maps at the images' size, higher for more anomalous; the paper scores the product.
+
+    The values of fine, coarse and sum are Euclidean distances between embeddings, not squared; the product is one of
+    two distances.
+    """
 
     fine: Float[Tensor, "n h w"]
     coarse: Float[Tensor, "n h w"]
@@ -38,11 +42,11 @@ class Maps(NamedTuple):
     product: Float[Tensor, "n h w"]
 
 
-class Nearest(NamedTuple):
+class NearestPatches(NamedTuple):
     """The nearest normal patch of each patch.
 
     Attributes:
-        distances: In the space of embeddings.
+        distances: Euclidean distances in the space of embeddings, not squared.
         places: The normal patch's image, in the order in which they went into the bank, and its top left pixel (row,
             column).
     """
@@ -53,10 +57,10 @@ class Nearest(NamedTuple):
 
 @dataclass
 class MemoryBank:
-    """Embeddings of normal patches of one size, and where they come from.
+    """Hold the embeddings of normal patches of one size, and the places of these patches.
 
     Attributes:
-        vectors: The embeddings.
+        vectors: The embeddings, one row a patch.
         places: Image, row and column of each patch's top left pixel.
         index: An approximate index of the vectors, None for exact search.
     """
@@ -65,22 +69,44 @@ class MemoryBank:
     places: Int[Tensor, "m 3"]
     index: Any = None
 
-    def nearest(self, queries: Float[Tensor, "n d"]) -> Nearest:
+    @classmethod
+    def of(
+        cls, embeddings: Float[Tensor, "n d i j"], size: Sequence[int], patch: int, stride: int, first: int = 0
+    ) -> "MemoryBank":
+        """Make a bank of the embedded patches of images.
+
+        Args:
+            embeddings: The embeddings at their places.
+            size: (height, width) of the images.
+            patch: Side of a patch.
+            stride: Pixels from one patch to the next.
+            first: Number of the first image.
+        """
+        images = torch.arange(first, first + len(embeddings))
+        places = torch.cartesian_prod(images, *(torch.tensor(starts(side, patch, stride)) for side in size))
+        return cls(as_rows(embeddings), places.to(embeddings.device, torch.int32))
+
+    @classmethod
+    def joined(cls, parts: Sequence["MemoryBank"]) -> "MemoryBank":
+        """Join the banks of several batches, without their indices."""
+        return cls(torch.cat([part.vectors for part in parts]), torch.cat([part.places for part in parts]))
+
+    def nearest_patches(self, queries: Float[Tensor, "n d"]) -> NearestPatches:
         """Find the nearest normal patch of each query."""
         if self.index is None:
-            distances, found = nearest(queries, self.vectors)
+            distances, found = nearest_neighbours(queries, self.vectors)
         else:
             found = torch.from_numpy(self.index.search(queries.cpu().numpy(), 1)[1][:, 0]).to(self.vectors.device)
             distances = (queries - self.vectors[found]).norm(dim=1)
-        return Nearest(distances, self.places[found])
+        return NearestPatches(distances, self.places[found])
 
     def subsample(self, share: float, subset: Subset, generator: Generator, progress: bool = False) -> "MemoryBank":
-        """Keep a part of the bank.
+        """Keep a share of the bank.
 
         Args:
-            share: Of the vectors, above 0 and at most 1.
+            share: Share of the vectors, above 0 and at most 1.
             subset: "random", or "coreset": see ``greedy_coreset``.
-            generator: Of the random numbers.
+            generator: Generator of the random numbers.
             progress: Show a progress bar.
         """
         count = max(1, round(share * len(self.vectors)))
@@ -94,9 +120,9 @@ class MemoryBank:
         return MemoryBank(self.vectors[chosen], self.places[chosen])
 
     def indexed(self, seed: int = 0) -> "MemoryBank":
-        """The same bank with an approximate index: an inverted file (Jégou et al., PAMI 2011) of faiss's.
+        """Build faiss's approximate index of the bank: an inverted file (Jégou et al., PAMI 2011).
 
-        k-means parts the vectors into about 4 sqrt(m) cells; a query looks through the nearest tenth of them.
+        k-means divides the vectors into about 4 sqrt(m) cells; a query is compared with those in the nearest tenth.
 
         Raises:
             ImportError: if faiss is not installed.
@@ -117,19 +143,27 @@ class MemoryBank:
         return replace(self, index=index)
 
     def to(self, device: torch.device | str) -> "MemoryBank":
-        """The bank on another device."""
+        """Copy the bank to another device."""
         return replace(self, vectors=self.vectors.to(device), places=self.places.to(device))
 
 
+def as_rows(embeddings: Float[Tensor, "n d i j"]) -> Float[Tensor, "m d"]:
+    """Reshape embeddings to one row a patch, image after image."""
+    return embeddings.permute(0, 2, 3, 1).flatten(0, 2)
+
+
 @torch.no_grad()
-def nearest(
+def nearest_neighbours(
     queries: Float[Tensor, "n d"], vectors: Float[Tensor, "m d"], *, block: int = BLOCK
 ) -> tuple[Float[Tensor, "n"], Int[Tensor, "n"]]:
     """Find the nearest of m vectors to each query, exactly (see the precision above).
 
+    >>> nearest_neighbours(torch.tensor([[0.0, 0.0]]), torch.tensor([[6.0, 8.0], [3.0, 4.0]]))
+    (tensor([5.]), tensor([1]))
+
     Args:
-        queries: In the precision in which to compute.
-        vectors: In the same one.
+        queries: Vectors whose neighbours are searched.
+        vectors: Vectors to search among, in the same precision.
         block: How many vectors go into one matrix product; memory is 1024 times that many numbers.
 
     Returns:
@@ -140,40 +174,40 @@ def nearest(
     best = queries.new_full((len(queries),), torch.inf)
     where = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)  # the block of the nearest
     found = torch.zeros_like(where)
-
-    def half_squares(number: int) -> Float[Tensor, "_k _b"]:
-        """For the product that gives |b|^2 / 2 - q.b of each vector in a block."""
-        part = vectors[number * block : (number + 1) * block] - centre
-        return torch.cat([-part, part.square().sum(1, keepdim=True) / 2], 1).mT
-
-    for number in range(-(-len(vectors) // block)):
-        part = half_squares(number)
+    blocks = vectors.split(block)
+    for number, part in enumerate(blocks):
+        half_squares = _half_squares(part - centre)
         for start in range(0, len(queries), QUERIES):
-            rows = slice(start, start + QUERIES)
-            values = (lifted[rows] @ part).amin(1)
-            nearer = values < best[rows]
-            best[rows] = torch.where(nearer, values, best[rows])
-            where[rows] = torch.where(nearer, number, where[rows])
-    for number in where.unique().tolist():  # to find which one takes longer than to find how near, and is done once
-        part = half_squares(number)
-        for rows in (where == number).nonzero()[:, 0].split(QUERIES):
-            found[rows] = (lifted[rows] @ part).argmin(1) + number * block
+            some = slice(start, start + QUERIES)
+            values = (lifted[some] @ half_squares).amin(1)
+            nearer = values < best[some]
+            best[some] = torch.where(nearer, values, best[some])
+            where[some] = torch.where(nearer, number, where[some])
+    for number in where.unique().tolist():  # argmin is slower than amin, so it searches the block of the nearest only
+        half_squares = _half_squares(blocks[number] - centre)
+        for some in (where == number).nonzero()[:, 0].split(QUERIES):
+            found[some] = (lifted[some] @ half_squares).argmin(1) + number * block
     return (queries - vectors[found]).norm(dim=1), found
+
+
+def _half_squares(vectors: Float[Tensor, "b d"]) -> Float[Tensor, "_k b"]:
+    """Make the second factor of the matrix product that gives |b|^2 / 2 - q.b for each vector b."""
+    return torch.cat([-vectors, vectors.square().sum(1, keepdim=True) / 2], 1).mT
 
 
 @torch.no_grad()
 def greedy_coreset(
     vectors: Float[Tensor, "m d"], count: int, generator: Generator | None = None, progress: bool = False
 ) -> Int[Tensor, "{count}"]:
-    """Choose vectors that leave none far off: each is the one farthest from all before it, the first is random.
+    """Choose a coreset by k-center greedy: each vector is the one farthest from all before it, the first is random.
 
-    A greedy coreset: no vector then lies farther from a chosen one than twice as far as the best choice of so many
-    would leave it (k-centre; Gonzalez 1985). This is how PatchCore subsamples its memory bank (Roth et al., CVPR 2022).
+    No vector then lies farther from a chosen one than twice as far as with the best choice of so many (Gonzalez 1985).
+    This is how PatchCore subsamples its memory bank (Roth et al., CVPR 2022).
 
     Args:
-        vectors: To choose from.
-        count: How many; the time is theirs times m.
-        generator: Of the first.
+        vectors: Vectors to choose from.
+        count: How many to choose; the time grows with count times m.
+        generator: Generator of the first choice.
         progress: Show a progress bar.
 
     Returns:
@@ -193,24 +227,29 @@ def greedy_coreset(
 
 
 def to_pixels(scores: Float[Tensor, "n _i _j"], size: Sequence[int], patch: int, stride: int) -> Float[Tensor, "n h w"]:
-    """Give each pixel the mean score of the patches that cover it (Section 3.4).
+    """Compute the mean score of the patches that cover each pixel (Section 3.4).
 
-    Which patches cover a pixel is decided for rows and columns apart, so that the mean over them is a matrix for each:
-    M = R S C^T. Where an odd side leaves its last pixel over, that takes the value beside it.
+    Rows and columns are independent, so that the mean is a matrix product: M = R S C^T. Where patches at even pixels
+    leave the last pixel of an odd side uncovered, it takes the value beside it. Squared or not, scores keep their unit;
+    the detector's are distances, not squared.
+
+    >>> to_pixels(torch.tensor([[[1.0, 3.0]]]), (2, 4), patch=2, stride=2)
+    tensor([[[1., 1., 3., 3.],
+             [1., 1., 3., 3.]]])
 
     Args:
-        scores: Of the patches, at their places.
-        size: Of the images, (height, width).
+        scores: Scores of the patches at their places, (n, rows, columns).
+        size: (height, width) of the images.
         patch: Side of a patch.
-        stride: From one patch to the next.
+        stride: Pixels from one patch to the next.
     """
-    rows, columns = (_shares(side, patch, stride).to(scores) for side in size)
-    return rows @ scores @ columns.mT
+    down, across = (_shares(side, patch, stride).to(scores) for side in size)
+    return down @ scores @ across.mT
 
 
 @lru_cache(maxsize=32)
 def _shares(side: int, patch: int, stride: int) -> Float[Tensor, "{side} _i"]:
-    """For each pixel along a side, the patches that cover it; each row sums to 1."""
+    """Compute the share of each patch in each pixel along a side; the rows sum to 1."""
     with torch.inference_mode(False):
         first, pixels = torch.tensor(starts(side, patch, stride)), torch.arange(side)[:, None]
         covers = (first <= pixels) & (pixels < first + patch)

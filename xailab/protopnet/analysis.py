@@ -294,12 +294,14 @@ def without(model: ProtoPNet, dropped: Int[Tensor, "dropped"]) -> ProtoPNet:
     last.weight = nn.Parameter(model.last_layer.weight.detach()[:, keep].clone())
     small.last_layer = last
     if model.provenance is not None:
-        from xailab import storage
+        from xailab import fingerprints
 
         origin = model.provenance
-        same = storage.difference(origin.embedding, model.embedding()) is None
+        same = fingerprints.difference(origin.embedding, model.embedding()) is None
         kept = {name: each[keep] for name, each in origin.tensors().items()}
-        small.provenance = origin._replace(**kept, embedding=storage.fingerprint(small.embedding())) if same else None
+        small.provenance = (
+            origin._replace(**kept, embedding=fingerprints.fingerprint(small.embedding())) if same else None
+        )
     return small
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from xailab import storage
+from xailab import fingerprints, storage
 from xailab.protopnet.network import ProtoPNet, SmallFeatures, of_a_protopnet
 from xailab.protopnet.provenance import Provenance
 
@@ -26,7 +26,7 @@ def save(model: ProtoPNet, path: str | Path, *, note: dict | None = None) -> Non
     Raises:
         FileNotFoundError: if there is no such folder.
     """
-    tensors = {f"network.{name}": value for name, value in storage.state(model).items()}
+    tensors = {f"network.{name}": value for name, value in fingerprints.state(model).items()}
     description = _architecture(model) | {"note": note or {}, "projected": None}
     origin = model.provenance
     if origin is not None:
@@ -66,7 +66,7 @@ def load(path: str | Path, features: nn.Module | None = None) -> ProtoPNet:
     model.prototype_classes = torch.empty(count, dtype=torch.long)
     model.last_layer = nn.Linear(count, len(model.classes), bias=False)
     try:
-        storage.load_state(model, state)
+        fingerprints.load_state(model, state)
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit these features ({str(error).splitlines()[-1].strip()})") from None
     if description["projected"] is not None:

@@ -17,7 +17,6 @@
 Ends of boxes are exclusive. Activations are laid over as 0.5 of the picture and 0.3 of the colour map "jet".
 """
 
-import os
 from pathlib import Path
 
 import cv2
@@ -131,7 +130,7 @@ def _write_image(analysis: LocalAnalysis, i: int, folder: Path) -> None:
 
 def _png(path: Path, image: UInt8[np.ndarray, "_h _w 3"]) -> None:
     _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    _whole(path, data.tobytes())
+    _write(path, data.tobytes())
 
 
 def _npy(path: Path, values: np.ndarray) -> None:
@@ -139,13 +138,9 @@ def _npy(path: Path, values: np.ndarray) -> None:
 
     data = BytesIO()
     np.save(data, values, allow_pickle=False)
-    _whole(path, data.getvalue())
+    _write(path, data.getvalue())
 
 
-def _whole(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+def _write(path: Path, data: bytes) -> None:
+    with storage.atomic(path) as part:
         part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
-from xailab import storage
+from xailab import fingerprints
 from xailab.hooks import evaluating
 from xailab.protopnet.geometry import receptive_field
 from xailab.protopnet.network import Labels, ProtoPNet, check_images, check_labels, of_a_protopnet
@@ -97,7 +97,7 @@ def project(
         moved=moved.cpu(),
         maps=model.similar(model.distances(vectors))[each, each].cpu(),
         field=_field(model, tuple(pictures.shape[2:])),
-        embedding=storage.fingerprint(model.embedding()),
+        embedding=fingerprints.fingerprint(model.embedding()),
     )
     return model.provenance
 
@@ -125,7 +125,7 @@ def check_projected(model: ProtoPNet) -> Provenance:
             "the prototypes are not projected, so that there is no training patch to show: call project(model, images, "
             "labels) with the training images first"
         )
-    differs = storage.difference(model.provenance.embedding, model.embedding())
+    differs = fingerprints.difference(model.provenance.embedding, model.embedding())
     if differs is not None:
         raise ValueError(
             f"the prototypes are no longer their training patches, for the network changed since: {differs}; call "

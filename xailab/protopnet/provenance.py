@@ -18,7 +18,8 @@ class Provenance(NamedTuple):
         maps: Similarity of the prototype to every cell of its own image.
         field: What a cell can see along one side: size, stride and first pixel (``geometry.Field``); None if that is
             all of the image.
-        embedding: Fingerprint of all that decided the patch's embedding, prototypes included (``storage.fingerprint``).
+        embedding: Fingerprint of all that decided the patch's embedding, prototypes included
+            (``fingerprints.fingerprint``).
     """
 
     images: Float[Tensor, "p c H W"]

@@ -1,19 +1,17 @@
 """Trained networks that come with the course, for the rendered slices."""
 
-import json
-from functools import cache
 from pathlib import Path
 
+from xailab.models import manifest as manifests
 from xailab.protopnet.files import load
 from xailab.protopnet.network import ProtoPNet
 
 WEIGHTS = Path(__file__).parent / "weights"
 
 
-@cache
 def manifest() -> dict[str, dict]:
-    """What is known of each network: the recipe that made it, and its results."""
-    return json.loads((WEIGHTS / "manifest.json").read_text(encoding="utf-8"))
+    """Read what is known of each network: the recipe that made it, and its results."""
+    return manifests.read(WEIGHTS)
 
 
 def shipped(name: str = "usual") -> ProtoPNet:
@@ -26,4 +24,4 @@ def shipped(name: str = "usual") -> ProtoPNet:
         raise ValueError(
             f"no trained network {name!r}: there are {', '.join(manifest())}; recipes/phantoms.py makes others"
         )
-    return load(WEIGHTS / f"{name}.safetensors")
+    return load(manifests.file(WEIGHTS, name))

@@ -37,7 +37,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
-from xailab import storage
+from xailab import fingerprints, storage
 from xailab.hooks import evaluating, unwrapped
 from xailab.protopnet.files import part, provenance
 from xailab.protopnet.last_layer import L1, RIDGE, fit_last_layer
@@ -240,7 +240,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.history: list[Epoch] = []
         self.optimiser: torch.optim.Optimizer | None = None
-        self._start = storage.fingerprint(model)
+        self._start = fingerprints.fingerprint(model)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(settings.seed)
             self.plain = Plain(model)
@@ -296,8 +296,8 @@ class Trainer:
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint as a whole or not at all."""
-        tensors = {f"model.{name}": value for name, value in storage.state(self._parts).items()}
-        names = {id(x): storage.plain_name(self._parts, name) for name, x in self._parts.named_parameters()}
+        tensors = {f"model.{name}": value for name, value in fingerprints.state(self._parts).items()}
+        names = {id(x): fingerprints.plain_name(self._parts, name) for name, x in self._parts.named_parameters()}
         if self.optimiser is not None:
             for parameter, state in self.optimiser.state.items():
                 tensors |= {f"adam.{names[id(parameter)]}.{key}": value for key, value in state.items()}
@@ -325,7 +325,7 @@ class Trainer:
                 what = f"{name}={there}, not {value}" if name in asdict(self.settings) else f"another {name}"
                 raise ValueError(f"{path} is of a training with {what}: name another checkpoint, or remove this one")
         try:
-            storage.load_state(self._parts, part(tensors, "model."))
+            fingerprints.load_state(self._parts, part(tensors, "model."))
             self.history = [
                 Epoch(stage, *row)
                 for stage, row in zip(description["stages"], tensors["history"].tolist(), strict=True)
@@ -333,7 +333,7 @@ class Trainer:
             if self.history and self.history[-1].stage in TRAINED:
                 self.optimiser = self._optimiser(self.history[-1].stage)
                 for name, parameter in self._parts.named_parameters():
-                    if moments := part(tensors, f"adam.{storage.plain_name(self._parts, name)}."):
+                    if moments := part(tensors, f"adam.{fingerprints.plain_name(self._parts, name)}."):
                         self.optimiser.state[parameter] = moments
             origin = part(tensors, "origin.")
             self.model.provenance = provenance(origin, description["projected"]) if origin else None

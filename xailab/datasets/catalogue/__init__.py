@@ -8,10 +8,10 @@
 Rooms: registry (what there is), download (one file), archive (unpacking), store (what is installed), command.
 """
 
-from .archive import UnsafeArchive, extract
-from .download import DownloadError, WrongFile, fetch
-from .registry import Entry, File, entries
-from .store import LicenceError, get, megabytes, state, verify
+from xailab.datasets.catalogue.archive import UnsafeArchive, extract
+from xailab.datasets.catalogue.download import DownloadError, WrongFile, fetch
+from xailab.datasets.catalogue.registry import Entry, File, entries
+from xailab.datasets.catalogue.store import LicenceError, get, megabytes, state, verify
 
 __all__ = ["DownloadError", "Entry", "File", "LicenceError", "UnsafeArchive", "WrongFile"]
 __all__ += ["entries", "extract", "fetch", "get", "megabytes", "state", "verify"]

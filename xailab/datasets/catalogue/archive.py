@@ -69,13 +69,13 @@ def _untar(stream, folder: Path, check: Callable[[str, int, bool], None]) -> Non
     if not hasattr(tarfile, "data_filter"):
         raise DownloadError("it takes Python 3.11.4 or newer to unpack this safely")
 
-    def checked(member: tarfile.TarInfo, folder: str | Path) -> tarfile.TarInfo | None:
+    def checked(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
         check(member.name, member.size, member.isdir())
         member = tarfile.data_filter(member, folder)
         return None if member.issym() or member.islnk() else member  # links that stay inside are left out
 
     with tarfile.open(fileobj=stream) as tar:
-        tar.extractall(folder, filter=checked)
+        tar.extractall(str(folder), filter=checked)
         with suppress(gzip.BadGzipFile):  # bytes after the end of a gzip file do no harm
             while tar.fileobj.read(1 << 20):  # to the checksum of an xz file
                 pass

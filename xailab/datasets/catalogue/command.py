@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None, elsewhere: Callable[[Entry, Pat
 
 def listing(root: Path, elsewhere: Callable[[Entry, Path], bool] | None = None) -> str:
     """What there is and what of it is here, as a table."""
-    rows = [("name", "lessons", "size", "licence", "source", "state")]
+    rows: list[tuple[str, ...]] = [("name", "lessons", "size", "licence", "source", "state")]
     for entry in entries().values():
         text = state(entry, root)
         if text == NOT_HERE and elsewhere and elsewhere(entry, root):

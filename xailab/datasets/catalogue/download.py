@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import requests
-import urllib3
 from tqdm import tqdm
 
 from xailab import storage
 from xailab.datasets.catalogue.registry import File
+from xailab.extras import needed_for
+
+with needed_for("xailab.datasets.catalogue", extra="data"):
+    import requests
+    import urllib3
+    from requests.adapters import HTTPAdapter
 
 BUSY = {"status_forcelist": (408, 425, 429, 500, 502, 503, 504), "raise_on_status": False}
 RETRIES = urllib3.Retry(3, backoff_factor=1, respect_retry_after_header=False, **BUSY)  # after 0, 2 and 4 seconds
@@ -117,7 +121,7 @@ def _request(url: str, file: File, part: Path) -> None:
         headers |= {"Range": f"bytes={start}-"} | ({"If-Range": version} if version else {})
     with requests.Session() as session:
         for scheme in ("https://", "http://"):
-            session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=RETRIES))
+            session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
         with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             span, _, total = answer.headers.get("Content-Range", "").partition("/")
             if start and answer.status_code == 416 and total == str(start):

@@ -16,13 +16,16 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import AcquireReturnProxy, FileLock, Timeout
 from tqdm import tqdm
 
 from xailab import storage
 from xailab.datasets.catalogue.archive import UnsafeArchive, extract
 from xailab.datasets.catalogue.download import DownloadError, WrongFile, arrived, disk_errors, fetch
 from xailab.datasets.catalogue.registry import Entry, File
+from xailab.extras import needed_for
+
+with needed_for("xailab.datasets.catalogue", extra="data"):
+    from filelock import AcquireReturnProxy, FileLock, Timeout
 
 LIMIT = 8  # times an archive's size that its content may take
 HERE, DAMAGED, NOT_HERE = "here and verified", "damaged", "not here"

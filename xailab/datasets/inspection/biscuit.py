@@ -6,7 +6,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from ..shapes import (
+from xailab.datasets.drawing.shapes import (
     Plane,
     axes,
     box,
@@ -24,8 +24,8 @@ from ..shapes import (
     walk,
     written,
 )
-from .flaws import Flaw
-from .light import Picture, between, grey, lamp, lay, painted, relief, rgb, shade
+from xailab.datasets.inspection.flaws import Flaw
+from xailab.datasets.inspection.light import Picture, between, grey, lamp, lay, painted, relief, rgb, shade
 
 DEFECTS = ("broken", "crack", "burnt", "hair")
 
@@ -37,7 +37,7 @@ def draw(side: int, rng, flaw: Flaw, split: str) -> Picture:
     angle = -125 + 5 * rng.standard_normal()
     place = (0.007 * rng.standard_normal(), 0.007 * rng.standard_normal(), 1.6 * rng.standard_normal())
     u, v = placed(side, *place)
-    edge = _outline(u, v)
+    edge, bitten = _outline(u, v), None
     if flaw.kind == "broken":
         bitten = _bite(side, flaw, place)
         edge = np.maximum(edge, bitten)
@@ -47,18 +47,19 @@ def draw(side: int, rng, flaw: Flaw, split: str) -> Picture:
     pressed = cv2.remap(_stamp(side), (u + 0.5) * side - 0.5, (v + 0.5) * side - 0.5, cv2.INTER_LINEAR)
     height = 0.014 * ramp(edge, 0.004, -0.035) + 0.0007 * dough - 0.007 * pressed
     baked = 0.22 + 0.75 * ramp(edge, -0.06, 0.0) + 0.1 * noise(rng, side, 5) + 0.035 * dough + 0.5 * pressed
+    gap = None
     if flaw.kind == "crack":
         gap = _crack(side, flaw, place)
         height -= 0.012 * cv2.GaussianBlur(gap, (0, 0), side * 0.004)
     if flaw.kind == "burnt":
         baked += flaw.grade(0.3, 1.0) * _burnt(side, flaw, place)
     paint = between(PALE, BROWN, np.clip(baked, 0, 1.35))
-    if flaw.kind == "broken":
+    if bitten is not None:
         inside = ramp(bitten, -0.034, -0.026)
         paint = lay(paint, painted(CRUMB, 0.86 + 0.12 * fractal(flaw.rng, side, 60, 2)), inside)
         height += 0.004 * ramp(bitten, 0, -0.03) + 0.0009 * inside * noise(flaw.rng, side, 50)
     picture = paint * grey(relief(height, angle, 0.75))
-    if flaw.kind == "crack":
+    if gap is not None:
         picture = lay(picture, rgb("#4A260E"), 0.8 * gap)
 
     belt = painted(BELT, 1 + 0.02 * noise(rng, side, 8) + 0.03 * noise(rng, side, 128))

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from ..scenes.pen import rotation
-from ..shapes import OVERSAMPLING, SHIFT, Plane, axes, box, cover, disc, ramp, slopes, written
-from .light import Picture, between, lay, painted, rgb
-from .parts import PINS, PITCH, ROW, SIZES, SOLDER, pins
+from xailab.datasets.drawing.paths import rotation
+from xailab.datasets.drawing.shapes import OVERSAMPLING, SHIFT, Plane, axes, box, cover, disc, ramp, slopes, written
+from xailab.datasets.inspection.light import Picture, between, lay, painted, rgb
+from xailab.datasets.inspection.parts import PINS, PITCH, ROW, SIZES, SOLDER, pins
 
 WIDTH, HEIGHT = 0.93, 0.86
 MASK, TRACE, GOLD, PRINT, TABLE = rgb("#0F5A3C"), rgb("#2A9266"), rgb("#C9A45A"), rgb("#E6EBE6"), rgb("#22252A")

@@ -3,9 +3,22 @@
 import cv2
 import numpy as np
 
-from ..shapes import Plane, cover, fill, fractal, lettering, moved, moved_point, placed, ramp, sliver, spot, walk
-from .flaws import Flaw
-from .light import Picture, between, grey, lamp, lay, mottled, rgb, shade
+from xailab.datasets.drawing.shapes import (
+    Plane,
+    cover,
+    fill,
+    fractal,
+    lettering,
+    moved,
+    moved_point,
+    placed,
+    ramp,
+    sliver,
+    spot,
+    walk,
+)
+from xailab.datasets.inspection.flaws import Flaw
+from xailab.datasets.inspection.light import Picture, between, grey, lamp, lay, mottled, rgb, shade
 
 DEFECTS = ("crack", "imprint", "squeeze", "poke", "leak")
 

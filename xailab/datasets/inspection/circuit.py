@@ -5,12 +5,12 @@ import math
 import cv2
 import numpy as np
 
-from ..scenes.pen import rotation
-from ..shapes import box, cover, fill, noise, placed, sliver, spot, walk
-from .board import PARTS, PINS, PITCH, ROW, TABLE, board
-from .flaws import Flaw
-from .light import Picture, grey, lamp, lay, painted, rgb
-from .parts import SOLDER, part
+from xailab.datasets.drawing.paths import rotation
+from xailab.datasets.drawing.shapes import box, cover, fill, noise, placed, sliver, spot, walk
+from xailab.datasets.inspection.board import PARTS, PINS, PITCH, ROW, TABLE, board
+from xailab.datasets.inspection.flaws import Flaw
+from xailab.datasets.inspection.light import Picture, grey, lamp, lay, painted, rgb
+from xailab.datasets.inspection.parts import SOLDER, part
 
 DEFECTS = ("missing", "turned", "bridge", "cut", "burnt")
 

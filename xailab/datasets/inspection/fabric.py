@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
-from ..shapes import fill, noise, placed, spot, thread, walk
-from .flaws import Flaw
-from .light import Picture, grey, lamp, lay, painted, rgb, shade
+from xailab.datasets.drawing.shapes import fill, noise, placed, spot, thread, walk
+from xailab.datasets.inspection.flaws import Flaw
+from xailab.datasets.inspection.light import Picture, grey, lamp, lay, painted, rgb, shade
 
 DEFECTS = ("hole", "stain", "thread", "missing")
 
@@ -56,20 +56,21 @@ def _hole(side, flaw, picture):
     """A hole with frayed ends of thread."""
     at = flaw.rng.uniform(-0.35, 0.35, 2)
     radius = flaw.grade(0.02, 0.06)
-    alpha = spot(flaw.rng, side, *at.tolist(), radius, ragged=0.35, soft=0.12)
+    alpha = spot(flaw.rng, side, at[0].item(), at[1].item(), radius, ragged=0.35, soft=0.12)
     picture = lay(picture, GAP, alpha)
     for k in range(int(flaw.grade(5, 12))):
         heading = flaw.rng.uniform(0, 360)
         out = np.array([np.cos(np.radians(heading)), np.sin(np.radians(heading))])
-        end = walk(flaw.rng, *(at + 1.25 * radius * out), flaw.rng.uniform(0.5, 1.3) * radius, heading + 180, wander=30)
+        x, y = at + 1.25 * radius * out
+        end = walk(flaw.rng, x, y, flaw.rng.uniform(0.5, 1.3) * radius, heading + 180, wander=30)
         picture = lay(picture, (INDIGO, PALE)[k % 2] * 0.85, fill(side, thread(end, 0.007, 0.003)))
     return picture
 
 
 def _stain(side, flaw, picture):
     """A dark, greasy blot."""
-    at = flaw.rng.uniform(-0.33, 0.33, 2).tolist()
-    alpha = spot(flaw.rng, side, *at, flaw.grade(0.06, 0.14), ragged=0.4, soft=0.3)
+    x, y = flaw.rng.uniform(-0.33, 0.33, 2).tolist()
+    alpha = spot(flaw.rng, side, x, y, flaw.grade(0.06, 0.14), ragged=0.4, soft=0.3)
     return lay(picture, picture * (rgb("#C8B49A") / 255 * flaw.grade(1.0, 0.6)), alpha)
 
 

@@ -1,10 +1,10 @@
 """What a drawing is told of its defect."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-GOOD = "good"
+from xailab.datasets.folders import GOOD
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Flaw:
     """
 
     kind: str = GOOD
-    rng: np.random.Generator | None = None
+    rng: np.random.Generator = field(default_factory=np.random.default_rng)
     severity: float = 0.0
 
     def grade(self, subtle: float, plain: float) -> float:

@@ -5,9 +5,23 @@ import math
 import cv2
 import numpy as np
 
-from ..shapes import Plane, box, cover, disc, fill, fractal, moved_point, noise, placed, ramp, sliver, spot, walk
-from .flaws import Flaw
-from .light import Picture, between, grey, lamp, lay, mottled, painted, relief, rgb, shade
+from xailab.datasets.drawing.shapes import (
+    Plane,
+    box,
+    cover,
+    disc,
+    fill,
+    fractal,
+    moved_point,
+    noise,
+    placed,
+    ramp,
+    sliver,
+    spot,
+    walk,
+)
+from xailab.datasets.inspection.flaws import Flaw
+from xailab.datasets.inspection.light import Picture, between, grey, lamp, lay, mottled, painted, relief, rgb, shade
 
 DEFECTS = ("tooth", "rust", "scratch", "dent")
 
@@ -32,13 +46,14 @@ def draw(side: int, rng, flaw: Flaw, split: str) -> Picture:
     height = 0.012 * (ramp(radius, WEB, RIM) + 1 - ramp(radius, HUB, HUB + 0.014)) - 0.008 * ramp(shape, -0.013, 0)
     height += 0.00004 * noise(rng, side, 128)
     shine = _turned(rng, radius, around, angle - place[2])
+    scratches = None
     if flaw.kind == "scratch":
         scratches = _scratches(side, flaw, place)
         height -= 0.005 * cv2.GaussianBlur(scratches, (0, 0), side * 0.003)
     if flaw.kind == "dent":
         height -= _dent(side, flaw, place)
     picture = painted(STEEL, shine * relief(height, angle, 0.9))
-    if flaw.kind == "scratch":
+    if scratches is not None:
         picture = lay(picture, BARE, scratches * flaw.grade(0.6, 1.0))
     if flaw.kind == "rust":
         picture = _rust(flaw, picture, place)

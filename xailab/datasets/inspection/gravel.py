@@ -5,9 +5,10 @@ from functools import cache
 import cv2
 import numpy as np
 
-from ..shapes import Plane, fill, fractal, moved, noise, sliver, slopes, spot, thread, walk
-from .flaws import Flaw
-from .light import Picture, between, grey, lamp, lay, painted, relief, rgb, shade
+from xailab.datasets.drawing.shapes import Plane, fill, fractal, moved, noise, sliver, slopes, spot, thread, walk
+from xailab.datasets.inspection.flaws import Flaw
+from xailab.datasets.inspection.light import Picture, between, grey, lamp, lay, painted, relief, rgb, shade
+from xailab.extras import needed_for
 
 DEFECTS = ("wood", "wire", "clay", "oil")
 
@@ -33,7 +34,8 @@ def draw(side: int, rng, flaw: Flaw, split: str) -> Picture:
 @cache
 def photograph() -> Plane:
     """The whole photograph, black to white as 0 to 1."""
-    from skimage import data
+    with needed_for('category="gravel"', extra="course"):
+        from skimage import data
 
     photo = data.gravel().astype(np.float32)
     even = photo / cv2.GaussianBlur(photo, (0, 0), 50)  # without the photograph's own fall of light

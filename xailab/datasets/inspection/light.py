@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from ..shapes import Plane, axes, bounds, noise, slopes
+from xailab.datasets.drawing.shapes import Plane, axes, bounds, noise, slopes
 
 Picture = Float[np.ndarray, "h w 3"]
 Colour = Float[np.ndarray, "3"]

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from ..shapes import Plane, box, cover, disc, written
-from .light import lay, painted, rgb
+from xailab.datasets.drawing.shapes import Plane, box, cover, disc, written
+from xailab.datasets.inspection.light import lay, painted, rgb
 
 SIZES = {
     "chip": (0.4, 0.34),
@@ -27,8 +27,9 @@ SOLDER, BLACK, MARK = rgb("#C6CBD1"), rgb("#25272B"), rgb("#B4BAC0")
 def part(kind: str, side: int) -> tuple[Float[np.ndarray, "h w 4"], Plane]:
     """Colours times coverage, and coverage, of a part upright; and how dark its shadow is."""
     rows, columns = (math.ceil((each + 0.03) * side) for each in SIZES[kind][::-1])
-    at = ((np.arange(n, dtype=np.float32) - (n - 1) / 2) / side for n in (columns, rows))
-    paint, alpha = DRAWN[kind](*np.meshgrid(*at), side)
+    across, down = ((np.arange(n, dtype=np.float32) - (n - 1) / 2) / side for n in (columns, rows))
+    x, y = np.meshgrid(across, down)
+    paint, alpha = DRAWN[kind](x, y, side)
     colours = np.clip(paint, 0, 255) * alpha[..., None]
     return np.dstack([colours, alpha]).astype(np.float32), cv2.GaussianBlur(alpha, (0, 0), side * 0.006)
 

@@ -3,9 +3,22 @@
 import cv2
 import numpy as np
 
-from ..shapes import Plane, axes, cover, disc, fill, moved, noise, placed, ramp, sliver, spot, walk
-from .flaws import Flaw
-from .light import Picture, between, lamp, lay, rgb
+from xailab.datasets.drawing.shapes import (
+    Plane,
+    axes,
+    cover,
+    disc,
+    fill,
+    moved,
+    noise,
+    placed,
+    ramp,
+    sliver,
+    spot,
+    walk,
+)
+from xailab.datasets.inspection.flaws import Flaw
+from xailab.datasets.inspection.light import Picture, between, lamp, lay, rgb
 
 DEFECTS = ("scratch", "hole", "stain", "crack")
 
@@ -45,10 +58,10 @@ def _scratch(side, flaw, picture):
 def _hole(side, flaw, picture):
     """Holes of beetles."""
     middle = flaw.rng.uniform(-0.28, 0.28, 2)
-    far = np.float32(1)
+    far = np.ones((side, side), np.float32)
     for _ in range(flaw.rng.integers(1, 5)):
-        at = (middle + 0.07 * flaw.rng.standard_normal(2)).tolist()
-        u, v = placed(side, *at, flaw.rng.uniform(0, 180))
+        x, y = (middle + 0.07 * flaw.rng.standard_normal(2)).tolist()
+        u, v = placed(side, x, y, flaw.rng.uniform(0, 180))
         far = np.minimum(far, disc(u, v * 1.2, flaw.grade(0.009, 0.024) * flaw.rng.uniform(0.8, 1.3)))
     picture = lay(picture, rgb("#C79A63"), 0.6 * cover(far - 0.006))
     return lay(picture, rgb("#24160C"), 0.94 * cover(far))
@@ -56,16 +69,16 @@ def _hole(side, flaw, picture):
 
 def _stain(side, flaw, picture):
     """Where something wet has stood: a ring, or a whole blot, along the grain."""
-    at = flaw.rng.uniform(-0.28, 0.28, 2).tolist()
+    x, y = flaw.rng.uniform(-0.28, 0.28, 2).tolist()
     if flaw.rng.random() < 0.5:
         radius = flaw.rng.uniform(0.09, 0.15)
-        u, v = placed(side, *at)
+        u, v = placed(side, x, y)
         stray = 0.008 * noise(flaw.rng, side, 6)
         alpha = np.exp(-(((disc(u, v, radius) + stray) / flaw.grade(0.009, 0.016)) ** 2))
         alpha *= 0.8 + 0.3 * noise(flaw.rng, side, 7)
         alpha = np.maximum(alpha, 0.25 * cover(disc(u, v, radius)))
     else:
-        alpha = spot(flaw.rng, side, *at, flaw.grade(0.06, 0.12), ragged=0.5, soft=0.25)
+        alpha = spot(flaw.rng, side, x, y, flaw.grade(0.06, 0.12), ragged=0.5, soft=0.25)
     return lay(picture, picture * (rgb("#6E5548") / 255), np.clip(alpha, 0, 1) * flaw.grade(0.4, 0.95))
 
 

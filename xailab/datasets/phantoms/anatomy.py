@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from ..scenes.pen import curve, ellipse, tube
-from ..shapes import SHIFT, Path, Plane, fill, moved, noise, placed, ramp
+from xailab.datasets.drawing.paths import Path, curve, ellipse, tube
+from xailab.datasets.drawing.shapes import SHIFT, Plane, fill, moved, noise, placed, ramp
 
 Paths = Float[np.ndarray, "_ _ 2"]
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..shapes import Plane, noise, ramp
-from .anatomy import FLUID, Frame, Head
+from xailab.datasets.drawing.shapes import Plane, noise, ramp
+from xailab.datasets.phantoms.anatomy import FLUID, Frame, Head
 
 KINDS, SHARES = ("ring", "solid", "diffuse"), (0.4, 0.35, 0.25)
 RADIUS = (0.28, 0.39)  # of a lesion with its oedema, in half lengths of the head

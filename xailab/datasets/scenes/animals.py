@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from .colours import BLACK, BRIGHT, PINK, WHITE, darker, lighter, mix, pick, rgb, tinted, two
-from .pen import Pen, blob, box, curve, ellipse, polygon, symmetric, tube
+from xailab.datasets.drawing.colours import BLACK, BRIGHT, PINK, WHITE, darker, lighter, mix, pick, rgb, tinted, two
+from xailab.datasets.drawing.paths import blob, box, curve, ellipse, polygon, symmetric, tube
+from xailab.datasets.drawing.pen import Pen
 
 
 def both(paths) -> list[np.ndarray]:
@@ -89,7 +90,8 @@ def _cat_tail(pen, points, fur, stripe):
         across = (middle[i] - middle[i - 1])[::-1] * (1, -1)
         across *= 0.12 / np.hypot(*across)
         rings.append(tube(middle[i] - across, middle[i] + across, width=0.05))
-    pen.fill(*rings, ellipse(*middle[-1], 0.08), colour=stripe, line=0, inside=tail)
+    x, y = middle[-1]
+    pen.fill(*rings, ellipse(x, y, 0.08), colour=stripe, line=0, inside=tail)
 
 
 def _cat_head(pen, rng, fur, stripe, pale):
@@ -350,7 +352,8 @@ def _wing(pen, shape, colour, edge, spot):
     pen.fill(outer, colour=edge, shade=0.4, line=0.02)
     pen.fill(blob(*(centre + (shape - centre) * 0.8 - (0.04, 0))), colour=colour, shade=0.8, line=0)
     for target in (shape[3], shape[4], shape[5]):
-        pen.mark(ellipse(*mix(centre, target, 0.9), 0.04), colour=WHITE)
+        x, y = mix(centre, target, 0.9)
+        pen.mark(ellipse(x, y, 0.04), colour=WHITE)
         vein = tube((0.06, 0), mix(shape[0], centre, 0.5), mix(centre, target, 0.66), width=0.025, end=0.015)
         pen.mark(vein, colour=edge)
     pen.fill(ellipse(centre[0] + 0.1, centre[1] - 0.02, 0.13), colour=spot, shade=0.4, line=0.03)

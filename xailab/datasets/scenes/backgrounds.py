@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from .colours import WHITE, darker, lighter, mix, rgb
-from .pen import Pen, box, curve, ellipse, polygon, tube
+from xailab.datasets.drawing.colours import WHITE, darker, lighter, mix, rgb
+from xailab.datasets.drawing.paths import box, curve, ellipse, polygon, tube
+from xailab.datasets.drawing.pen import Pen
 
 FRAME = box(-0.02, -0.02, 1.02, 1.02)
 

@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from .colours import BLACK, BRIGHT, CREAM, WHITE, darker, lighter, mix, pick, rgb, tinted, two
-from .pen import Pen, blob, curve, ellipse, polygon, symmetric, tube
+from xailab.datasets.drawing.colours import BLACK, BRIGHT, CREAM, WHITE, darker, lighter, mix, pick, rgb, tinted, two
+from xailab.datasets.drawing.paths import blob, curve, ellipse, polygon, symmetric, tube
+from xailab.datasets.drawing.pen import Pen
 
 # --- car --------------------------------------------------------------------------------------------------------
 

@@ -3,15 +3,15 @@
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import nn
 
 from xailab import figures, images
 from xailab.cam import class_activation_map
 from xailab.localization import boxes
+from xailab.models.classifier import Classifier
 
 
 def draw_cam(
-    network: nn.Module, picture: np.ndarray, label: int, threshold: float = 0.6, opacity: float = 0.75
+    network: Classifier, picture: np.ndarray, label: int, threshold: float = 0.6, opacity: float = 0.75
 ) -> Figure:
     """Draw a picture with boxes, its raw map with a colour bar in units of the score, and the overlay.
 

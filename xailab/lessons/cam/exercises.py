@@ -63,7 +63,8 @@ def _box(
 ) -> tuple[int, ...]:
     """The box of 02.2, with one thing that can be done wrongly at a time; ``labels`` says which regions may be it."""
     values = of(map)
-    regions, count = ndimage.label(reaches(values, level(threshold, values)), structure=structure)
+    regions = np.empty(values.shape, np.int32)
+    count = ndimage.label(reaches(values, level(threshold, values)), structure, regions)
     chosen = max([regions == label for label in labels(count)], key=lambda region: largest(region, values))
     y, x = np.nonzero(chosen)
     return int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1

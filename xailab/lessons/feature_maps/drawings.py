@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from xailab import figures, images
 from xailab.feature_maps import feature_maps
 from xailab.hooks import evaluating, recording
+from xailab.models.classifier import Classifier
 from xailab.receptive_field import receptive_field
 
 PAPER, INK = 238, 28  # grey values of the test picture
@@ -78,10 +79,18 @@ def photograph(name: str, size: int = 224) -> UInt8[np.ndarray, "size size 3"]:
     return cv2.resize(whole[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA)
 
 
+def layers_of(network: nn.Module) -> nn.Sequential:
+    """Return the convolutional part of a VGG, its ``features``."""
+    features = network.get_submodule("features")
+    if not isinstance(features, nn.Sequential):
+        raise TypeError(f"expected a VGG, whose features are an nn.Sequential, got {type(features).__name__}")
+    return features
+
+
 def convolutions(network: nn.Module) -> dict[str, str]:
     """Name the convolutions of a VGG as its paper does: ``{"conv1_1": "features.0", ...}``."""
     names, block, number = {}, 1, 0
-    for name, module in network.features.named_children():
+    for name, module in layers_of(network).named_children():
         if isinstance(module, nn.Conv2d):
             number += 1
             names[f"conv{block}_{number}"] = f"features.{name}"
@@ -99,7 +108,7 @@ def activations(network: nn.Module, batch: Float[Tensor, "n 3 h w"], kind: type[
         batch: Pictures, normalised for it.
         kind: ``nn.ReLU`` (behind it) or ``nn.Conv2d`` (before it).
     """
-    maps = feature_maps(network.features, batch, kind)
+    maps = feature_maps(layers_of(network), batch, kind)
     return dict(zip(convolutions(network), maps.values(), strict=True))
 
 
@@ -111,7 +120,8 @@ def untrained(network: nn.Module, seed: int = 0) -> nn.Module:
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
     return network
 
 
@@ -135,7 +145,7 @@ def edge_likeness(maps: Float[Tensor, "n k h w"], edges: Float[Tensor, "n H W"])
 
     Sobel's picture is averaged down to the layer's cells.
     """
-    small = F.adaptive_avg_pool2d(edges.unsqueeze(1), maps.shape[-2:]).squeeze(1)
+    small = F.adaptive_avg_pool2d(edges.unsqueeze(1), (maps.shape[-2], maps.shape[-1])).squeeze(1)
     return correlation(maps.abs().mean(1), small)
 
 
@@ -163,11 +173,11 @@ def best_class(maps: Float[Tensor, "n k h w"], labels: Sequence[int]) -> Int[Ten
 
 
 def _preference(maps: Tensor, labels: Sequence[int]) -> tuple[Tensor, Tensor]:
-    mean, labels = maps.mean((2, 3)), torch.as_tensor(labels)
-    classes = sorted(set(labels.tolist()))
-    of = torch.stack([mean[labels == c].mean(0) for c in classes])
-    largest, best = of.max(0)
-    rest = torch.stack([mean[labels != classes[i]].mean(0)[k] for k, i in enumerate(best.tolist())])
+    mean, of_class = maps.mean((2, 3)), torch.as_tensor(labels)
+    classes = sorted(set(of_class.tolist()))
+    means = torch.stack([mean[of_class == c].mean(0) for c in classes])
+    largest, best = means.max(0)
+    rest = torch.stack([mean[of_class != classes[i]].mean(0)[k] for k, i in enumerate(best.tolist())])
     return (largest - rest) / (largest + rest).clamp(min=1e-12), torch.tensor(classes)[best]
 
 
@@ -177,11 +187,12 @@ def all_positive(network: nn.Module) -> nn.Module:
     Weights become 0.1, biases 0, and of each pooling's window the mean is taken.
     """
     network = copy.deepcopy(network)
-    for parameter in network.features.parameters():
+    for parameter in layers_of(network).parameters():
         nn.init.constant_(parameter, 0.1 if parameter.ndim > 1 else 0.0)
-    for i, module in enumerate(network.features):
+    layers = layers_of(network)
+    for i, module in enumerate(layers):
         if isinstance(module, nn.MaxPool2d):
-            network.features[i] = nn.AvgPool2d(module.kernel_size, module.stride, module.padding)
+            layers[i] = nn.AvgPool2d(module.kernel_size, module.stride, module.padding)
     return network
 
 
@@ -194,7 +205,7 @@ def cell_gradient(
     """
     batch = batch.detach().clone().requires_grad_()
     with torch.enable_grad(), evaluating(network), recording(network, layer) as outputs:
-        network.features(batch)
+        layers_of(network)(batch)
         middle = outputs[layer].shape[-1] // 2 if cell is None else cell
         score = outputs[layer][:, :, middle, middle].sum()
         return torch.autograd.grad(score, batch)[0].abs().sum(1)
@@ -304,7 +315,7 @@ def contact_sheet(
 
 
 def draw_layer(
-    network: nn.Module,
+    network: Classifier,
     picture: UInt8[np.ndarray, "h w 3"],
     layer: str = "conv3_3",
     channel: int = 0,

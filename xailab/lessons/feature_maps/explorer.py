@@ -9,13 +9,14 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from xailab.lessons.explorer import explorer
-from xailab.lessons.feature_maps.drawings import convolutions, draw_layer
+from xailab.lessons.feature_maps.drawings import convolutions, draw_layer, layers_of
+from xailab.models.classifier import Classifier
 
 
-def layer_explorer(network: nn.Module, pictures: Mapping[str, UInt8[np.ndarray, "h w 3"]]) -> widgets.VBox:
+def layer_explorer(network: Classifier, pictures: Mapping[str, UInt8[np.ndarray, "h w 3"]]) -> widgets.VBox:
     """Choose picture, layer, channel and scale; see ``draw_layer``."""
     names = list(convolutions(network))
-    most = max(network.features.get_submodule(n.split(".", 1)[1]).out_channels for n in convolutions(network).values())
+    most = max(module.out_channels for module in layers_of(network).modules() if isinstance(module, nn.Conv2d))
 
     def draw(picture: str, layer: int = 7, channel: int = 3, shared: bool = True) -> Figure:
         return draw_layer(network, pictures[picture], names[layer - 1], channel, shared)

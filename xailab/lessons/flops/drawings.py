@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from xailab import figures
 from xailab.figures import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILLION
-from xailab.flops import CostTable, conv_cost
+from xailab.flops import Cost, CostTable, conv_cost
 from xailab.lessons.flops.machine import Machine
 from xailab.lessons.flops.published import (
     ALPHAS,
@@ -36,14 +36,14 @@ CHANNELS, SIDE = 5, 4
 
 
 def draw_step(layer: str = "standard", step: int = 40) -> Figure:
-    """One output value of the worked example being made; `step` counts the outputs from 1."""
+    """Draw how one output value of the worked example is computed; `step` counts the outputs from 1."""
     figure, axes = figures.new(width=7.0, height=4.6)
     _step(axes, layer, step)
     return figure
 
 
 def draw_steps(steps: Sequence[int] = (40, 24, 40)) -> Figure:
-    """The three layers of the worked example side by side, each caught at one step."""
+    """Draw the three layers of the worked example side by side, each at one step."""
     figure, axes = figures.new(1, 3, width=12.0, height=3.9)
     for axis, layer, step in zip(axes, STEPS, steps, strict=True):
         _step(axis, layer, step)
@@ -80,12 +80,14 @@ def _step(axes: Axes, layer: str, step: int) -> None:
 
 
 def _left(index: int, planes: int, side: int) -> float:
-    """Where a plane begins when `planes` of them share a width of 34 cells."""
+    """Compute where a plane begins when `planes` of them share a width of 34 cells."""
     pitch = 34 / planes
     return index * pitch + (pitch - side) / 2
 
 
-def _plane(axes: Axes, left: float, bottom: float, side: int, marked: set, colour: str, strong=frozenset()) -> None:
+def _plane(
+    axes: Axes, left: float, bottom: float, side: int, marked: set, colour: str, strong: Set = frozenset()
+) -> None:
     cells = [(a, b) for a in range(side) for b in range(side)]
     patches = [Rectangle((left + b, bottom + side - 1 - a), 1, 1) for a, b in cells]
     faces = [VERMILLION if cell in strong else colour if cell in marked else "#F2F2F2" for cell in cells]
@@ -93,12 +95,12 @@ def _plane(axes: Axes, left: float, bottom: float, side: int, marked: set, colou
 
 
 def gain(out_channels: float, kernel_size: int) -> float:
-    """How many times cheaper the separable layer is: 1 / (1/N + 1/K^2)."""
+    """Compute how many times cheaper the separable layer is: 1 / (1/N + 1/K^2)."""
     return 1 / (1 / out_channels + 1 / kernel_size**2)
 
 
 def draw_gain(kernels: Sequence[int] = (3, 5, 7), *, mark: tuple[int, int] | None = None) -> Figure:
-    """The gain against the output channels for some kernels, each with the line K^2 that it cannot pass."""
+    """Draw the gain against the output channels for some kernels, each with its limit K^2."""
     figure, axes = figures.new(width=8.0, height=4.0)
     _gain(axes, kernels, mark)
     axes.set_title("Separable convolutions: the gain stays below K²")
@@ -129,10 +131,10 @@ def draw_cost(
     padding: int = 1,
     groups: int = 1,
 ) -> Figure:
-    """The cost explorer: the formula with its numbers, the bars, and the line 1/N + 1/K^2.
+    """Draw the costs of a layer and of its separable pair: the formula with its numbers, bars, and 1/N + 1/K^2.
 
     Args:
-        size: of the input, D_F; the formulae use the output's, D_G = (D_F + 2 padding - K) // stride + 1.
+        size: Size of the input, D_F; the formulae use the output's, D_G = (D_F + 2 padding - K) // stride + 1.
     """
     out = (size + 2 * padding - kernel) // stride + 1
     if out < 1:
@@ -155,38 +157,46 @@ def draw_cost(
         ha="left",
         x=0.02,
     )
-    unit, name = (1e6, "million MACs") if max(full.macs, pair.macs) >= 1e6 else (1e3, "thousand MACs")
-    bars.barh([1], [full.macs / unit], color=BLUE, label="standard" if groups == 1 else f"{groups} groups")
-    bars.barh([0], [depthwise.macs / unit], color=VERMILLION, label="depthwise")
-    bars.barh([0], [pointwise.macs / unit], left=[depthwise.macs / unit], color=GREEN, label="pointwise")
-    parts = f" depthwise {depthwise.macs / unit:,.1f} + pointwise {pointwise.macs / unit:,.1f}"
-    bars.annotate(parts, (pair.macs / unit, 0), va="center", fontsize=10)
-    bars.set_yticks([0, 1], ["separable", "standard" if groups == 1 else "grouped"])
-    bars.set(xlabel=name, ylim=(-0.6, 2.1), title=f"separable: {full.macs / pair.macs:.2f} times fewer MACs")
-    bars.legend(loc="upper right", ncols=3, fontsize=10, columnspacing=1.0, handlelength=1.2, frameon=False)
-    bars.grid(axis="y", visible=False)
-
-    channels = [2 ** (e / 8) for e in range(8 * 10 + 1)]
-    line.plot(channels, [1 / n + 1 / kernel**2 for n in channels], color=BLUE)
-    line.axhline(1 / kernel**2, color=GREY, linestyle=":")
-    line.text(1.15, 1 / kernel**2 * 0.93, f"1/K² = {1 / kernel**2:.3f}", color="#555555", va="top")
-    line.plot(out_channels, pair.macs / full.macs, "o", color=VERMILLION, markersize=10, zorder=5)
-    line.set(xscale="log", yscale="log", xlabel="output channels N", ylabel="separable / standard")
-    line.set(title="the share that is left: 1/N + 1/K²", xlim=(1, 1024))
-    line.set_xticks([1, 4, 16, 64, 256, 1024], ["1", "4", "16", "64", "256", "1024"])
-    line.set_ylim(min(0.5 / kernel**2, 0.7 * pair.macs / full.macs), max(3, 1.5 * pair.macs / full.macs))
-    line.minorticks_off()
-    if groups > 1:
-        line.annotate("grouped: off the line", (out_channels, pair.macs / full.macs), (0.97, 0.93), ha="right",
-                      textcoords="axes fraction", fontsize=10)  # fmt: skip
+    _cost_bars(bars, full, depthwise, pointwise, groups)
+    _cost_line(line, kernel, out_channels, pair.macs / full.macs, groups)
     return figure
+
+
+def _cost_bars(axes: Axes, full: Cost, depthwise: Cost, pointwise: Cost, groups: int) -> None:
+    pair = depthwise + pointwise
+    unit, name = (1e6, "million MACs") if max(full.macs, pair.macs) >= 1e6 else (1e3, "thousand MACs")
+    axes.barh([1], [full.macs / unit], color=BLUE, label="standard" if groups == 1 else f"{groups} groups")
+    axes.barh([0], [depthwise.macs / unit], color=VERMILLION, label="depthwise")
+    axes.barh([0], [pointwise.macs / unit], left=[depthwise.macs / unit], color=GREEN, label="pointwise")
+    parts = f" depthwise {depthwise.macs / unit:,.1f} + pointwise {pointwise.macs / unit:,.1f}"
+    axes.annotate(parts, (pair.macs / unit, 0), va="center", fontsize=10)
+    axes.set_yticks([0, 1], ["separable", "standard" if groups == 1 else "grouped"])
+    axes.set(xlabel=name, ylim=(-0.6, 2.1), title=f"separable: {full.macs / pair.macs:.2f} times fewer MACs")
+    axes.legend(loc="upper right", ncols=3, fontsize=10, columnspacing=1.0, handlelength=1.2, frameon=False)
+    axes.grid(axis="y", visible=False)
+
+
+def _cost_line(axes: Axes, kernel: int, out_channels: int, share: float, groups: int) -> None:
+    channels = [2 ** (e / 8) for e in range(8 * 10 + 1)]
+    axes.plot(channels, [1 / n + 1 / kernel**2 for n in channels], color=BLUE)
+    axes.axhline(1 / kernel**2, color=GREY, linestyle=":")
+    axes.text(1.15, 1 / kernel**2 * 0.93, f"1/K² = {1 / kernel**2:.3f}", color="#555555", va="top")
+    axes.plot(out_channels, share, "o", color=VERMILLION, markersize=10, zorder=5)
+    axes.set(xscale="log", yscale="log", xlabel="output channels N", ylabel="separable / standard")
+    axes.set(title="the share that is left: 1/N + 1/K²", xlim=(1, 1024))
+    axes.set_xticks([1, 4, 16, 64, 256, 1024], ["1", "4", "16", "64", "256", "1024"])
+    axes.set_ylim(min(0.5 / kernel**2, 0.7 * share), max(3, 1.5 * share))
+    axes.minorticks_off()
+    if groups > 1:
+        axes.annotate("grouped: off the line", (out_channels, share), (0.97, 0.93), ha="right",
+                      textcoords="axes fraction", fontsize=10)  # fmt: skip
 
 
 COLOURS = {"convolution": BLUE, "depthwise": VERMILLION, "pointwise": GREEN, "linear": PINK}
 
 
 def shares(table: CostTable) -> dict[str, tuple[float, float, float]]:
-    """Percent of MACs, of weights and of bytes of each kind of layer."""
+    """Compute the percentage of MACs, of weights and of bytes of each kind of layer."""
     moved = {kind: sum(row.bytes for row in table.rows if row.kind == kind) for kind in table.by_kind()}
     return {
         kind: (100 * cost.macs / table.macs, 100 * cost.params / table.weights, 100 * moved[kind] / table.bytes)
@@ -195,7 +205,7 @@ def shares(table: CostTable) -> dict[str, tuple[float, float, float]]:
 
 
 def draw_shares(table: CostTable) -> Figure:
-    """Where the MACs, the weights and the bytes are, by kind of layer."""
+    """Draw the shares of MACs, weights and bytes by kind of layer."""
     figure, axes = figures.new(width=8.5, height=3.2)
     columns = zip(*shares(table).values(), strict=True)
     bars = {name: list(column) for name, column in zip(("MACs", "weights", "bytes"), columns, strict=True)}
@@ -220,7 +230,7 @@ def draw_share_bars(axes: Axes, bars: dict[str, list[float]], kinds: Sequence[st
 
 
 def draw_dashboard(alpha: float = 1.0, resolution: int = 224) -> Figure:
-    """The sixteen MobileNets: exact cost of each, and the accuracy that TensorFlow published for it."""
+    """Draw the exact cost of each of the sixteen MobileNets, and the accuracy that TensorFlow published for it."""
     table, (_, top1) = mobilenet(alpha, resolution), TENSORFLOW[alpha, resolution]
     figure, (left, right) = figures.new(1, 2, width=11.0, height=4.9, width_ratios=(1, 1.15))
     figure.suptitle(
@@ -265,7 +275,7 @@ def _millions(axes: Axes, label: str, ticks: Sequence[float]) -> None:
 
 
 def draw_tradeoff() -> Figure:
-    """The paper's Figures 4 and 5: accuracy against MACs and against parameters, two published series apart."""
+    """Draw the paper's Figures 4 and 5: accuracy against MACs and against parameters, for two published series."""
     figure, (cost, size) = figures.new(1, 2, width=11.5, height=4.6, sharey=True)
     _tensorflow(cost)
     _tensorflow(size, lambda alpha, resolution: mobilenet(alpha, resolution).weights / 1e6)
@@ -286,7 +296,7 @@ def draw_tradeoff() -> Figure:
 
 
 def draw_tools() -> Figure:
-    """What six counters print for five networks, as a share of the exact MACs."""
+    """Draw the MACs that six counters print for five networks, as a share of the exact ones."""
     figure, axes = figures.new(width=9.0, height=4.2)
     truth = (1.8141, 0.3008, 4.4555, 17.5638, 4.4906)
     for (tool, values), marker, colour in zip(
@@ -311,7 +321,7 @@ MEASURED = Path(__file__).with_name("mobilenets.json")
 
 
 def measured_mobilenets() -> dict:
-    """MobileNets trained on `scenes`, as they were measured once: see "command" for how to make them again.
+    """Read the measurements of MobileNets trained on `scenes`; "command" makes them again.
 
     Returns:
         "command", "images" and "rows"; each row has architecture ("separable" or "full"), alpha, resolution, macs,
@@ -326,7 +336,7 @@ def measured_mobilenets() -> dict:
 
 
 def pareto(rows: Sequence[dict]) -> list[dict]:
-    """The rows that no other row beats in both MACs and accuracy, cheapest first."""
+    """Select the rows that no other row beats in both MACs and accuracy, cheapest first."""
     best, kept = -math.inf, []
     for row in sorted(rows, key=lambda r: (r["macs"], -r["accuracy"])):
         if row["accuracy"] > best:
@@ -336,7 +346,7 @@ def pareto(rows: Sequence[dict]) -> list[dict]:
 
 
 def draw_measured(rows: Sequence[dict]) -> Figure:
-    """Accuracy on held-out scenes against MACs: separable and full convolution."""
+    """Draw the accuracy on held-out scenes against MACs, for separable and full convolutions."""
     figure, axes = figures.new(width=9.0, height=4.8)
     front = pareto(rows)
     axes.plot([r["macs"] / 1e6 for r in front], [100 * r["accuracy"] for r in front], color="#BDBDBD", linewidth=6,
@@ -361,12 +371,13 @@ def draw_measured(rows: Sequence[dict]) -> Figure:
 
 
 def draw_roofline(machine: Machine, layers: Sequence[tuple], by_kind: dict[str, float], table: CostTable) -> Figure:
-    """The roofline of one machine with measured layers, and where a MobileNet's time goes.
+    """Draw the roofline of one machine with measured layers, and a MobileNet's time by kind of layer.
 
     Args:
-        layers: (name, row of the cost table, seconds) of each; maps of the first one's size are drawn round.
-        by_kind: seconds in each kind of layer.
-        table: the costs of the same network.
+        machine: Peaks of the machine.
+        layers: (name, row of the cost table, seconds) of each; round markers have the output size of the first.
+        by_kind: Seconds in each kind of layer.
+        table: Costs of the same network.
     """
     figure, (roof, bars) = figures.new(2, 1, width=9.0, height=8.2, height_ratios=(1.75, 1))
     speeds = [row.flops / seconds / 1e9 for _, row, seconds in layers]

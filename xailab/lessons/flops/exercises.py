@@ -27,15 +27,15 @@ _GAINS = (("2", 2), ("2", 3), ("4", 3), ("8", 3), ("8.8", 3), ("9", 3), ("20", 3
           ("8.9993", 3), ("960.24", 31), ("24.93", 5), ("25", 5))  # fmt: skip
 
 
-def _number(came) -> Real:
-    """A reader's number, of whatever library it is; it may be infinite, or not a number."""
+def _number(came) -> float:
+    """Take a reader's number, of any library; it may be infinite, or not a number."""
     came = came.item() if hasattr(came, "item") else came
     if isinstance(came, bool) or not isinstance(came, Real):
         raise Wrong(f"return one number; this is {type(came).__name__}.")
-    return came
+    return came if isinstance(came, (int, float)) else float(came)
 
 
-def _whole(came: Real) -> bool:
+def _whole(came: float) -> bool:
     return math.isfinite(came) and came == int(came)
 
 

@@ -8,7 +8,7 @@ from xailab.lessons.flops.published import ALPHAS, RESOLUTIONS
 
 
 def cost_explorer() -> widgets.VBox:
-    """`draw_cost` with a control for each number; groups are offered where they divide both channel numbers."""
+    """Choose each number of `draw_cost`; it raises an error where groups do not divide the channels."""
     channels = [1, 2, 3, 4, 5, 7, 8, 16, 32, 64, 128, 256, 512, 1024]
     slider = widgets.SelectionSlider
     return explorer(
@@ -24,12 +24,12 @@ def cost_explorer() -> widgets.VBox:
 
 
 def step_explorer() -> widgets.VBox:
-    """`draw_step`, to be walked through from the first output value to the last."""
+    """Choose a layer and walk through its output values; see `draw_step`."""
     return explorer(draw_step, layer=list(STEPS), step=(1, 7 * SIDE * SIDE, 1))
 
 
 def dashboard() -> widgets.VBox:
-    """`draw_dashboard`, snapping to the sixteen models."""
+    """Choose one of the sixteen models; see `draw_dashboard`."""
     slider = widgets.SelectionSlider
     return explorer(
         draw_dashboard,

@@ -19,7 +19,7 @@ class Machine:
 
 
 def best_time(run, *, seconds: float = 0.12) -> float:
-    """The shortest of repeated runs, in seconds: whatever else the machine does can only add time."""
+    """Measure the shortest of repeated runs, in seconds: other work of the machine can only add time."""
     run()
     best, end = math.inf, time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -30,14 +30,14 @@ def best_time(run, *, seconds: float = 0.12) -> float:
 
 
 def layer_time(layer: nn.Module, *shape: int, seconds: float = 0.12) -> float:
-    """Seconds that a layer takes for an input of this shape."""
+    """Measure the seconds that a layer takes for an input of this shape."""
     x = torch.randn(shape)
     with torch.inference_mode():
         return best_time(lambda: layer(x), seconds=seconds)
 
 
 def peaks() -> Machine:
-    """What one core reaches: in products of matrices, and in a copy of 128 MB, which no cache holds."""
+    """Measure the peaks of one core: in products of matrices, and in a copy of 128 MB, which no cache holds."""
     fastest = 0.0
     for n in (256, 512, 1024):  # the large ones are disturbed more often, the small ones are less efficient
         a, b = torch.randn(n, n), torch.randn(n, n)
@@ -48,7 +48,7 @@ def peaks() -> Machine:
 
 
 def time_by_kind(network: nn.Module, size: int, *, seconds: float = 0.05) -> dict[str, float]:
-    """Seconds spent in each kind of layer of a network, every layer timed alone."""
+    """Measure the seconds in each kind of layer of a network, every layer timed alone."""
     times: dict[str, float] = {}
     for row in count(network, (1, 3, size, size)).rows:
         layer = network.get_submodule(row.module)

@@ -1,6 +1,6 @@
-"""What was published, and a table that sets our counts beside it.
+"""Published numbers, and a table that compares our counts with them.
 
-Tables 2 to 9 of the MobileNet paper (arXiv 1704.04861), the networks that TensorFlow retrained, what six counters said.
+Tables 2 to 9 of the MobileNet paper (arXiv 1704.04861), the networks that TensorFlow retrained, six counters.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ TENSORFLOW = {
     (0.25, 224): (41, 49.8), (0.25, 192): (34, 47.7), (0.25, 160): (21, 45.5), (0.25, 128): (14, 41.5),
 }  # fmt: skip
 
-# What five counters said about five networks in one run (billions, each read as the tool prints it).
+# Results of the counters for five networks in one run (billions, each read as the tool prints it).
 TOOLS = {
     "torch FlopCounterMode / 2": (1.8141, 0.3008, 4.4555, 17.5638, 4.4906),
     "... on CPU tensors": (1.8141, 0.3008, 4.4555, 16.849, 4.4906),
@@ -66,14 +66,14 @@ TOOL_NETWORKS = ("resnet18", "mobilenet_v2", "convnext_tiny", "vit_b_16", "swin_
 
 @cache
 def mobilenet(alpha: float = 1.0, size: int = 224, *, separable: bool = True, shallow: bool = False) -> CostTable:
-    """The costs of one MobileNet on one image of `size` pixels."""
+    """Count the costs of one MobileNet on one image of `size` pixels."""
     with torch.device("meta"):
         network = MobileNetV1(alpha, separable=separable, shallow=shallow)
     return count(network, (1, 3, size, size))
 
 
 def beside(header: Sequence[str], *rows: Sequence) -> Table:
-    """A table of counted and published numbers: published ones as printed, counted ones with as many digits as help."""
+    """Make a table of counted and published numbers: published ones as printed, counted ones rounded."""
 
     def text(column: str, cell) -> str:
         if isinstance(cell, str):

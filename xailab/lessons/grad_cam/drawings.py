@@ -5,16 +5,16 @@ import warnings
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import nn
 
 from xailab import figures, images
 from xailab.grad_cam import NoPositiveEvidence, grad_cam
+from xailab.models.classifier import Classifier
 
 LAYERS = ("conv1", "layer1", "layer2", "layer3", "layer4")
 
 
 def draw_grad_cam(
-    network: nn.Module,
+    network: Classifier,
     picture: np.ndarray,
     label: int,
     layer: str = "layer4",

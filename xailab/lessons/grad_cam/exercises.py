@@ -1,15 +1,18 @@
 """The exercises: their cases, their wrong answers, and their checks."""
 
+from collections.abc import Sequence
+from typing import SupportsFloat
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from xailab import images
+from xailab.boxes import Box, iou
 from xailab.datasets import scenes
 from xailab.lessons import Wrong, exercise
 from xailab.lessons.judging import judge
-from xailab.localization import Box, boxes, ground_truth_box
-from xailab.metrics import iou
+from xailab.localization import boxes, ground_truth_box
 from xailab.models import zoo
 
 MAP = "one map, without its leading axis"
@@ -242,8 +245,8 @@ def _(my_hit_rate) -> str:
     rates = [float(torch.as_tensor(my_hit_rate(*case))) for case in cases]
     each = [float(torch.as_tensor(my_hit_rate(*scene))) for scene in alone]
 
-    def same(values: list[float], others: list[float]) -> bool:
-        return bool(np.allclose(values, others, atol=1e-6))
+    def same(values: Sequence[float], others: Sequence[SupportsFloat]) -> bool:
+        return bool(np.allclose(values, [float(other) for other in others], atol=1e-6))
 
     right = _hits()
     if same(rates, [np.mean(right(*case)) for case in cases]) and same(each, [right(*scene)[0] for scene in alone]):
@@ -281,9 +284,11 @@ CHEAT_SCENES = (534, 19, 97, 281, 572, 1042, 1150, 1348, 1585, 1734, 1768, 13)
 
 def cheat_networks() -> dict[str, nn.Module]:
     """The cheat, two honest networks, and one of them with maps that peak at nothing in particular."""
-    networks = {name: zoo.load(name) for name in ("scenes_biased", "scenes_balanced", "scenes_resnet")}
+    networks: dict[str, nn.Module] = {
+        name: zoo.load(name) for name in ("scenes_biased", "scenes_balanced", "scenes_resnet")
+    }
     elsewhere = zoo.load("scenes_balanced")
-    elsewhere.layer4 = _Shifted(elsewhere.layer4, 3)
+    elsewhere.layer4 = _Shifted(elsewhere.get_submodule("layer4"), 3)
     return networks | {"elsewhere": elsewhere}
 
 

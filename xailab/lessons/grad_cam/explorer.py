@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import ipywidgets as widgets
 import numpy as np
 from matplotlib.figure import Figure
-from torch import nn
 
-from xailab.lessons.explorer import explorer
+from xailab.lessons.explorer import class_menu, explorer
 from xailab.lessons.grad_cam.drawings import LAYERS, draw_grad_cam
+from xailab.models.classifier import Classifier
 
 
-def grad_cam_explorer(network: nn.Module, pictures: Sequence[np.ndarray]) -> widgets.VBox:
+def grad_cam_explorer(network: Classifier, pictures: Sequence[np.ndarray]) -> widgets.VBox:
     """Choose picture, class, layer, sign and opacity; see ``draw_grad_cam``."""
 
     def draw(picture=1, label=0, layer="layer4", relu=True, counterfactual=False, opacity=0.75) -> Figure:
@@ -20,7 +20,7 @@ def grad_cam_explorer(network: nn.Module, pictures: Sequence[np.ndarray]) -> wid
     return explorer(
         draw,
         picture=(1, len(pictures)),
-        label=widgets.Dropdown(options=[(name, i) for i, name in enumerate(network.classes)], description="class"),
+        label=class_menu(network.classes),
         layer=widgets.Dropdown(options=LAYERS, value="layer4", description="layer"),
         relu=widgets.Checkbox(True, description="ReLU: positive part only"),
         counterfactual=widgets.Checkbox(False, description="counterfactual: against the class"),

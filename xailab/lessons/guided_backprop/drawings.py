@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from xailab import figures, images
 from xailab.grad_cam import grad_cam
-from xailab.guided_backprop import input_gradient
+from xailab.guided_backprop import Rule, input_gradient
+from xailab.models.classifier import Classifier
 
 STAGES = ("fc", "layer4", "layer3", "layer2", "layer1", "conv1")  # of a ResNet, from the score down
-RULES = {"gradient": "gradient", "deconvnet": "deconvnet", "guided backprop": "guided"}
+RULES: dict[str, Rule] = {"gradient": "gradient", "deconvnet": "deconvnet", "guided backprop": "guided"}
 METHODS = (*RULES, "Grad-CAM", "Guided Grad-CAM")
 
 
@@ -35,7 +36,7 @@ def randomised(network: nn.Module, depth: int, seed: int = 0) -> nn.Module:
     network = copy.deepcopy(network)
     parts = [network.get_submodule(stage) for stage in STAGES[:depth]]
     if depth == len(STAGES):
-        parts.append(network.bn1)
+        parts.append(network.get_submodule("bn1"))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         for module in (module for part in parts for module in part.modules()):
@@ -67,7 +68,7 @@ def explanations(
     if "Grad-CAM" in wanted:
         found["Grad-CAM"] = grad_cam(network, batch, layer, target, relu=False)
     if "Guided Grad-CAM" in wanted:  # an empty map is a result here, not worth the library's warning
-        mask = images.upsample(found["Grad-CAM"].relu(), batch.shape[-2:])
+        mask = images.upsample(found["Grad-CAM"].relu(), (batch.shape[-2], batch.shape[-1]))
         found["Guided Grad-CAM"] = found["guided backprop"] * mask.unsqueeze(1)
     return {name: found[name] for name in methods}
 
@@ -135,7 +136,7 @@ def verdict_table(verdicts: Sequence[Sequence[str]], rows: Sequence[str], column
 
 
 def draw_rule(
-    network: nn.Module, picture: np.ndarray, label: int, method: str = "guided backprop", depth: int = 0
+    network: Classifier, picture: np.ndarray, label: int, method: str = "guided backprop", depth: int = 0
 ) -> Figure:
     """Draw a picture, its explanation, and that of the network with its topmost stages randomised.
 

@@ -17,16 +17,16 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from xailab import figures
+from xailab.boxes import Box
 from xailab.lessons.drawings import outline, tight
-from xailab.localization import Box
-from xailab.patch_svdd import Embeddings, Maps, Pairs, PatchSVDD, Step, nearest, rectangles
+from xailab.patch_svdd import Embeddings, Maps, Pairs, PatchSVDD, Step, nearest_neighbours, rectangles
 from xailab.patch_svdd.network import COARSE, FINE, starts
 
 SIZES = {"fine": FINE, "coarse": COARSE}
 TRUTH = figures.SKY
 BRIGHT = 1.25  # times the largest value in good pictures: where a map's colours end
 WINDOW = 20  # steps over which a line of losses is averaged
-GUESS = float(np.log(8))  # cross-entropy of who guesses one of eight directions
+CHANCE = float(np.log(8))  # cross-entropy of guessing one of eight directions
 ABLATION = Path(__file__).with_name("ablation.json")
 Picture = UInt8[np.ndarray, "h w 3"]
 Mask = Bool[np.ndarray, "h w"]
@@ -34,12 +34,12 @@ Mask = Bool[np.ndarray, "h w"]
 
 @cache
 def ablation() -> dict:
-    """What recipes/patch_svdd_ablation.py found; ``rows`` hold category, objective, lambda, AUROC by map, spread."""
+    """Read the results of recipes/patch_svdd_ablation.py: category, objective, lambda, AUROC by map, spread."""
     return json.loads(ABLATION.read_text(encoding="utf-8"))
 
 
 def as_pictures(images: Float[Tensor, "n 3 h w"]) -> UInt8[np.ndarray, "n h w 3"]:
-    """Tensors with values from 0 to 1 as pictures."""
+    """Convert tensors with values from 0 to 1 to pictures."""
     return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
@@ -49,9 +49,9 @@ def draw_centre(
     """Draw points of two dimensions with two notions of "far": from one centre, and from the nearest normal point.
 
     Args:
-        normal: What was learned from.
+        normal: Normal points.
         others: Anomalous points.
-        share: Of the normal points inside the contours.
+        share: Share of the normal points inside the contours.
         reach: Half the side of the drawing.
     """
     side = torch.linspace(-reach, reach, 160)
@@ -61,7 +61,7 @@ def draw_centre(
     figure, axes = figures.new(1, 2, width=9.6, height=4.4, sharex=True, sharey=True)
     for axis, title, of_places, of_normal in (
         (axes[0], "far from one centre", (places - centre).norm(dim=1), (normal - centre).norm(dim=1)),
-        (axes[1], "far from the nearest normal point", nearest(places, normal)[0], gaps),
+        (axes[1], "far from the nearest normal point", nearest_neighbours(places, normal)[0], gaps),
     ):
         level = float(of_normal.quantile(share))
         axis.contourf(side, side, of_places.view(160, 160), [0, level], colors=["#DCEBF5"])
@@ -148,11 +148,11 @@ def draw_losses(runs: Mapping[str, Sequence[Step]]) -> Figure:
             column[0].plot(steps, mean(i), color=colour, label=label)
             column[1].semilogy(steps, mean(i + 4), color=colour, label="spread")
             column[1].semilogy(steps, mean(i + 2), color=colour, linestyle=":", label="pull")
-        column[0].axhline(GUESS, color=figures.BLACK, linestyle="--", linewidth=1.3)
+        column[0].axhline(CHANCE, color=figures.BLACK, linestyle="--", linewidth=1.3)
         column[0].set(title=name, ylim=(0, 3.2))
         column[1].set(xlabel="step")
     axes[0, 0].annotate(
-        "guessing: ln 8", (0.03, GUESS + 0.2), xycoords=("axes fraction", "data"), va="bottom", fontsize=10
+        "guessing: ln 8", (0.03, CHANCE + 0.2), xycoords=("axes fraction", "data"), va="bottom", fontsize=10
     )
     axes[0, 0].set(ylabel="position loss")
     axes[0, 0].legend(loc="lower left", fontsize=10)
@@ -161,14 +161,14 @@ def draw_losses(runs: Mapping[str, Sequence[Step]]) -> Figure:
 
 
 class LiveLosses:
-    """The losses of a training while it runs: ``display(live.picture)``, then ``fit(images, on_step=live)``.
+    """Draw the losses of a training while it runs: ``display(live.picture)``, then ``fit(images, on_step=live)``.
 
     Args:
         every: Steps from one drawing to the next.
 
     Attributes:
         picture: An image widget.
-        history: What the steps measured.
+        history: The measurements of the steps.
     """
 
     def __init__(self, every: int = 10):
@@ -183,7 +183,7 @@ class LiveLosses:
 
 
 def position_colours(places: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 3"]:
-    """A colour for each place (row, column; shares of the way): blue to orange across, light to dark down."""
+    """Choose a colour for each place (row, column; from 0 to 1): blue to orange across, light to dark down."""
     down, across = places[..., :1], places[..., 1:]
     across = (1 - across) * to_rgb(figures.BLUE) + across * np.array(to_rgb(figures.ORANGE))
     return np.clip(across + 0.55 * (0.5 - down), 0, 1)
@@ -203,7 +203,8 @@ def draw_embeddings(
     )
     for (left, right), (name, (picture, points, places)) in zip(axes.reshape(-1, 2), groups.items(), strict=True):
         h, w = picture.shape[:2]
-        key = position_colours(np.stack(np.mgrid[0:h, 0:w] / np.array([h, w])[:, None, None], -1))
+        down, across = np.mgrid[0:h, 0:w]
+        key = position_colours(np.stack([down / h, across / w], -1))
         grey = picture.mean(2, keepdims=True) / picture.max()
         figures.picture(left, np.clip(key * (0.6 + 0.4 * grey), 0, 1), f"{name}: the key")
         right.scatter(*points.T, c=position_colours(places), s=14)
@@ -222,13 +223,13 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True)
 class Searched:
-    """A category's test pictures, and all that a detector (with all patches in its memory bank) has to say of them.
+    """A category's test pictures with their embeddings and anomaly maps.
 
     Attributes:
         detector: With the patches of ``normal`` in its memory bank, all of them.
-        normal: Its pictures.
-        pictures, masks, kinds: Of the test pictures.
-        embeddings, maps: What the detector made of them.
+        normal: The pictures in the memory bank.
+        pictures, masks, kinds: The test pictures, their masks and their kinds of defect.
+        embeddings, maps: The detector's embeddings and maps of the test pictures.
     """
 
     detector: PatchSVDD
@@ -240,20 +241,20 @@ class Searched:
     maps: Maps
 
     def scale(self, kind: str) -> dict:
-        """Colours of a kind of map: from 0 to somewhat above the largest value in a good test picture."""
+        """Choose the colours of a kind of map: from 0 to a quarter above the largest value in a good test picture."""
         good = getattr(self.maps, kind)[torch.from_numpy(~self.masks.any((1, 2)))]
         return {"cmap": "inferno", "vmin": 0.0, "vmax": BRIGHT * float(good.max())}
 
     def place(self, size: str, at: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Of the patches of a size, the one whose middle is nearest to a pixel: its cell, and its top left pixel."""
+        """Find the patch whose middle is nearest to a pixel: its cell, and its top left pixel."""
         stride = self.detector.strides[list(SIZES).index(size)]
         begin = [np.array(starts(side, SIZES[size], stride)) for side in self.masks.shape[1:]]
-        cell = [int(np.abs(b + SIZES[size] / 2 - x).argmin()) for b, x in zip(begin, at, strict=True)]
-        return tuple(cell), tuple(int(b[i]) for b, i in zip(begin, cell, strict=True))
+        i, j = (int(np.abs(b + SIZES[size] / 2 - x).argmin()) for b, x in zip(begin, at, strict=True))
+        return (i, j), (int(begin[0][i]), int(begin[1][j]))
 
     def matches(self, size: str, picture: int, cell: tuple[int, int], count: int = 3) -> list[Match]:
-        """The nearest patches of as many different normal pictures, the nearest first."""
-        bank = self.detector.banks[size]
+        """Find the nearest patches of ``count`` different normal pictures, the nearest first."""
+        bank = (self.detector.memory_banks or {})[size]
         query = getattr(self.embeddings, size)[picture, :, *cell]
         distances = (bank.vectors - query).norm(dim=1).view(len(self.normal), -1)
         places = bank.places.view(*distances.shape, 3)
@@ -338,19 +339,19 @@ def draw_search(
     """Draw a test picture and a map with one patch framed, the patch, and the nearest of three normal pictures.
 
     Args:
-        s: Of one category.
+        s: Pictures of one category.
         picture: Number of the test picture.
         row, column: Pixel at the middle of the patch.
         size: "fine" or "coarse".
-        kind: Of the map.
+        kind: Kind of map.
     """
     cell, corner = s.place(size, (row, column))
-    box, patch, map = _box(corner, SIZES[size]), SIZES[size], getattr(s.maps, kind)[picture]
+    box, patch, anomaly_map = _box(corner, SIZES[size]), SIZES[size], getattr(s.maps, kind)[picture]
     figure, axes = figures.new(1, 6, width=12.0, height=2.9, width_ratios=[1.5, 1.7, 1, 1, 1, 1])
     figures.picture(axes[0], s.pictures[picture], f"{s.kinds[picture]}, and the truth")
     outline(axes[0], s.masks[picture], TRUTH)
     figures.outline(axes[0], box)
-    figures.picture(axes[1], map.numpy(), f"{kind} map", **s.scale(kind))
+    figures.picture(axes[1], anomaly_map.numpy(), f"{kind} map", **s.scale(kind))
     figures.outline(axes[1], box)
     figures.colour_bar(figure, axes[1], "anomaly score")
     figures.picture(axes[2], _crop(s.pictures[picture], corner, patch), "this patch")

@@ -179,7 +179,7 @@ def _by_a_matrix_product(my_nearest) -> None:
 
 def _folded(scores: Tensor, patch: int, stride: int) -> tuple[Tensor, Tensor]:
     """Sum, and count, of the scores of the patches over each pixel."""
-    size = [(k - 1) * stride + patch for k in scores.shape]
+    size = tuple((k - 1) * stride + patch for k in scores.shape)
 
     def fold(x: Tensor) -> Tensor:
         columns = x.reshape(1, 1, -1).expand(1, patch * patch, -1)

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from xailab import figures, images
+from xailab.boxes import iou
 from xailab.class_model import class_model
 from xailab.localization import grabcut
-from xailab.metrics import iou
+from xailab.models.classifier import Classifier
 from xailab.saliency import saliency
 
 TRICKS = ("clip", "jitter", "turn and zoom", "blur", "Fourier")
-SKY, ORANGE = (255 * np.array(to_rgb(colour)).astype(np.float32) for colour in (figures.SKY, figures.ORANGE))
 
 
 def glow(map: Float[Tensor, "h w"], quantile: float = 0.99) -> UInt8[np.ndarray, "h w 3"]:
@@ -40,8 +40,8 @@ def draw_seeds(
     """Tint a picture: orange is surely the object, blue surely not, grey is for the cut to decide."""
     sure, surely_not = seeds(map, foreground, background)
     grey = np.repeat(picture.mean(2, keepdims=True), 3, axis=2).astype(np.float32)
-    for region, colour, share in ((surely_not, SKY, 0.6), (sure, ORANGE, 0.9)):
-        grey[region] = share * colour + (1 - share) * grey[region]
+    for region, colour, share in ((surely_not, figures.SKY, 0.6), (sure, figures.ORANGE, 0.9)):
+        grey[region] = share * (255 * np.array(to_rgb(colour), np.float32)) + (1 - share) * grey[region]
     return grey.round().astype(np.uint8)
 
 
@@ -63,7 +63,7 @@ def soft_spots(n: int, size: int, seed: int) -> Float[Tensor, "n 3 size size"]:
     return 0.5 * spots / spots.std()
 
 
-def tricks(names: Sequence[str], network: nn.Module) -> dict:
+def tricks(names: Sequence[str], network: Classifier) -> dict:
     """Options of ``class_model`` for some of ``TRICKS``."""
     options = {
         "clip": {"clip": network.preprocess},
@@ -76,7 +76,7 @@ def tricks(names: Sequence[str], network: nn.Module) -> dict:
 
 
 def draw_class_model(
-    network: nn.Module, label: int, l2: float = 1e-3, steps: int = 40, names: Sequence[str] = (), size: int = 72
+    network: Classifier, label: int, l2: float = 1e-3, steps: int = 40, names: Sequence[str] = (), size: int = 72
 ) -> Figure:
     """Draw the class model of one class, a few snapshots on its way, and the score of each step.
 
@@ -108,7 +108,7 @@ def draw_class_model(
 
 
 def draw_segment(
-    network: nn.Module,
+    network: Classifier,
     picture: UInt8[np.ndarray, "h w 3"],
     mask: Bool[np.ndarray, "h w"],
     label: int,

@@ -14,10 +14,11 @@ def _tiny_network(seed: int) -> nn.Module:
     """In eval mode, with a batch norm whose running statistics are not those of any batch."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        layers = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 12, 4)
-    layers[1].running_mean.copy_(torch.linspace(-0.4, 0.4, 6))
-    layers[1].running_var.copy_(torch.linspace(0.2, 0.9, 6))
-    return nn.Sequential(*layers).eval()
+        network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 12, 4))
+    buffers = dict(network.named_buffers())
+    buffers["1.running_mean"].copy_(torch.linspace(-0.4, 0.4, 6))
+    buffers["1.running_var"].copy_(torch.linspace(0.2, 0.9, 6))
+    return network.eval()
 
 
 @exercise("05.1")

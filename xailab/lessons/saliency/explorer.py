@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
-from torch import nn
 
-from xailab.lessons.explorer import explorer
+from xailab.lessons.explorer import class_menu, explorer
 from xailab.lessons.saliency.drawings import TRICKS, draw_class_model, draw_segment
+from xailab.models.classifier import Classifier
 
 
-def class_model_explorer(networks: Mapping[str, nn.Module]):
+def class_model_explorer(networks: Mapping[str, Classifier]) -> widgets.VBox:
     """Choose network, class, lambda, steps and tricks; see ``draw_class_model``."""
     names = next(iter(networks.values())).classes
 
@@ -21,7 +21,7 @@ def class_model_explorer(networks: Mapping[str, nn.Module]):
     return explorer(
         draw,
         network=list(networks),
-        label=widgets.Dropdown(options=[(name, i) for i, name in enumerate(names)], value=9, description="class"),
+        label=class_menu(names, 9),
         l2=widgets.SelectionSlider(options=[0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2], value=1e-3, description="lambda"),
         steps=widgets.IntSlider(40, min=10, max=80, step=10, description="steps"),
         **{
@@ -31,7 +31,7 @@ def class_model_explorer(networks: Mapping[str, nn.Module]):
     )
 
 
-def segment_explorer(networks: Mapping[str, nn.Module], drawn: Sequence) -> widgets.VBox:
+def segment_explorer(networks: Mapping[str, Classifier], drawn: Sequence) -> widgets.VBox:
     """Choose picture, network and the two quantiles; see ``draw_segment``.
 
     Args:

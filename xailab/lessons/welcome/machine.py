@@ -1,11 +1,14 @@
-"""Is this machine ready for the course?"""
+"""Check that this machine is ready for the course."""
 
 import os
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 
+EXTRAS = ("", "data", "course")  # what a reader needs; "" is the library
 
-def problems(required: list[str], installed: dict[str, str], python: tuple[int, int]) -> list[str]:
+
+def problems(required: list[str], installed: Mapping[str, str], python: tuple[int, int]) -> list[str]:
     """Compare what the course needs with what there is.
 
     Args:
@@ -25,7 +28,7 @@ def problems(required: list[str], installed: dict[str, str], python: tuple[int, 
             f"Python is {python[0]}.{python[1]}, the course needs 3.11 or newer: install it and run `make lab`"
         )
     for requirement in map(Requirement, required):
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+        if requirement.marker and not any(requirement.marker.evaluate({"extra": each}) for each in EXTRAS):
             continue
         version = installed.get(canonicalize_name(requirement.name))
         if version is None:
@@ -36,12 +39,12 @@ def problems(required: list[str], installed: dict[str, str], python: tuple[int, 
 
 
 def check_machine() -> None:
-    """Print whether this machine can run the course, and what it has to offer."""
+    """Print whether this machine can run the course, with its versions, processors and GPU."""
     import torch
     from packaging.utils import canonicalize_name
 
     required = metadata.requires("xailab") or []
-    installed = {canonicalize_name(package.name): package.version for package in metadata.distributions()}
+    installed = {str(canonicalize_name(package.name)): package.version for package in metadata.distributions()}
     found = problems(required, installed, sys.version_info[:2])
     for problem in found:
         print("✗", problem)

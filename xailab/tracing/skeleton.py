@@ -1,9 +1,4 @@
-"""Run a network without its numbers, and see every operation that it does.
-
-The network itself is never called: a copy of its structure runs, whose tensors lie on torch's meta device, where they
-have a shape and a type and no values. This takes milliseconds and no memory for a network of any size, and whoever
-asks for values gets an error instead of a wrong answer.
-"""
+"""Copy a network without its values."""
 
 import contextlib
 import copy
@@ -16,54 +11,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from xailab.hooks import QUANTISED, unwrapped
+from xailab.tracing.operations import META
 
-META = torch.device("meta")
 ATOMS = frozenset(
     {type(None), bool, int, float, complex, str, bytes, type, range, slice, torch.Size, torch.dtype, torch.device}
 )
-FORWARD_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 LIBRARIES = frozenset({"torch", "torchvision", "functools", "contextlib"})
 STATEFUL = frozenset({"numpy", "random"})  # a forward pass may change arrays and draw from generators
-UNTAGGED = frozenset({"hardswish", "prelu", "_prelu_kernel", "log_sigmoid_forward", "log_sigmoid", "softsign", "relu6"})
-
-
-def is_pointwise(operation: torch._ops.OpOverload) -> bool:
-    """Whether each value that an operation puts out depends on the values at the same place alone."""
-    return torch.Tag.pointwise in operation.tags or name_of(operation).removeprefix("aten::").rstrip("_") in UNTAGGED
-
-
-@functools.cache
-def name_of(operation: torch._ops.OpOverload) -> str:
-    """The name of an operation with its namespace, such as ``aten::convolution``; overloads share it."""
-    return operation._schema.name
-
-
-def tensors_in(values: Iterable[Any]) -> list[Tensor]:
-    """The tensors among the arguments of an operation, also those in lists."""
-    found = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, (list, tuple)):
-            found += tensors_in(value)
-    return found
-
-
-def storage_of(x: Tensor) -> int:
-    """A number for the memory of a tensor, which its views share."""
-    return x.untyped_storage()._cdata
 
 
 class Skeleton:
-    """A copy of a network in eval mode, with every tensor on the meta device.
+    """Copy a network in eval mode, with every tensor on the meta device.
 
-    Modules, tensors, containers, plain objects and the network's own hooks are copied together, so that a hook that
-    writes into a dict which the network reads does so in the copy, too: what functions refer to (closures, defaults,
-    bound objects, globals) are the copies. What cannot be copied and holds no tensors, such as a generator, a lock or
-    a file, is shared.
+    ``copy.deepcopy`` would share functions, and with them all that they write into. Here modules, tensors, containers,
+    plain objects, functions and the network's own hooks are copied together: where a hook writes into a dict that the
+    network reads, the copied hook writes into the copied dict. The copies of functions refer to copies by their
+    closures, defaults, bound objects and globals. Objects that cannot be copied and hold no tensors are shared, such as
+    a generator, a lock or a file.
 
     Args:
         model: The network; wrappers such as ``DataParallel`` are taken off.
@@ -93,7 +59,7 @@ class Skeleton:
             vars(module)["training"] = False
 
     def copy_of(self, value: Any) -> Any:
-        """The copy that stands for an object of the original network."""
+        """Return the copy of an object of the original network; the same object has one copy."""
         kind = type(value)
         if kind in ATOMS or isinstance(value, type):
             return value
@@ -108,7 +74,7 @@ class Skeleton:
             self._pending.popleft()()
 
     def _later(self, value: Any, made: Any, fill: Callable[[Any, Any], None]) -> Any:
-        """Register a copy that is still empty: whatever refers to it finds it while it is filled."""
+        """Return an empty copy at once and fill it later, so that objects may refer to each other."""
         self._pending.append(lambda: fill(value, made))
         return made
 
@@ -170,7 +136,7 @@ class Skeleton:
                 state[name] = self.copy_of(value)
 
     def _object(self, value: Any, kind: type) -> Any:
-        """Copy an instance of an ordinary class; share what knows better how it is copied, or is none of ours."""
+        """Copy an instance of an ordinary class; share one that has its own way to be copied, or is a library's."""
         ordinary = all(getattr(kind, name) is getattr(object, name) for name in ("__reduce__", "__reduce_ex__"))
         if not ordinary or kind.__getstate__ is not object.__getstate__ or _library(kind.__module__):
             return value
@@ -189,7 +155,7 @@ class Skeleton:
             vars(made).update({name: self.copy_of(each) for name, each in vars(value).items()})
 
     def _function(self, function: types.FunctionType) -> types.FunctionType:
-        """The same code; what it reaches by closure, defaults and globals are the copies."""
+        """Make a function of the same code whose closure, defaults and globals hold the copies."""
         own = not _library(function.__module__)
         if not own and not function.__closure__:
             return function
@@ -216,7 +182,7 @@ class Skeleton:
             return
 
     def _globals_of(self, function: types.FunctionType) -> dict[str, Any]:
-        """A copy of the names of the function's file, which all copied functions of that file share."""
+        """Copy the global names of the function's file, once for all copied functions of that file."""
         original = function.__globals__
         if id(original) not in self._copies:
             self._copies[id(original)] = dict(original)
@@ -238,7 +204,7 @@ class Skeleton:
         self._fill()
 
     def _is_shared(self, method: types.FunctionType) -> bool:
-        """Whether a method reads a variable that a copied function reads or writes."""
+        """Tell whether a method reads a variable that a copied function reads or writes."""
         if method.__name__.startswith("__"):
             return False
         if any(id(cell) in self._copies for cell in method.__closure__ or ()):
@@ -278,106 +244,3 @@ def _global_names(code: types.CodeType) -> set[str]:
         if isinstance(constant, types.CodeType):
             names |= _global_names(constant)
     return names
-
-
-class Tracer(TorchDispatchMode):
-    """See every operation of a skeleton's forward pass, and which module does it.
-
-    A subclass says in ``operation`` what becomes of each. Tensors that the skeleton does not hold, such as those in
-    global variables, join it without their values.
-
-    Attributes:
-        stack: Names of the modules that are running, the innermost last.
-        origin: The module in which an exception was raised.
-        failed: The hook, as (module, number), in which an exception was raised.
-
-    Args:
-        skeleton: What will run.
-        left_out: Hooks that are not called.
-    """
-
-    def __init__(self, skeleton: Skeleton, left_out: Iterable[tuple[str, int]] = ()) -> None:
-        super().__init__()
-        self.network = skeleton.network
-        self.stack = [""]
-        self.origin: dict[BaseException, str] = {}
-        self.failed: dict[BaseException, tuple[str, int]] = {}
-        self._strays: dict[int, tuple[Tensor, Tensor]] = {}
-        for name, module in self.network.named_modules():
-            if isinstance(module, torch.jit.ScriptModule):
-                continue
-            inside = unwrapped(module)
-            forward = module.forward if inside is module else inside.__call__
-            vars(module)["forward"] = self._running(forward, name)
-            for hooks in (vars(module).get(each, {}) for each in FORWARD_HOOKS):
-                for number, hook in list(hooks.items()):
-                    if (name, number) in left_out:
-                        del hooks[number]
-                    else:
-                        hooks[number] = self._running(hook, name, number)
-
-    def operation(self, func: torch._ops.OpOverload, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Do an operation whose tensors are all on the meta device; NotImplemented to see its parts instead."""
-        raise NotImplementedError
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        tensors = tensors_in((*args, *kwargs.values()))
-        if not all(x.is_meta for x in tensors):
-            if not any(x.is_meta for x in tensors) and not func._schema.is_mutable:
-                return func(*args, **kwargs)  # a constant that the network makes: its values are known
-            args, kwargs = self._joined(args), {name: self._joined(value) for name, value in kwargs.items()}
-        if _takes_device(func):
-            args = tuple(META if isinstance(value, torch.device) else value for value in args)
-            if kwargs.get("device") is not None or not tensors:
-                kwargs = {**kwargs, "device": META}
-                kwargs.pop("pin_memory", None)
-        if kwargs.get("generator") is not None:
-            kwargs = {**kwargs, "generator": None}
-        out = self.operation(func, args, kwargs)
-        if out is NotImplemented:
-            with self:
-                out = func.decompose(*args, **kwargs)
-            if out is NotImplemented:
-                out = self.unknown_operation(func, args, kwargs)
-        return out
-
-    def unknown_operation(self, func: torch._ops.OpOverload, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Do an operation that has no parts and that ``operation`` does not know."""
-        return func(*args, **kwargs)
-
-    def _joined(self, value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return type(value)(self._joined(each) for each in value)
-        if not isinstance(value, Tensor) or value.is_meta:
-            return value
-        if id(value) not in self._strays:
-            self._strays[id(value)] = (value, self.joined(value, torch.empty_like(value, device=META)))
-        return self._strays[id(value)][1]
-
-    def joined(self, original: Tensor, empty: Tensor) -> Tensor:
-        """What stands for a tensor that the skeleton does not hold."""
-        return empty
-
-    def _running(self, function: Callable, name: str, hook: int | None = None) -> Callable:
-        """The same function, with the module's name on top of the stack while it runs."""
-
-        @functools.wraps(function, updated=())
-        def call(*args, **kwargs):
-            self.stack.append(name)
-            try:
-                return function(*args, **kwargs)
-            except Exception as error:
-                self.origin.setdefault(error, name)
-                if hook is not None and error not in self.failed:
-                    self.failed[error] = (name, hook)
-                raise
-            finally:
-                self.stack.pop()
-
-        return call
-
-
-@functools.cache
-def _takes_device(func: torch._ops.OpOverload) -> bool:
-    return any(argument.name == "device" for argument in func._schema.arguments)

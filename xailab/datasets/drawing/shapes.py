@@ -11,10 +11,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from .scenes.pen import rotation, tube
+from xailab.datasets.drawing.paths import Path, rotation, tube
 
 Plane = Float[np.ndarray, "h w"]
-Path = Float[np.ndarray, "_ 2"]
 
 OVERSAMPLING = 4  # of filled paths, per axis
 SHIFT = 4  # fractional bits of OpenCV's coordinates
@@ -24,7 +23,8 @@ SHIFT = 4  # fractional bits of OpenCV's coordinates
 def axes(side: int) -> tuple[Plane, Plane]:
     """x and y of each pixel's centre, from -0.5 to 0.5."""
     at = (np.arange(side, dtype=np.float32) + 0.5) / side - 0.5
-    return tuple(np.ascontiguousarray(each) for each in np.meshgrid(at, at))
+    across, down = np.meshgrid(at, at)
+    return np.ascontiguousarray(across), np.ascontiguousarray(down)
 
 
 def placed(side: int, x: float = 0.0, y: float = 0.0, turn: float = 0.0) -> tuple[Plane, Plane]:
@@ -62,7 +62,7 @@ def ramp(values: Plane, low: float, high: float) -> Plane:
 def slopes(height: Plane) -> tuple[Plane, Plane]:
     """The slopes of a relief across and down; height and distance both in parts of the side."""
     scale = len(height) / 8
-    return tuple(cv2.Sobel(height, cv2.CV_32F, *order, scale=scale) for order in ((1, 0), (0, 1)))
+    return cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=scale), cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=scale)
 
 
 def disc(u: Plane, v: Plane, radius: float) -> Plane:
