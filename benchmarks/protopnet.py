@@ -124,7 +124,7 @@ def measure(model: ProtoPNet, images: Tensor, repeats: int) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all cases and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cases", nargs="+", default=CASES, help="prototypes:pixels")
     parser.add_argument("--batch", type=int, default=BATCH, help="images")
     parser.add_argument("--repeats", type=int, default=5, help="rounds; the quickest counts")

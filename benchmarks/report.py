@@ -10,12 +10,13 @@ from typing import Any
 import torch
 import torchvision
 
+from xailab.tables import padded
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Markdown, padded so that it can be read as it is."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [head, ["-" * width for width in widths], *rows]
-    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines)
+    lines = padded([head, *rows], range(len(head)), rule=True)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def machine() -> str:

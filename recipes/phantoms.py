@@ -3,9 +3,9 @@
     python recipes/phantoms.py usual
     python recipes/phantoms.py shortcut
 
-With --dry, nothing is shipped. The second learns from slices whose lesions come with a letter in the corner; what it
-reaches is measured with the letter and without. What is measured is the file as it is shipped, on slices that nothing
-was chosen by.
+With --dry, nothing is shipped. The second network is trained on slices whose lesions come with a letter in the corner,
+and is measured with the letter and without. The file is measured as it is shipped, on slices that were not used to
+choose settings.
 """
 
 import argparse
@@ -28,11 +28,11 @@ from xailab.protopnet import (
     Settings,
     SmallFeatures,
     accuracy,
-    boxes,
+    candidate_boxes,
     load,
     occlude,
-    on_mask,
     save,
+    top_pixels_in_mask,
     train,
 )
 from xailab.protopnet.shipped import WEIGHTS
@@ -64,11 +64,11 @@ def measured(model: ProtoPNet, data: Batch) -> dict:
     """Accuracy; where the lesion's prototypes look; and what is left of a prototype when its receptive field is."""
     lesion = data.labels == LESION
     with torch.inference_mode():
-        maps = torch.cat([model.look(some).maps for some in data.images[lesion].split(64)])
-    shares = on_mask(maps, data.masks[lesion])[:, model.prototype_classes == LESION].mean(0)
+        maps = torch.cat([model.forward_details(some).maps for some in data.images[lesion].split(64)])
+    shares = top_pixels_in_mask(maps, data.masks[lesion])[:, model.prototype_classes == LESION].mean(0)
     some = data.images[lesion][:32]
-    nearest = model.look(some).similarities.argmax(1).detach()
-    kept = occlude(model, some, nearest, boxes(model, some, nearest, "receptive field"))
+    nearest = model.forward_details(some).similarities.argmax(1).detach()
+    kept = occlude(model, some, nearest, candidate_boxes(model, some, nearest, "receptive field"))
     return {
         "accuracy": round(accuracy(model, data.images, data.labels), 4),
         "on_lesion": [round(share, 3) for share in shares.tolist()],
@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("kind", choices=KINDS)
     options.add_argument("--size", type=int, default=96, help="of the slices, in pixels")
-    options.add_argument("--train", type=int, default=2000, help="slices to learn from")
+    options.add_argument("--train", type=int, default=2000, help="slices to train on")
     options.add_argument("--test", type=int, default=400, help="slices to measure with")
     options.add_argument("--prototypes", type=int, default=5, help="of each class")
     options.add_argument("--dimensions", type=int, default=32)
@@ -100,19 +100,19 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--joint", type=int, default=5, help="epochs of the joint training")
     options.add_argument("--again", type=int, default=4, help="and of that after the first projection")
     options.add_argument("--separation", type=float, default=0.12, help="weight of the loss (the paper: 0.08)")
-    options.add_argument("--anchor", type=float, default=0.2, help="weight of the loss (the paper: none)")
-    options.add_argument("--crowding", type=float, default=0.4, help="weight of the loss (the paper: none)")
+    options.add_argument("--prototype-to-patch", type=float, default=0.2, help="weight of the loss (the paper: none)")
+    options.add_argument("--diversity", type=float, default=0.4, help="weight of the loss (the paper: none)")
     options.add_argument("--seed", type=int, default=0)
     return options
 
 
-def taught(args: argparse.Namespace) -> tuple[ProtoPNet, list[Epoch], str]:
+def trained(args: argparse.Namespace) -> tuple[ProtoPNet, list[Epoch], str]:
     """Render slices and train a network on them; the last is the SHA-256 of the slices."""
     options = {"kind": args.kind, "size": args.size}
     data = slices(args.train, "training slices", **options)
     choice = slices(min(args.test, 200), "slices to choose by", split="test", seed=CHOICE, **options)
     model = untrained(args)
-    names = ("batch", "features", "warm", "joint", "again", "separation", "anchor", "crowding", "seed")
+    names = ("batch", "features", "warm", "joint", "again", "separation", "prototype_to_patch", "diversity", "seed")
     history = train(
         model,
         data.images,
@@ -132,9 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--dry", action="store_true", help="ship nothing")
     args = options.parse_args(arguments)
     recipe = f"python recipes/phantoms.py {args.kind} " + " ".join(
-        f"--{name} {value}" for name, value in vars(args).items() if name not in ("kind", "dry")
+        f"--{name.replace('_', '-')} {value}" for name, value in vars(args).items() if name not in ("kind", "dry")
     )
-    model, history, data_hash = taught(args)
+    model, history, data_hash = trained(args)
     with tempfile.TemporaryDirectory() as folder:
         shipped = load(ship(args.kind, model, {}, Path(folder)))
     shown = {"kind": args.kind, "size": args.size, "split": "test", "seed": REPORT}

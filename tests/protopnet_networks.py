@@ -3,7 +3,7 @@
 import torch
 
 from xailab.protopnet import ProtoPNet, SmallFeatures, project
-from xailab.protopnet.training import initialise_prototypes
+from xailab.protopnet.initialisation import initialise_prototypes
 
 SIZE = 32
 

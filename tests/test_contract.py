@@ -10,7 +10,7 @@ from networks import GapNet, assert_unchanged, snapshot, trained_looking
 from torch import nn
 
 from xailab.cam import class_activation_map
-from xailab.class_model import class_model
+from xailab.class_model import Jitter, class_model
 from xailab.grad_cam import NoPositiveEvidence, grad_cam, guided_grad_cam
 from xailab.guided_backprop import MixedActivations, deconvnet, guided_backprop, input_gradient
 from xailab.saliency import saliency, smooth_grad
@@ -305,7 +305,7 @@ def test_class_models_of_a_network_that_mixes():
         class_model(network, [0, 1], start=start, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        class_model(GapNet(), [0, 1], start=start, jitter=3, **options)
+        class_model(GapNet(), [0, 1], start=start, transforms=[Jitter(3)], **options)
 
 
 @each(METHODS)

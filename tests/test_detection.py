@@ -464,7 +464,7 @@ def test_interrupted_it_keeps_the_older_folder(root, tmp_path, monkeypatch, caps
     rename = os.replace
     with monkeypatch.context() as patch:
         if moment == "while it writes":
-            patch.setattr(detection.command, "_write_scores", stop)
+            patch.setattr(detection.report, "_write_scores", stop)
         else:
             patch.setattr(os, "replace", replace)
         assert command(root, "--output", output, "--force", "--metric", "other") == 130

@@ -144,7 +144,7 @@ def test_it_moves_to_a_device_with_all_that_it_learned(name):
     assert detector.to("meta") is detector
     if name == "PaDiM":
         state = detector.gaussians
-        held = [*detector.backbone.parameters(), *state._mean, *itertools.chain(*state._waiting, *state._scatter)]
+        held = [*detector.backbone.parameters(), *state.tensors]
     else:
         held = [*detector.encoder.parameters(), detector.mean]
         held += itertools.chain(*((bank.vectors, bank.places) for bank in detector.memory_banks.values()))

@@ -3,7 +3,7 @@ import torch
 from networks import GapNet, assert_unchanged, snapshot
 from torch import nn
 
-from xailab.hooks import check_differentiable, evaluating, find_layer, graph_from, recording, unwrapped
+from xailab.hooks import check_differentiable, eval_mode, find_layer, graph_from, recording, unwrapped
 
 
 def test_records_what_the_layer_puts_out():
@@ -32,7 +32,7 @@ def test_leaves_no_trace(failing):
     model.fc.bias.grad = torch.ones(5)
     before = snapshot(model)
     try:
-        with torch.no_grad(), evaluating(model), recording(model, "features.3", "fc"):
+        with torch.no_grad(), eval_mode(model), recording(model, "features.3", "fc"):
             assert not any(module.training for module in model.modules())
             model(torch.randn(2, 3 - failing, 16, 16))
             assert not failing

@@ -343,11 +343,11 @@ def field(layers, *, size=1, add=lambda k, s, j: (k - 1) * j, chained=True):
     return size
 
 
-def likeliest(image, filters, map, *, of=torch.relu, flip=False, scaled=True, sign=True):
+def likeliest(image, filters, feature_map, *, of=torch.relu, flip=False, scaled=True, sign=True):
     answers = of(F.conv2d(image[None, None], (filters.flip(1, 2) if flip else filters)[:, None])[0])
     if not scaled:
-        return (answers - map).abs().sum((1, 2)).argmin()
-    found = lesson.correlation(answers, map.expand_as(answers))
+        return (answers - feature_map).abs().sum((1, 2)).argmin()
+    found = lesson.correlation(answers, feature_map.expand_as(answers))
     return (found if sign else found.abs()).argmax()
 
 
@@ -459,7 +459,7 @@ def backwards(layers):
         ("06.3", lambda z: {k for k in range(z.shape[1]) if z[:, k].max() <= 0}, None),
         ("06.3", lambda z: torch.where(z.transpose(0, 1).flatten(1).max(1).values <= 0)[0], None),
         ("06.4", likeliest, None),
-        ("06.4", lambda i, f, m: likeliest(i, f, m, of=same), None),  # here the ReLU happens not to be needed
+        ("06.4", lambda i, f, m: likeliest(i, f, m, of=same), "apply one first"),
         ("06.4", lambda i, f, m: likeliest(i, f, m, flip=True), "mirrored"),
         ("06.4", lambda i, f, m: likeliest(i, f, m, of=same, sign=False), "keep the sign"),
         ("06.4", lambda i, f, m: likeliest(i, f, m, of=torch.abs), "clamp at 0"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from networks import assert_unchanged, snapshot
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 from torch import nn
 
 from xailab import images
@@ -297,7 +297,12 @@ def strengths(g):
 
 
 def ranks_by_hand(a, b):
-    x, y = (g.abs().amax(0).flatten().argsort().argsort().double() for g in (a, b))
+    x, y = (rankdata(g.abs().amax(0).flatten()) for g in (a, b))
+    return np.corrcoef(x, y)[0, 1]
+
+
+def ranks_without_ties(a, b):
+    x, y = (g.abs().amax(0).flatten().argsort(stable=True).argsort().double() for g in (a, b))
     return np.corrcoef(x, y)[0, 1]
 
 
@@ -342,7 +347,7 @@ def similarity(a, b, *, of=lambda g: g.abs().amax(0)):
         ("04.1", lambda z, R: z * (z > 0) * (R > 0), "not z"),
         ("04.1", lambda z, R: ((z > 0) & (R > 0)).float(), "mask alone"),
         ("04.1", lambda z, R: R * ((z > 0) | (R > 0)), "both conditions"),
-        ("04.1", lambda z, R: (R * (z > 0) * (R > 0)).sum(), "expected a result of shape"),
+        ("04.1", lambda z, R: (R * (z > 0) * (R > 0)).sum(), "expected shape"),
         ("04.1", lambda z, R: R, "is handed down"),
         ("04.1", lambda z, R: ..., "not written yet"),
         ("04.2", gradient_with(clamp), None),
@@ -355,8 +360,8 @@ def similarity(a, b, *, of=lambda g: g.abs().amax(0)):
         ("04.2", gradient_with(torch.abs), "not turned round"),
         ("04.2", by_deconvnet, "deconvnet"),
         ("04.2", gradient_with(clamp, c=0), "class 0"),
-        ("04.2", lambda x, first, second, third, c: first, "expected a result of shape"),
-        ("04.2", lambda x, first, second, third, c: x, "first value should be"),
+        ("04.2", lambda x, first, second, third, c: first, "expected shape"),
+        ("04.2", lambda x, first, second, third, c: x, "should be"),
         ("04.3", picture_of, None),
         ("04.3", lambda g: picture_of(g).numpy(), None),
         ("04.3", min_max, "min-max"),
@@ -395,7 +400,7 @@ def similarity(a, b, *, of=lambda g: g.abs().amax(0)):
         ("04.1", guided_by_autograd, None),
         ("04.1", guided_in_a_loop, "in a loop"),
         ("04.1", lambda z, R: R.masked_fill_((z <= 0) | (R <= 0), 0), "it changed `R`"),
-        ("04.1", lambda z, R: torch.tensor([[0.0, 0, 0, 0], [6, 0, 0, 0], [0, 0, 3, 0.5]]), "expected a result of"),
+        ("04.1", lambda z, R: torch.tensor([[0.0, 0, 0, 0], [6, 0, 0, 0], [0, 0, 3, 0.5]]), "expected shape"),
         ("04.2", by_matrix_products, "you wrote out the chain rule"),
         ("04.2", by_numpy_products, "you wrote out the chain rule"),
         ("04.2", by_backward, None),
@@ -419,6 +424,9 @@ def similarity(a, b, *, of=lambda g: g.abs().amax(0)):
         ("04.3", lambda g: picture_of(g.mul_(1.5)), "it changed `g`"),
         ("04.3", lambda g: np.full((8, 10, 3), 128, np.uint8), "should become"),
         ("04.4", ranks_by_hand, None),
+        ("04.4", ranks_without_ties, "These are the ordinal ranks"),
+        ("04.4", lambda a, b: ranks_without_ties(a.flip(2), b.flip(2)), "share the mean of their ranks"),
+        ("04.4", lambda a, b: np.corrcoef(*(rankdata(strengths(g), "min") for g in (a, b)))[0, 1], "the min ranks"),
         ("04.4", lambda a, b: torch.tensor(similarity(a, b)), None),
         ("04.4", lambda a, b: lesson.rank_correlation(a, b), None),
         ("04.4", lambda a, b: similarity(a, a), "with itself"),

@@ -7,7 +7,8 @@ from protopnet_networks import data, network
 
 from xailab.lessons import protopnet as lesson
 from xailab.lessons import verdict
-from xailab.protopnet import KINDS, Epoch, Field, boxes, global_analysis, local_analysis, masked
+from xailab.protopnet import KINDS, Epoch, candidate_boxes, global_analysis, local_analysis, masked
+from xailab.receptive_field import ReceptiveField
 
 IMAGES, LABELS = data(6, seed=9)
 
@@ -91,7 +92,7 @@ def test_stages_are_drawn_in_order():
 
 
 def test_shares_that_cells_see_are_counted_in_pixels():
-    field = Field(27, 8, -13)
+    field = ReceptiveField(27, 8, -13)
     found = lesson.seen_shares(field, 12, 96)
     for cell in ((0, 0), (5, 3), (11, 11)):
         first = [c * 8 - 13 for c in cell]
@@ -100,7 +101,7 @@ def test_shares_that_cells_see_are_counted_in_pixels():
 
 
 def test_geometry_frames_the_cell_and_where_upsampling_puts_it():
-    field = Field(27, 8, -13)
+    field = ReceptiveField(27, 8, -13)
     left = lesson.draw_geometry({"small": (torch.rand(1, 96, 96), field, 12, (6, 4))}).axes[0]
     sees, upsampled = framed(left)
     assert sees == (19, 35, 46, 62) and upsampled == (32, 48, 40, 56)
@@ -121,7 +122,7 @@ def test_nearest_patches_are_framed_in_their_images(model):
 def test_kinds_of_box_are_drawn_kept_and_deleted(model):
     rows = np.array(lesson.draw_kinds(model, IMAGES[1], 3).axes).reshape(3, len(KINDS))
     assert [axes.get_title() for axes in rows[0]] == list(KINDS)
-    box = boxes(model, IMAGES[1:2], torch.tensor([3]), "receptive field")
+    box = candidate_boxes(model, IMAGES[1:2], torch.tensor([3]), "receptive field")
     assert framed(rows[0, 2]) == [tuple(box[0].tolist())]
     assert np.array_equal(rows[1, 2].images[0].get_array(), lesson.picture(masked(IMAGES[1:2], box)[0]))
     before, after = rows[1, 2].get_title().split(" → ")
@@ -130,7 +131,7 @@ def test_kinds_of_box_are_drawn_kept_and_deleted(model):
 
 def test_the_doubt_is_drawn_in_percent():
     table = {"activation": (0.08, 0.7, 0.5, 36.0), "receptive field": (0.08, 1.0, 0.3, -0.2)}
-    panels = lesson.draw_doubt(table).axes
+    panels = lesson.draw_faithfulness(table).axes
     widths = [[bar.get_width() for bar in axes.patches] for axes in panels]
     assert widths[1] == pytest.approx([70, 100]) and widths[3] == pytest.approx([36, -0.2])
     assert [text.get_text() for text in panels[3].texts] == ["36", "0"]

@@ -3,6 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 from xailab.boxes import Box, iou
-from xailab.metrics import aupro, auroc, conformal_threshold, f1_max, min_calibration_size, pointing_game
+from xailab.metrics import aupro, auroc, conformal_threshold, f1_max, interval, min_calibration_size, pointing_game
 
 
 def test_iou_by_hand():
@@ -297,3 +298,33 @@ def test_new_normal_scores_exceed_a_conformal_threshold_as_often_as_it_says():
 def test_a_share_of_false_alarms_lies_between_0_and_1(share):
     with pytest.raises(ValueError, match="expected a share between 0 and 1"):
         conformal_threshold(np.zeros(3), share)
+
+
+def test_wilson_interval_by_its_formula():
+    """(p + z²/2n ± z sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n), with z = 1.959964."""
+    p, n, z = 0.7, 50, 1.959964
+    middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    expected = ((middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n))
+    assert interval([True] * 35 + [False] * 15) == pytest.approx(expected, abs=1e-6)
+    assert interval([True] * 50)[0] == pytest.approx(1 / (1 + z**2 / n), abs=1e-6)  # all hits: not (1, 1)
+
+
+def test_bootstrap_interval_beside_scipy():
+    values = np.random.default_rng(1).exponential(size=80)
+    for statistic in (np.mean, np.median):
+        theirs = scipy.stats.bootstrap(
+            (values,), statistic, n_resamples=20_000, method="percentile"
+        ).confidence_interval
+        assert interval(values, statistic, resamples=20_000) == pytest.approx(tuple(theirs), abs=0.03)
+
+
+def test_bootstrap_interval_covers_the_truth_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    covered = [low <= 0 <= high for low, high in (interval(generator.normal(size=60)) for _ in range(300))]
+    assert 0.90 <= np.mean(covered) <= 0.98
+
+
+@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [[1.0, 2.0]]])
+def test_interval_refuses_what_are_no_cases(values):
+    with pytest.raises(ValueError, match="one finite number for each case"):
+        interval(values)

@@ -25,9 +25,9 @@ from torchvision import models
 from xailab import storage
 from xailab.models import zoo
 from xailab.models.small import SmallResNet, SmallVGG
-from xailab.padim import Gaussians, PaDiM, gaussians, textbook
-from xailab.padim.detector import enlarged
+from xailab.padim import Gaussians, PaDiM, statistics, textbook
 from xailab.padim.reduction import random_channels
+from xailab.padim.upsampling import upsampled
 
 RESNET = ("layer1", "layer2", "layer3")
 GRIDS = {  # (channels, rows, columns) of the layers, and on how many grids they end up
@@ -135,7 +135,7 @@ def test_both_ways_of_few_images():
         normal = features(shapes, n)
         state = fitted(shapes, normal)
         assert error(state.distances(new), by_textbook(normal, new)) < 1e-4
-        seen.add((type(state._solver).__name__, bool(state._scatter)))
+        seen.add((type(state._solver).__name__, state._statistics is not None))
     assert seen == {("Woodbury", False), ("BlockCholesky", False), ("BlockCholesky", True)}
 
 
@@ -197,7 +197,7 @@ def test_features_of_large_variance():
 
 def test_single_precision_would_not_do(monkeypatch):
     """It is far off, or finds that there is no Cholesky factor: which of the two, rounding decides."""
-    monkeypatch.setattr(gaussians, "SINGLE", math.inf)
+    monkeypatch.setattr(statistics, "SINGLE", math.inf)
     shapes = GRIDS["nested"][0]
     for scale in (300, 1e3):
         normal, new = features(shapes, 60, scale=scale), features(shapes, 4, seed=1, scale=scale)
@@ -221,10 +221,10 @@ def test_just_single_precision():
     shapes = [(15, 4, 4), (25, 2, 2)]
     normal, new = features(shapes, 150), features(shapes, 4, seed=1)
     widest = max(float(x.double().var(0).max()) for x in normal)
-    state = fitted(shapes, normal, 150, epsilon=1.05 * widest / gaussians.SINGLE)
+    state = fitted(shapes, normal, 150, epsilon=1.05 * widest / statistics.SINGLE)
     assert error(state.distances(new), by_textbook(normal, new, state.epsilon)) < 1e-4
     assert state.nbytes < 1.1 * 4 * (16 * 15 * 40 + 4 * 25 * 25)  # S and the mean
-    wider = fitted(shapes, normal, 150, epsilon=0.9 * widest / gaussians.SINGLE)
+    wider = fitted(shapes, normal, 150, epsilon=0.9 * widest / statistics.SINGLE)
     assert wider.nbytes == 2 * state.nbytes
     assert error(wider.distances(new), by_textbook(normal, new, wider.epsilon)) < 1e-6
 
@@ -308,7 +308,7 @@ def test_enlarging_and_blurring_are_those_of_torch_and_scipy(grid, size, sigma):
     maps = torch.rand(3, *grid, generator=torch.Generator().manual_seed(0))
     large = F.interpolate(maps[:, None].double(), size, mode="bilinear", align_corners=False)[:, 0].numpy()
     expected = np.stack([gaussian_filter(each, sigma) if sigma else each for each in large])
-    assert np.abs(enlarged(maps, size, sigma).numpy() - expected).max() < 1e-5
+    assert np.abs(upsampled(maps, size, sigma).numpy() - expected).max() < 1e-5
 
 
 EFFICIENTNET = ["features.2", "features.3", "features.5"]
@@ -394,7 +394,7 @@ def test_principal_components_are_scikit_learns(network, nests):
     pca = PCA(7).fit(normal_all.transpose(0, 2, 3, 1).reshape(-1, normal_all.shape[1]))
     projected = [np.einsum("nchw, dc -> ndhw", each, pca.components_) for each in (normal_all, new_all)]
     detector = PaDiM(network, layers, 7, reduction="pca").fit(DataLoader(normal, batch_size=16), progress=False)
-    basis = torch.cat(detector._kept).numpy()
+    basis = torch.cat(detector._embedding.kept).numpy()
     assert np.abs(np.abs((pca.components_ @ basis).diagonal()) - 1).max() < 1e-4
     assert error(detector.distances(new), by_textbook([projected[0]], [projected[1]])) < 1e-4
 
@@ -529,8 +529,8 @@ def test_channels_are_found_wherever_they_are(name):
     assert_unchanged(network, before)
     (raw,) = outputs_of(network, [layer], new)
     raw = np.moveaxis(raw, -1, 1) if last else raw
-    assert detector._shapes == [raw.shape[1:]]
-    assert np.array_equal(detector.embed(new)[0], raw[:, detector._kept[0]])
+    assert detector._embedding.shapes == [raw.shape[1:]]
+    assert np.array_equal(detector.embed(new)[0], raw[:, detector._embedding.kept[0]])
     assert detector.distances(new).shape == (2, *raw.shape[2:])
 
 
@@ -624,7 +624,7 @@ def test_a_grid_of_another_ratio_than_the_picture_is_said():
     network = nn.Sequential(nn.Conv2d(3, 32, 3, stride=(2, 8), padding=1)).eval()
     with pytest.warns(UserWarning, match=r"'0' has 32 x 8 cells for pictures of 64 x 64 pixels"):
         detector = PaDiM(network, "0", 4).fit([pictures(3, size=(64, 64))], progress=False)
-    assert detector._shapes == [(32, 32, 8)]
+    assert detector._embedding.shapes == [(32, 32, 8)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for sides in ((32, 128), (97, 33)):  # 97 rows are 49 cells, 33 columns 17
@@ -811,7 +811,7 @@ def test_saved_and_loaded(network, tmp_path, n, d, reduction):
     detector.save(path)
     assert [each.name for each in tmp_path.iterdir()] == ["detector.safetensors"]
     loaded = PaDiM.load(path, network)
-    for mine, theirs in zip(detector._kept, loaded._kept, strict=True):
+    for mine, theirs in zip(detector._embedding.kept, loaded._embedding.kept, strict=True):
         assert torch.equal(mine, theirs) and mine.stride() == theirs.stride()
     mine, theirs = detector.gaussians.state(), loaded.gaussians.state()
     assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)

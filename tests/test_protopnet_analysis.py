@@ -7,8 +7,8 @@ import torch
 from protopnet_networks import SIZE, data, network
 from torch import nn
 
-from xailab.protopnet import ProtoPNet, fit_last_layer, global_analysis, local_analysis, project, prune, without
-from xailab.protopnet.pictures import bounding_boxes, text
+from xailab.protopnet import ProtoPNet, drop_prototypes, fit_last_layer, global_analysis, local_analysis, project, prune
+from xailab.protopnet.pictures import activated, bounding_boxes, text, write
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +22,14 @@ def state(model):
     return {name: value.clone() for name, value in model.state_dict().items()}, [m.training for m in model.modules()]
 
 
-@pytest.mark.parametrize("similarity", ["log", "cosine"])
-def test_a_local_analysis_step_by_step(similarity):
+def test_a_local_analysis_step_by_step():
     """As the authors' program goes: one image, sort, resize, 95th percentile, box."""
-    model, (images, _) = network(projected=True, similarity=similarity), data(3, seed=7)
+    model, (images, _) = network(projected=True), data(3, seed=7)
     found = local_analysis(model, images, top=4)
     model.eval()
     for i, image in enumerate(images):
         with torch.no_grad():
-            output = model.look(image[None])
+            output = model.forward_details(image[None])
         order = np.argsort(-output.similarities[0].numpy(), kind="stable")[:4]
         assert found.prototypes[i].tolist() == order.tolist()
         assert int(found.predicted[i]) == int(output.logits.argmax())
@@ -84,7 +83,8 @@ def test_the_network_is_left_as_it_was(model):
     before, modes = state(model)
     images, labels = data()
     evaluated = network(projected=True)
-    local_analysis(model, images), global_analysis(model, images, labels), prune(model, images, labels, least=0)
+    local_analysis(model, images), global_analysis(model, images, labels)
+    prune(model, images, labels, min_same_class=0)
     after, modes_after = state(model)
     assert modes == modes_after and all(torch.equal(x, before[name]) for name, x in after.items())
     model.eval()
@@ -125,13 +125,13 @@ def test_global_analysis_by_loops(model):
     images, labels = data(20, seed=4)
     found = global_analysis(model, images, labels, k=4, batch=7)
     with torch.no_grad():
-        output = model.look(images)
+        output = model.forward_details(images)
     for j in range(len(model.prototypes)):
         order = np.argsort(-output.similarities[:, j].numpy(), kind="stable")[:4]
         assert found.ids[j].tolist() == order.tolist() and len(set(order)) == 4  # one patch an image
         np.testing.assert_allclose(found.similarities[j].numpy(), output.similarities[order, j].numpy(), rtol=1e-4)
         assert torch.equal(found.cells[j], output.cells[order, j]) and torch.equal(found.labels[j], labels[order])
-        assert found.own[j].tolist() == [int(labels[i]) == int(model.prototype_classes[j]) for i in order]
+        assert found.of_own_class[j].tolist() == [int(labels[i]) == int(model.prototype_classes[j]) for i in order]
     one = local_analysis(model, images[found.ids[2, 0]][None], top=6)
     rank = one.prototypes[0].tolist().index(2)
     assert torch.equal(found.receptive_boxes[2, 0], one.receptive_boxes[0, rank])
@@ -148,7 +148,7 @@ def test_the_nearest_training_patch_is_the_prototypes_own(model):
 
 def test_a_pruned_network_is_the_whole_one_with_those_columns_at_zero(model):
     images, labels = data(12)
-    smaller = without(model, torch.tensor([1, 4]))
+    smaller = drop_prototypes(model, torch.tensor([1, 4]))
     zeroed = network(projected=True).eval()
     zeroed.load_state_dict(model.state_dict())
     with torch.no_grad():
@@ -163,23 +163,23 @@ def test_a_pruned_network_is_the_whole_one_with_those_columns_at_zero(model):
 
 def test_pruning_by_the_classes_of_the_nearest_patches(model):
     images, labels = data(20, seed=4)
-    own = global_analysis(model, images, labels, k=5).own.sum(1)
+    own = global_analysis(model, images, labels, k=5).of_own_class.sum(1)
     least = min(int(own[:3].max()), int(own[3:].max()))  # so that each class keeps one
-    pruned = prune(model, images, labels, k=5, least=least)
-    assert torch.equal(pruned.own, own)
+    pruned = prune(model, images, labels, k=5, min_same_class=least)
+    assert torch.equal(pruned.of_own_class, own)
     assert pruned.kept.tolist() == [j for j in range(6) if own[j] >= least]
     assert sorted([*pruned.kept.tolist(), *pruned.dropped.tolist()]) == list(range(6))
     assert len(pruned.model.prototypes) == len(pruned.kept)
     with pytest.raises(ValueError, match="class 0, 1 would lose all its prototypes: of the 5 nearest patches of each"):
-        prune(model, images, labels, k=5, least=6)
+        prune(model, images, labels, k=5, min_same_class=6)
     with pytest.raises(ValueError, match="no prototype would be left"):
-        without(model, torch.arange(6))
+        drop_prototypes(model, torch.arange(6))
 
 
 def test_the_files(model, tmp_path):
     images, _ = data(2, seed=7)
     found = local_analysis(model, images, top=2)
-    folder = found.write(tmp_path / "out", epoch=25)
+    folder = write(found, tmp_path / "out", epoch=25)
     names = sorted(path.name for path in (folder / "img" / "epoch-25").iterdir())
     stems = ("prototype-img{}.png", "prototype-img-original{}.png", "prototype-img-original_with_self_act{}.png")
     expected = [stem.format(j) for stem in (*stems, "prototype-self-act{}.npy") for j in range(6)]
@@ -218,13 +218,11 @@ def test_the_files(model, tmp_path):
         assert patch.shape[:2] == (bottom - top, right - left)
     assert not list(folder.rglob("*.part"))
     with pytest.raises(FileNotFoundError, match="no folder"):
-        found.write(tmp_path / "missing" / "out")
+        write(found, tmp_path / "missing" / "out")
 
 
 def test_overlays_are_half_the_picture_and_a_share_of_jet(model):
     import matplotlib
-
-    from xailab.protopnet.pictures import activated
 
     image = torch.full((1, 8, 8), 0.6)
     large = torch.zeros(8, 8)
@@ -239,6 +237,6 @@ def test_colour_images_are_written_as_they_are(tmp_path):
     images, labels = data(6, channels=3)
     model = network(channels=3)
     project(model, images, labels)
-    folder = local_analysis(model, images[:1], top=1).write(tmp_path / "out")
+    folder = write(local_analysis(model, images[:1], top=1), tmp_path / "out")
     found = cv2.imread(str(folder / "0" / "original_img.png"))[..., ::-1]
     assert np.array_equal(found, (images[0] * 255).round().permute(1, 2, 0).numpy().astype(np.uint8))

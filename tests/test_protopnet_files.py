@@ -8,7 +8,7 @@ import torch
 from protopnet_networks import data, network
 from torch import nn
 
-from xailab import fingerprints
+from xailab import fingerprints, storage
 from xailab.datasets import phantoms
 from xailab.protopnet import (
     ProtoPNet,
@@ -16,9 +16,9 @@ from xailab.protopnet import (
     Trainer,
     accuracy,
     attack,
-    boxes,
+    candidate_boxes,
     check_projected,
-    describe,
+    drop_prototypes,
     features_of,
     fit_last_layer,
     global_analysis,
@@ -28,24 +28,23 @@ from xailab.protopnet import (
     losses,
     nearest,
     occlude,
-    on_mask,
     project,
     prune,
-    receptive_field,
     save,
     shipped,
+    top_pixels_in_mask,
     train,
-    without,
 )
+from xailab.protopnet.files import KIND
 from xailab.protopnet.shipped import WEIGHTS, manifest
 
 NAMES = ("usual", "shortcut")
 
 
-@pytest.mark.parametrize("options", [{}, {"similarity": "cosine", "classes": 3}, {"add_on": "bottleneck"}])
+@pytest.mark.parametrize("options", [{}, {"classes": 3}, {"add_on": "bottleneck"}])
 def test_a_network_comes_back_as_it_was(tmp_path, options):
     model, path = network(projected=True, **options).eval(), tmp_path / "net"
-    save(model, path, note={"recipe": "by hand"})
+    save(model, path)
     again = load(path)
     images, _ = data(3)
     with torch.no_grad():
@@ -55,9 +54,7 @@ def test_a_network_comes_back_as_it_was(tmp_path, options):
         theirs = getattr(again.provenance, name)
         assert torch.equal(mine, theirs) if isinstance(mine, torch.Tensor) else mine == theirs
     local_analysis(again, images)
-    told = describe(path)
-    assert told["note"] == {"recipe": "by hand"} and told["similarity"] == model.similarity
-    first = told["projected"]["prototypes"][0]
+    first = storage.read(path, KIND)[0]["projected"]["prototypes"][0]
     assert first["image"] == int(model.provenance.ids[0]) and first["cell"] == model.provenance.cells[0].tolist()
     image = model.provenance.images[0].numpy()
     assert first["sha256"] == hashlib.sha256(image.tobytes()).hexdigest() and first["class"] == model.classes[0]
@@ -84,7 +81,7 @@ def test_features_that_use_a_layer_twice(tmp_path, kind):
         assert torch.equal(model.eval()(images), again(images))
     assert again.features[2].weight is again.features[5].weight
     local_analysis(again, images)
-    small = without(again, torch.tensor([0]))
+    small = drop_prototypes(again, torch.tensor([0]))
     assert small.features[2].weight is small.features[5].weight
     apart = load(tmp_path / "net", shared_features("nothing"))  # which can hold what the file has
     with torch.no_grad():
@@ -128,22 +125,21 @@ def test_a_wrapped_network_is_the_one_inside(tmp_path, wrap):
     assert fit_last_layer(wrapped, images, labels) == fit_last_layer(plain, images, labels)
     assert torch.equal(losses(wrapped, images, labels)[0].cluster, losses(plain, images, labels)[0].cluster)
     assert check_projected(wrapped) is model.provenance
-    assert receptive_field(wrapped, (32, 32)) == receptive_field(plain, (32, 32))
     assert torch.equal(nearest(wrapped, images, labels).cells, nearest(plain, images, labels).cells)
     assert torch.equal(local_analysis(wrapped, images).boxes, local_analysis(plain, images).boxes)
     assert torch.equal(global_analysis(wrapped, images, labels).ids, global_analysis(plain, images, labels).ids)
-    assert len(without(wrapped, torch.tensor([0])).prototypes) == len(plain.prototypes) - 1
-    assert isinstance(prune(wrapped, images, labels, least=0).model, ProtoPNet)
+    assert len(drop_prototypes(wrapped, torch.tensor([0])).prototypes) == len(plain.prototypes) - 1
+    assert isinstance(prune(wrapped, images, labels, min_same_class=0).model, ProtoPNet)
     which = torch.zeros(len(images), dtype=torch.long)
-    around = boxes(plain, images, which, "activation")
-    assert torch.equal(boxes(wrapped, images, which, "activation"), around)
+    around = candidate_boxes(plain, images, which, "activation")
+    assert torch.equal(candidate_boxes(wrapped, images, which, "activation"), around)
     assert torch.equal(gradient(wrapped, images, which), gradient(plain, images, which))
     assert torch.equal(occlude(wrapped, images, which, around).at_cell, occlude(plain, images, which, around).at_cell)
     assert torch.equal(attack(model=wrapped, images=images, prototypes=which, boxes=around, steps=1).pac,
                        attack(plain, images, which, around, steps=1).pac)  # fmt: skip
     save(wrapped, tmp_path / "wrapped")
     save(plain, tmp_path / "plain")
-    assert describe(tmp_path / "wrapped") == describe(tmp_path / "plain")
+    assert storage.read(tmp_path / "wrapped", KIND)[0] == storage.read(tmp_path / "plain", KIND)[0]
     with torch.no_grad():
         assert torch.equal(load(tmp_path / "wrapped")(images), plain.eval()(images))
 
@@ -177,7 +173,7 @@ def test_a_part_in_a_wrapper_changes_no_name(tmp_path):
     )
     other.step(), other.save(tmp_path / "state"), trainer.resume(tmp_path / "state")
     assert len(trainer.history) == 1 and trainer.step().cross_entropy == other.step().cross_entropy
-    for moments, others in zip(trainer.optimiser.state.values(), other.optimiser.state.values(), strict=True):
+    for moments, others in zip(trainer.optimizer.state.values(), other.optimizer.state.values(), strict=True):
         assert all(torch.equal(moments[key], others[key]) for key in others)
 
 
@@ -197,7 +193,7 @@ def test_networks_without_projection_pruned_and_foreign(tmp_path):
     save(network(), path)
     with pytest.raises(ValueError, match="not projected"):
         local_analysis(load(path), images)
-    pruned = without(network(projected=True), torch.tensor([0, 1]))
+    pruned = drop_prototypes(network(projected=True), torch.tensor([0, 1]))
     save(pruned, path)
     assert load(path).prototype_classes.tolist() == [0, 1, 1, 1]
     local_analysis(load(path), images)
@@ -215,6 +211,16 @@ def test_networks_without_projection_pruned_and_foreign(tmp_path):
         assert torch.equal(load(path, features())(images), model(images))
     with pytest.raises(ValueError, match="does not fit these features"):
         load(path, network().features)
+
+
+def test_cosine_networks_of_the_first_version_are_refused(tmp_path):
+    save(network(), tmp_path / "net")
+    description, tensors = storage.read(tmp_path / "net", KIND)
+    for similarity in ("log", "cosine"):
+        storage.write(tmp_path / similarity, KIND, description | {"similarity": similarity, "note": {}}, tensors)
+    assert torch.equal(load(tmp_path / "log").prototypes, network().prototypes)
+    with pytest.raises(ValueError, match="has similarity='cosine', which xailab no longer computes"):
+        load(tmp_path / "cosine")
 
 
 def test_a_network_that_changed_since_its_projection_is_refused_after_loading_too(tmp_path):
@@ -273,10 +279,10 @@ def test_the_shipped_network_is_as_good_as_it_says():
     assert accuracy(model, data.images, data.labels) >= 0.9
     lesion = data.labels == 1
     with torch.no_grad():
-        output = model.look(data.images[lesion])
-    assert on_mask(output.maps, data.masks[lesion])[:, model.prototype_classes == 1].mean() >= 0.65
+        output = model.forward_details(data.images[lesion])
+    assert top_pixels_in_mask(output.maps, data.masks[lesion])[:, model.prototype_classes == 1].mean() >= 0.65
     nearest = output.similarities.argmax(1)
-    box = boxes(model, data.images[lesion], nearest, "receptive field")
+    box = candidate_boxes(model, data.images[lesion], nearest, "receptive field")
     assert (occlude(model, data.images[lesion], nearest, box).ratio - 1).abs().max() < 1e-3
 
 
@@ -288,7 +294,7 @@ def test_the_network_of_the_shortcut_fell_for_it():
     says = [float((model(b.images).argmax(1) == 1).float().mean()) for b in (with_letter, without_letter)]
     assert says[0] > says[1] + 0.3
     with torch.no_grad():
-        output = model.look(with_letter.images[~ill])
+        output = model.forward_details(with_letter.images[~ill])
     cells = output.cells[:, model.prototype_classes == 1]
     assert (
         (cells <= 3).all(2)

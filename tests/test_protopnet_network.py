@@ -6,23 +6,24 @@ import pytest
 import torch
 import torchvision
 from networks import assert_unchanged, snapshot
-from protopnet_networks import SIZE, data, network
+from protopnet_networks import data, network
 from torch import nn
 from torchvision.models._utils import IntermediateLayerGetter
 
 from xailab.protopnet import (
-    Field,
     ProtoPNet,
     SmallFeatures,
+    candidate_boxes,
     features_of,
     fit_last_layer,
     hot_boxes,
     project,
-    receptive_field,
+    receptive_boxes,
     train,
     upsampled,
 )
 from xailab.protopnet.geometry import inside
+from xailab.receptive_field import ReceptiveField, receptive_field
 
 COLOURS = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
 
@@ -35,21 +36,18 @@ def textbook(model, images):
     n, _, h, w = latent.shape
     distances = np.empty((n, len(prototypes), h, w))
     for i, p, y, x in np.ndindex(distances.shape):
-        z, q = latent[i, :, y, x], prototypes[p]
-        if model.similarity == "cosine":
-            z, q = z / np.linalg.norm(z), q / np.linalg.norm(q)
-        distances[i, p, y, x] = ((z - q) ** 2).sum()
+        distances[i, p, y, x] = ((latent[i, :, y, x] - prototypes[p]) ** 2).sum()
     nearest = distances.min((2, 3))
-    scores = 1 - nearest / 2 if model.similarity == "cosine" else np.log((nearest + 1) / (nearest + 1e-4))
+    scores = np.log((nearest + 1) / (nearest + 1e-4))
     return distances, scores, scores @ model.last_layer.weight.detach().double().numpy().T
 
 
-@pytest.mark.parametrize("options", [{}, {"similarity": "cosine"}, {"channels": 3, "classes": 3}])
+@pytest.mark.parametrize("options", [{}, {"channels": 3, "classes": 3}])
 def test_distances_similarities_and_logits(options):
     model = network(**options).eval()
     images, _ = data(3, channels=options.get("channels", 1))
     with torch.no_grad():
-        output, logits = model.look(images), model(images)
+        output, logits = model.forward_details(images), model(images)
     distances, scores, expected = textbook(model, images)
     np.testing.assert_allclose(output.distances.numpy(), distances, rtol=1e-5, atol=1e-10)
     np.testing.assert_allclose(output.similarities.numpy(), scores, rtol=1e-5)
@@ -67,7 +65,7 @@ def test_no_cancellation_where_a_prototype_is_its_patch():
     with torch.no_grad():
         latent = model.embed(images)
         model.prototypes[0] = latent[1, :, 2, 1]
-        output = model.look(images)
+        output = model.forward_details(images)
     assert output.distances[1, 0, 2, 1] == 0
     assert float(output.similarities[1, 0]) == pytest.approx(np.log(1 / 1e-4), abs=1e-6)
     assert float(output.similarities[1, 0]) == pytest.approx(9.2103, abs=1e-4)
@@ -200,7 +198,6 @@ def test_other_networks_are_no_protopnets():
         lambda: project(nn.DataParallel(SmallFeatures()), images, labels),
         lambda: fit_last_layer(SmallFeatures(), images, labels),
         lambda: train(SmallFeatures(), images, labels),
-        lambda: receptive_field(SmallFeatures(), (64, 64)),
     ):
         with pytest.raises(TypeError, match=r"expected a ProtoPNet, got a SmallFeatures: ProtoPNet\(features"):
             call()
@@ -239,38 +236,42 @@ def built(name):
 @pytest.mark.parametrize(
     "name, size, expected",
     [
-        ("small", 96, Field(27, 8, -13)),
-        ("deep", 96, Field(43, 8, -21)),
-        ("resnet18", 288, Field(435, 32, -217)),
-        ("vgg11", 160, Field(150, 32, -59)),
+        ("small", 96, ReceptiveField(27, 8, -13)),
+        ("deep", 96, ReceptiveField(43, 8, -21)),
+        ("resnet18", 288, ReceptiveField(435, 32, -217)),
+        ("vgg11", 160, ReceptiveField(150, 32, -59)),
     ],
 )
 def test_the_receptive_field_is_the_gradients_support(name, size, expected):
     model = built(name)
-    field = receptive_field(model, (size, size))
+    field = receptive_field(model, "add_on", size, model.channels, everywhere=True)
     assert field == expected
     for cell in ([0, 0], [2, 3]):
-        assert field.boxes(torch.tensor(cell), (size, size)).tolist() == support(model, size, cell)
+        assert receptive_boxes(field, torch.tensor(cell), (size, size)).tolist() == support(model, size, cell)
 
 
 def test_upsampling_is_off_by_half_a_stride():
-    resnet = Field(435, 32, -217)
+    resnet = ReceptiveField(435, 32, -217)
     assert resnet.centre == 0.5 and resnet.shift == 15.5
-    small = Field(27, 8, -13)
+    small = ReceptiveField(27, 8, -13)
     assert small.centre == 0.5 and small.shift == 3.5
-    assert small.tiles(torch.tensor([5, 6]), (96, 96)).tolist() == [44, 36, 52, 44]
-    covered = inside(resnet.boxes(torch.cartesian_prod(torch.arange(9), torch.arange(9)), (288, 288)), (288, 288))
+    cells = torch.cartesian_prod(torch.arange(9), torch.arange(9))
+    covered = inside(receptive_boxes(resnet, cells, (288, 288)), (288, 288))
     areas = covered.flatten(1).sum(1)
     assert int((areas == 288 * 288).sum()) == 16 and int(areas.min()) == 218 * 218
 
 
-def test_layers_that_see_everything_are_refused():
+def test_layers_that_see_everything_have_no_receptive_field():
+    images, labels = data(6)
     for layer in (nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.AdaptiveAvgPool2d(4)):
-        model = ProtoPNet(nn.Sequential(nn.Conv2d(1, 4, 3), layer))
-        with pytest.raises(ValueError, match="may see all of the image"):
-            receptive_field(model, (SIZE, SIZE))
+        model = ProtoPNet(nn.Sequential(nn.Conv2d(1, 4, 3), layer), 2)
+        assert project(model, images, labels).field is None
+        with pytest.raises(ValueError, match=r"is not known: before it, .*\(in features\.1\)"):
+            candidate_boxes(model, images, torch.zeros(6, dtype=torch.long), "receptive field")
+    wide = ProtoPNet(nn.Conv2d(1, 4, (3, 5)), 2)
+    assert project(wide, images, labels).field is None
     with pytest.raises(ValueError, match="not square"):
-        receptive_field(ProtoPNet(nn.Conv2d(1, 4, (3, 5))), (SIZE, SIZE))
+        candidate_boxes(wide, images, torch.zeros(6, dtype=torch.long), "receptive field")
 
 
 def test_upsampling_and_boxes_are_opencvs_and_numpys():

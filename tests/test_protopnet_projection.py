@@ -39,19 +39,13 @@ def by_loops(model, images, labels):
     return found, latent
 
 
-@pytest.mark.parametrize("similarity", ["log", "cosine"])
-def test_each_prototype_becomes_its_nearest_own_patch(similarity):
-    model, (images, labels) = network(3, similarity=similarity), data(9, 3)
-    if similarity == "cosine":
-        with torch.no_grad():
-            model.prototypes.div_(model.prototypes.norm(dim=1, keepdim=True))
+def test_each_prototype_becomes_its_nearest_own_patch():
+    model, (images, labels) = network(3), data(9, 3)
     expected, latent = by_loops(model, images, labels)
     origin = project(model, images, labels)
     for j, (distance, i, y, x) in enumerate(expected):
-        if similarity == "log":
-            assert [int(origin.ids[j]), *origin.cells[j].tolist()] == [i, y, x]
-            assert float(origin.moved[j]) == pytest.approx(distance, rel=1e-4)
-        i, (y, x) = int(origin.ids[j]), origin.cells[j].tolist()
+        assert [int(origin.ids[j]), *origin.cells[j].tolist()] == [i, y, x]
+        assert float(origin.moved[j]) == pytest.approx(distance, rel=1e-4)
         assert torch.allclose(model.prototypes[j].double(), latent[i, :, y, x], atol=1e-6)
         assert int(labels[i]) == int(origin.labels[j]) == int(model.prototype_classes[j])
         assert torch.equal(origin.images[j], images[i])
@@ -128,7 +122,7 @@ def test_loaders_and_ids_that_do_not_fit(unchecked):
 def test_a_projected_prototype_is_its_own_patch():
     model, (images, _) = network(projected=True).eval(), data()
     with torch.no_grad():
-        output = model.look(images)
+        output = model.forward_details(images)
     each = torch.arange(len(model.prototypes))
     rows, columns = model.provenance.cells.unbind(1)
     assert output.distances[model.provenance.ids, each, rows, columns].max() <= 1e-6
@@ -173,10 +167,10 @@ def test_neither_batch_size_nor_order_matter():
 
 def test_train_mode_makes_no_difference_and_stays():
     images, labels = data()
-    training, evaluating = network().train(), network().eval()
+    training, in_eval = network().train(), network().eval()
     before = {name: x.clone() for name, x in training.named_buffers()}
-    project(training, images, labels), project(evaluating, images, labels)
-    assert torch.equal(training.prototypes, evaluating.prototypes)
+    project(training, images, labels), project(in_eval, images, labels)
+    assert torch.equal(training.prototypes, in_eval.prototypes)
     assert all(module.training for module in training.modules())
     assert all(torch.equal(x, before[name]) for name, x in training.named_buffers())
 
@@ -236,7 +230,7 @@ def test_nearest_looks_at_all_classes():
     model, (images, labels) = network().eval(), data(5)
     found = nearest(model, images, labels, batch=2)
     with torch.no_grad():
-        output = model.look(images)
+        output = model.forward_details(images)
     assert torch.allclose(found.distances, output.distances.flatten(2).amin(2), rtol=1e-4, atol=1e-7)
     assert torch.equal(found.cells, output.cells) and torch.equal(found.labels, labels)
 

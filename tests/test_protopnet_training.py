@@ -12,8 +12,9 @@ from scipy import optimize
 
 from xailab import fingerprints
 from xailab.protopnet import Settings, Trainer, accuracy, check_projected, fit_last_layer, losses, train
+from xailab.protopnet.initialisation import initialise_prototypes
 from xailab.protopnet.last_layer import minimise, objective
-from xailab.protopnet.training import JOINT, LAST, PROJECTION, WARM, initialise_prototypes
+from xailab.protopnet.settings import JOINT, LAST, PROJECTION, WARM
 
 SHORT = {"features": 1, "warm": 1, "joint": 1, "again": 1, "batch": 6}
 
@@ -30,7 +31,7 @@ def test_the_losses_by_loops():
     model, (images, labels) = network(3).eval(), data(6, 3)
     terms, right = losses(model, images, labels)
     with torch.no_grad():
-        distances = model.look(images).distances.double().numpy()
+        distances = model.forward_details(images).distances.double().numpy()
         logits = model(images)
     cluster, separation = [], []
     for i, label in enumerate(labels.tolist()):
@@ -45,27 +46,27 @@ def test_the_losses_by_loops():
     assert float(terms.l1.detach()) == pytest.approx(9.0) and float(right) == pytest.approx(
         accuracy(model, images, labels)
     )
-    anchor = [min(distances[i, j].min() for i, k in enumerate(labels) if k == j // 3) for j in range(9)]
-    assert float(terms.anchor) == pytest.approx(np.mean(anchor), rel=1e-5) and np.mean(anchor) > 0
+    to_patch = [min(distances[i, j].min() for i, k in enumerate(labels) if k == j // 3) for j in range(9)]
+    assert float(terms.prototype_to_patch) == pytest.approx(np.mean(to_patch), rel=1e-5) and np.mean(to_patch) > 0
     p = model.prototypes.detach().double().numpy()
     pairs = [(a, b) for a in range(9) for b in range(a) if a // 3 == b // 3]
     lacking = [max(0, 1 - ((p[a] - p[b]) ** 2).sum()) for a, b in pairs]
-    assert float(terms.crowding) == pytest.approx(np.mean(lacking), rel=1e-5) and np.mean(lacking) > 0
-    total = float(terms.total(Settings(cluster=2.0, separation=0.5, l1=0.1, anchor=0.3, crowding=0.7)))
+    assert float(terms.diversity) == pytest.approx(np.mean(lacking), rel=1e-5) and np.mean(lacking) > 0
+    total = float(terms.total(Settings(cluster=2.0, separation=0.5, l1=0.1, prototype_to_patch=0.3, diversity=0.7)))
     expected = terms.cross_entropy + 2 * terms.cluster - 0.5 * terms.separation + 0.1 * terms.l1
-    assert total == pytest.approx(float(expected + 0.3 * terms.anchor + 0.7 * terms.crowding), rel=1e-6)
+    assert total == pytest.approx(float(expected + 0.3 * terms.prototype_to_patch + 0.7 * terms.diversity), rel=1e-6)
 
 
 def test_the_loss_is_the_papers_unless_asked_otherwise():
     s = Settings()
-    assert (s.cluster, s.separation, s.l1, s.anchor, s.crowding) == (0.8, 0.08, 1e-4, 0.0, 0.0)
+    assert (s.cluster, s.separation, s.l1, s.prototype_to_patch, s.diversity) == (0.8, 0.08, 1e-4, 0.0, 0.0)
 
 
 def test_a_batch_without_a_class_has_finite_terms():
     model, (images, labels) = network(3).eval(), data(6, 3)
     terms, _ = losses(model, images[labels < 2], labels[labels < 2])
     assert all(torch.isfinite(term) for term in terms)
-    assert float(losses(network(3, 1).eval(), images, labels)[0].crowding) == 0.0
+    assert float(losses(network(3, 1).eval(), images, labels)[0].diversity) == 0.0
 
 
 def test_the_plan_and_what_each_stage_touches():
@@ -173,7 +174,7 @@ def test_training_learns_and_projection_is_measured():
         image[:, y : y + 9, x : x + 9] += 0.4 if labels[i] else -0.4
     images = images.clamp(0, 1)
     model = network(spread=1)
-    settings = Settings(features=6, warm=1, joint=4, again=2, batch=8, rate=1e-2, feature_rate=3e-3)
+    settings = Settings(features=6, warm=1, joint=4, again=2, batch=8, lr=1e-2, feature_lr=3e-3)
     seen = []
     history = train(
         model, images[:32], labels[:32], settings, held_out=(images[32:], labels[32:]), progress=False,
@@ -192,7 +193,7 @@ def test_first_prototypes_are_patches_of_their_class_that_others_lack():
     images[3, :, 8:24, 8:24] = 1.0  # nothing like it anywhere else
     initialise_prototypes(model, images, labels, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        output = model.look(images)
+        output = model.forward_details(images)
     own = model.prototype_classes == 1
     nearest = output.distances.flatten(2).amin(2)
     assert all(float(nearest[labels == k][:, model.prototype_classes == k].amin(0).max()) < 1e-9 for k in (0, 1))
@@ -276,9 +277,9 @@ def test_what_cannot_be_trained_is_refused():
     for options, said in (
         ({"warm": -1}, "warm=-1"),
         ({"batch": 1}, "batch=1"),
-        ({"rate": 0.0}, "rate=0.0: expected a number above 0"),
+        ({"lr": 0.0}, "lr=0.0: expected a number above 0"),
         ({"cluster": -1.0}, r"cluster=-1\.0"),
-        ({"crowding": -1.0}, r"crowding=-1\.0"),
+        ({"diversity": -1.0}, r"diversity=-1\.0"),
         ({"separation": math.nan}, "separation=nan"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -286,7 +287,7 @@ def test_what_cannot_be_trained_is_refused():
     model = network()
     with torch.no_grad():
         model.features.conv1.weight.fill_(math.nan)
-    with pytest.raises(ValueError, match="features, epoch 1: the loss is nan; try a smaller rate"):
+    with pytest.raises(ValueError, match="features, epoch 1: the loss is nan; try a smaller lr"):
         train(model, images, labels, Settings(**SHORT), progress=False)
 
 

@@ -13,7 +13,6 @@ from torchvision.ops import DeformConv2d
 
 from xailab.models import zoo
 from xailab.protopnet import ProtoPNet, local_analysis, project
-from xailab.protopnet import receptive_field as field_of_prototypes
 from xailab.receptive_field import Fields, ReceptiveField, receptive_field, square
 from xailab.tracing import Skeleton
 
@@ -303,18 +302,18 @@ def test_boxes_of_prototypes():
     """They are squares where cells see squares, and all of the image where cells at the edge do not."""
 
     def prototypes(*parts):
-        return ProtoPNet(nn.Sequential(nn.Conv2d(1, 4, 8, 8), *parts), 2, 2, dimensions=5)
+        return ProtoPNet(nn.Sequential(nn.Conv2d(1, 4, 8, 8), *parts), 1, 2, dimensions=5)
 
     images, labels = torch.rand(8, 1, 32, 32), torch.arange(8) % 2
     assert project(prototypes(conv(3, padding=1, padding_mode="reflect")), images, labels).field == (24, 8, -8)
     for part, reason in {
-        conv(3, padding=1, padding_mode="circular"): "repeats other parts of the image",
+        conv(3, padding=1, padding_mode="circular"): "one square everywhere: a padding .*repeats other parts",
         nn.Softmax(-1): "'softmax' .in features.1. works along rows or columns",
         nn.BatchNorm2d(4, track_running_stats=False): "statistics of the whole picture",
     }.items():
         model = prototypes(part)
-        with pytest.raises(ValueError, match=f"may see all of the image.*{reason}|{reason}.*may see all of the image"):
-            field_of_prototypes(model, (32, 32))
+        with pytest.raises(ValueError, match=f"the receptive field of layer 'add_on' is not .*{reason}"):
+            receptive_field(model, "add_on", (32, 40), 1, everywhere=True)
         assert project(model, images, labels).field is None
         boxes = local_analysis(model, images[:1], top=1).receptive_boxes
         assert boxes.tolist() == [[[0, 0, 32, 32]]]

@@ -1,5 +1,7 @@
 """Build the course: from each notebooks/source/NN_name.py a lesson and its solutions, executed.
 
+notebooks/source/deeper/NN_name.py becomes notebooks/deeper/NN_name.ipynb in the same way.
+
     python tools/build_notebooks.py                build and execute everything (`make notebooks`)
     python tools/build_notebooks.py --only 01      ... one lesson
     python tools/build_notebooks.py --check        execute nothing; say where notebooks and sources differ
@@ -9,6 +11,8 @@ A source is a Python file in jupytext's percent format. Tags decide what becomes
     exercise   a skeleton for the reader: only in notebooks/NN_name.ipynb
     solution   its solution: only in notebooks/solutions/NN_name.ipynb
     exempt     its output differs from run to run (times, say) and is not compared by the tests
+
+Where a text has {reading}, {exercises} or {minutes NN_name}, the minutes are put in (tools/lesson_minutes.py).
 
 Building twice gives the same files but for what the cells themselves compute: cell ids come from the sources,
 and versions, times and widget states are left out. Solutions keep their text output only: their pictures are
@@ -25,6 +29,7 @@ import time
 from pathlib import Path
 
 import jupytext
+import lesson_minutes
 import nbformat
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client import AsyncKernelManager
@@ -72,10 +77,12 @@ def build(source: Path, *, solved: bool) -> NotebookNode:
             continue
         if "exempt" in tags:
             tags = [*tags, "nbval-ignore-output"]
+        code = cell.cell_type == "code"
+        text = cell.source if code else lesson_minutes.fill_in(cell.source, source)
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[digest] = seen.get(digest, 0) + 1
-        new = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
-        notebook.cells.append(new(cell.source, id=f"{digest}-{seen[digest]}", metadata={"tags": tags} if tags else {}))
+        new = nbformat.v4.new_code_cell if code else nbformat.v4.new_markdown_cell
+        notebook.cells.append(new(text, id=f"{digest}-{seen[digest]}", metadata={"tags": tags} if tags else {}))
     return notebook
 
 
@@ -140,7 +147,8 @@ def _tidy(output: NotebookNode, pictures: bool) -> NotebookNode:
 
 def difference(source: Path, target: Path, *, solved: bool) -> str | None:
     """Where a built notebook departs from its source, in a sentence; None if nowhere. Outputs do not count."""
-    name = f"{'solutions/' if solved else ''}{target.name}"
+    folder = next(parent for parent in source.parents if parent.name == "source").parent
+    name = target.relative_to(folder).as_posix()
     if not target.exists():
         return f"{name} has not been built"
     expected, found = build(source, solved=solved), nbformat.read(target, as_version=4)
@@ -161,10 +169,12 @@ def difference(source: Path, target: Path, *, solved: bool) -> str | None:
 def lessons(notebooks: Path) -> list[tuple[Path, Path, bool]]:
     """What is built: (source, target, solved) of each lesson and of its solutions, if it has any."""
     found = []
-    for source in sorted((notebooks / "source").glob("[0-9][0-9]_*.py")):
-        found.append((source, notebooks / f"{source.stem}.ipynb", False))
+    folder = notebooks / "source"
+    for source in [*sorted(folder.glob("[0-9][0-9]_*.py")), *sorted(folder.glob("deeper/[0-9][0-9]_*.py"))]:
+        name = source.relative_to(folder).with_suffix(".ipynb")
+        found.append((source, notebooks / name, False))
         if '"solution"' in source.read_text(encoding="utf-8"):
-            found.append((source, notebooks / "solutions" / f"{source.stem}.ipynb", True))
+            found.append((source, notebooks / "solutions" / name, True))
     return found
 
 
@@ -177,7 +187,7 @@ def make(source: Path, target: Path, solved: bool) -> str:
     """
     begin = time.perf_counter()
     notebook = build(source, solved=solved)
-    target.parent.mkdir(exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     memory = execute(notebook, target.parent, pictures=not solved)
     new = target.with_suffix(".new")
     nbformat.write(notebook, new)

@@ -66,7 +66,8 @@ def copy_lessons(originals: Path, work: Path) -> dict[str, str]:
     except (OSError, ValueError, TypeError):  # then every changed copy counts as the reader's own
         remembered = {}
     states = {}
-    for original in sorted(originals.glob("[0-9]*.ipynb")) + sorted(originals.glob("solutions/[0-9]*.ipynb")):
+    folders = ("", "deeper/", "solutions/", "solutions/deeper/")
+    for original in (path for folder in folders for path in sorted(originals.glob(f"{folder}[0-9]*.ipynb"))):
         copy = work / original.relative_to(originals)
         name = copy.relative_to(work).as_posix()
         states[name], remembered[name] = copy_one(original, copy, remembered.get(name))

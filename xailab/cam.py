@@ -58,8 +58,10 @@ class GlobalAverage(ChannelAxes):
         if output.requires_grad:  # computed from the average
             return output
         given = args[0] if args else None
-        one_cell = func in self.POOLINGS and isinstance(given, Tensor) and given.shape[2:].numel() == 1
-        for features in [given.detach()] if one_cell else self._recent:
+        candidates = self._recent
+        if func in self.POOLINGS and isinstance(given, Tensor) and given.shape[2:].numel() == 1:
+            candidates = [given.detach()]
+        for features in candidates:
             averaged = _averaged(features, self.of(features), output)
             if averaged is not None:
                 self.features, self.pooled = averaged, output.detach().clone().requires_grad_()
@@ -92,7 +94,7 @@ def class_activation_map(
     """Compute M_c(x, y) = sum_k w^c_k f_k(x, y), equation 2 of Zhou et al. 2016 (arXiv 1512.04150).
 
     One forward pass in eval mode; the network is left as it was. What is averaged is found by its numbers, and w is
-    the derivative of the score for the averages, so that every spelling of a global average and of a linear layer will
+    the score's derivative by the averages, so that every spelling of a global average and of a linear layer will
     do: ResNet, DenseNet, GoogLeNet, EfficientNet, MobileNet (dropout in between does nothing in eval mode), Swin, and
     SqueezeNet, where the average comes last.
 
@@ -113,6 +115,12 @@ def class_activation_map(
 
     Warns:
         MixedBatch: if the score of an image changes with the images beside it.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    >>> images = torch.rand(2, 3, 8, 8)
+    >>> cam = class_activation_map(network, images, target=3)
+    >>> torch.allclose(cam.mean((1, 2)) + network[4].bias[3], network(images)[:, 3], atol=1e-5)
+    True
     """
     check_differentiable(model)
     if is_scripted(model):
@@ -124,26 +132,26 @@ def class_activation_map(
         images = images.clone() if images.is_inference() else images
         with recording(entry.network, *([] if layer is None else [layer])) as outputs, GlobalAverage(images) as average:
             scores = entry.scores(images)
-        _check_head(entry.network, average, scores, images)
+        f, pooled = _head(entry.network, average, scores, images)
     if layer is not None:
-        _check_averaged(layer, next(iter(outputs.values()), None), average.features)
+        _check_averaged(layer, next(iter(outputs.values()), None), f)
     chosen = resolve(target, scores)
-    weights = class_gradients(scores, chosen, [average.pooled])
-    f = average.features
-    maps = [torch.einsum("nk, nkhw -> nhw", w.reshape(f.shape[:2]), f) for (w,) in weights]  # equation 2
+    weights = class_gradients(scores, chosen, [pooled])
+    maps = [torch.einsum("nk, nkhw -> nhw", w.reshape(f.shape[:2]), f) for (w,) in weights if w is not None]  # eq. 2
     return torch.stack(maps, 1) if chosen.ndim == 2 else maps[0]
 
 
-def _check_head(network: nn.Module, average: GlobalAverage, scores: Tensor, images: Tensor) -> None:
-    """Raise ValueError if the scores are not linear in a global average of feature maps."""
-    linear = average.pooled is not None and scores.requires_grad
-    if not linear or nonlinear_steps(scores, average.pooled):
+def _head(network: nn.Module, average: GlobalAverage, scores: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the last feature maps and their averages; raise ValueError if the scores are not linear in these."""
+    features, pooled = average.features, average.pooled
+    if features is None or pooled is None or not scores.requires_grad or nonlinear_steps(scores, pooled):
         raise ValueError(
             f"{type(network).__name__} does not end in global average pooling and one linear layer (or in global "
             "average pooling), so it has no class activation map; xailab.grad_cam.grad_cam explains any layer of any "
             "network"
         )
-    check_places("the last before the average", average.features.shape[2:], images.shape[2:])
+    check_places("the last before the average", features.shape[2:], images.shape[2:])
+    return features, pooled
 
 
 def _check_averaged(layer: nn.Module | str, output: Tensor | None, features: Tensor) -> None:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from xailab.hooks import evaluating, find_layer, recording, running_eagerly, unwrapped
+from xailab.hooks import eval_mode, find_layer, recording, running_eagerly, unwrapped
 from xailab.targets import check_images
 
 Kinds = type[nn.Module] | Sequence[type[nn.Module]]
@@ -19,7 +19,7 @@ Kinds = type[nn.Module] | Sequence[type[nn.Module]]
 
 @torch.no_grad()
 def feature_maps(model: nn.Module, images: Float[Tensor, "n c h w"], kinds: Kinds = (nn.Conv2d,)) -> dict[str, Tensor]:
-    """Record what every layer of some kinds puts out while the network runs as a whole.
+    """Record the outputs of every layer of some kinds while the network runs as a whole.
 
     Args:
         model: Any network; it runs in eval mode and is left as it was.
@@ -32,9 +32,13 @@ def feature_maps(model: nn.Module, images: Float[Tensor, "n c h w"], kinds: Kind
 
     Raises:
         ValueError: if the network has no layer of these kinds.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+    >>> {name: tuple(output.shape) for name, output in feature_maps(network, torch.rand(1, 3, 8, 8)).items()}
+    {'0': (1, 4, 6, 6)}
     """
     network = unwrapped(model)
-    with evaluating(network), recording(network, *_layers(network, kinds)) as outputs:
+    with eval_mode(network), recording(network, *_layers(network, kinds)) as outputs:
         network(check_images(images))
     return outputs
 
@@ -57,9 +61,13 @@ def chain(model: nn.Module, images: Float[Tensor, "n c h w"], kinds: Kinds) -> l
 
     Raises:
         ValueError: if there is no such layer, or one does not take what the one before it puts out.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+    >>> [tuple(output.shape) for output in chain(network, torch.rand(1, 3, 8, 8), [nn.Conv2d, nn.MaxPool2d])]
+    [(1, 4, 6, 6), (1, 4, 3, 3)]
     """
     outputs, x = [], check_images(images)
-    with evaluating(model), running_eagerly(model):
+    with eval_mode(model), running_eagerly(model):
         for name, layer in _layers(unwrapped(model), kinds).items():
             try:
                 x = layer(x.clone())  # an in-place layer must not change the output before it
@@ -73,13 +81,16 @@ def chain(model: nn.Module, images: Float[Tensor, "n c h w"], kinds: Kinds) -> l
 
 
 def filters(model: nn.Module, layer: nn.Module | str | None = None) -> UInt8[np.ndarray, "k h w 3"]:
-    """Turn the weights of a convolution on colour pictures into pictures.
+    """Draw the weights of a convolution on colour pictures as pictures.
 
     Grey is 0, and all filters share one scale: the largest absolute weight is black or white.
 
     Args:
         model: A network.
         layer: A convolution with three input channels; the network's first convolution if None.
+
+    >>> filters(nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU())).shape
+    (4, 5, 5, 3)
     """
     if layer is None:
         layer = next(iter(_layers(unwrapped(model), nn.Conv2d)))

@@ -106,12 +106,16 @@ def grad_cam(
         NoPositiveEvidence: if a map is zero everywhere.
         ZeroGradient: with ``relu=False``, if the gradient at the first layer named is zero everywhere.
         MixedBatch: if the score of an image changes with the images beside it.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 5))
+    >>> grad_cam(network, torch.rand(2, 3, 8, 8), "0", target=3, relu=False).shape
+    torch.Size([2, 6, 6])
     """
-    several = isinstance(layer, Sequence) and not isinstance(layer, str)
+    named = layer if isinstance(layer, Sequence) and not isinstance(layer, str) else [layer]
     check_images(images)
     images = images.clone() if images.is_inference() else images  # else it could not be saved for the way back
     with opened(model, images) as entry:
-        layers = _find(entry.network, layer if several else [layer])
+        layers = _find(entry.network, named)
         with graph_from(entry.network, *layers) as activations, ChannelAxes(images) as channels:
             scores = entry.scores(images)
         chosen = resolve(target, scores)
@@ -119,19 +123,20 @@ def grad_cam(
         maps: dict[str, list[Tensor]] = {name: [] for name in layers}
         flat: list[Tensor] = []
         for gradients in class_gradients(scores, chosen, [activations[name] for name in layers]):
-            for (name, module), gradient in zip(layers.items(), gradients, strict=True):
+            reached = [_reached(name, gradient) for name, gradient in zip(layers, gradients, strict=True)]
+            for (name, module), gradient in zip(layers.items(), reached, strict=True):
                 features = activations[name]
-                both = [features, _reached(name, gradient)]
+                both = [features, gradient]
                 features, gradient = as_maps(name, module, both, images.shape[2:], channels.of(features), grid)
                 maps[name].append(_weighted_sum(features, -gradient if counterfactual else gradient))
-            flat.append(is_zero(gradients[0]))
+            flat.append(is_zero(reached[0]))
     found = {name: torch.stack(each, 1) if chosen.ndim == 2 else each[0] for name, each in maps.items()}
     if relu:
         found = {name: each.relu_() for name, each in found.items()}
         _warn_of_empty(found, chosen, scores, "evidence against" if counterfactual else "positive evidence for")
     else:
         warn_of_zero(torch.stack(flat, 1), chosen, scores)
-    return found if several else next(iter(found.values()))
+    return found if named is layer else next(iter(found.values()))
 
 
 def guided_grad_cam(
@@ -158,6 +163,10 @@ def guided_grad_cam(
 
     Warns:
         NoPositiveEvidence: if a map is zero everywhere.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 5))
+    >>> guided_grad_cam(network, torch.rand(2, 3, 8, 8), "1").shape
+    torch.Size([2, 3, 8, 8])
     """
     check_images(images)
     network = unwrapped(model)
@@ -176,7 +185,8 @@ def guided_grad_cam(
         guided = image_gradients(model, pictures, scores, chosen)
     several = torch.stack(maps, 1)
     _warn_of_empty({name: several}, chosen, scores, "positive evidence for")
-    product = guided * upsample(several, images.shape[-2:]).unsqueeze(2)
+    height, width = images.shape[-2:]
+    product = guided * upsample(several, (height, width)).unsqueeze(2)
     return product if chosen.ndim == 2 else product[:, 0]
 
 
@@ -225,7 +235,7 @@ def _reached(name: str, gradient: Tensor | None) -> Tensor:
     if gradient is None:
         raise ValueError(
             f"the scores do not depend on layer {name!r}, or the network runs it under torch.no_grad itself: choose a "
-            "layer that leads to them, or one behind that block"
+            "layer that leads to them, or one after that block"
         )
     return gradient
 

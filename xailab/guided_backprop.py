@@ -68,6 +68,10 @@ def input_gradient(
     Warns:
         MixedActivations: if a rule other than "gradient" met other nonlinear steps besides ReLUs, poolings and norms.
         ZeroGradient, MixedBatch: as ``saliency`` does.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 5))
+    >>> input_gradient(network, torch.rand(2, 3, 8, 8), [0, 4]).shape
+    torch.Size([2, 3, 8, 8])
     """
     if rule not in ("gradient", "guided", "deconvnet"):
         raise ValueError(f"rule={rule!r}: expected 'gradient', 'guided' or 'deconvnet'")
@@ -83,12 +87,17 @@ def input_gradient(
 
 
 def guided_backprop(model: nn.Module, images: Float[Tensor, "n c h w"], target: Target = None) -> Gradients:
-    """Guided backpropagation (Springenberg et al. 2015): ``input_gradient`` with ``rule="guided"``."""
+    """Compute guided backpropagation (Springenberg et al. 2015): ``input_gradient`` with ``rule="guided"``.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 5))
+    >>> guided_backprop(network, torch.rand(2, 3, 8, 8), [[0, 4], [1, 2]]).shape
+    torch.Size([2, 2, 3, 8, 8])
+    """
     return input_gradient(model, images, target, rule="guided")
 
 
 def deconvnet(model: nn.Module, images: Float[Tensor, "n c h w"], target: Target = None) -> Gradients:
-    """The deconvnet's way back (Zeiler and Fergus 2013): ``input_gradient`` with ``rule="deconvnet"``."""
+    """Compute the deconvnet's backward pass (Zeiler and Fergus 2013): ``input_gradient`` with ``rule="deconvnet"``."""
     return input_gradient(model, images, target, rule="deconvnet")
 
 
@@ -106,7 +115,7 @@ class RecordedReLUs(TorchFunctionMode):
 
     RELUS = (F.relu, torch.relu, Tensor.relu, torch.relu_, Tensor.relu_, F.relu6)
     CUT_OFFS: ClassVar = {  # where they cut off, or how steep they are below: the argument after the input
-        F.hardtanh: "min_val", F.hardtanh_: "min_val", F.threshold: "threshold", F.threshold_: "threshold",
+        F.hardtanh: "min_val", F.hardtanh_: "min_val", F.threshold: "threshold", torch.threshold_: "threshold",
         torch.clamp: "min", Tensor.clamp: "min", torch.clamp_: "min", Tensor.clamp_: "min",
         torch.clip: "min", Tensor.clip: "min", torch.clip_: "min", Tensor.clip_: "min",
         torch.clamp_min: "min", Tensor.clamp_min: "min", torch.clamp_min_: "min", Tensor.clamp_min_: "min",
@@ -146,7 +155,7 @@ class RecordedReLUs(TorchFunctionMode):
         if func not in self.CUT_OFFS:
             return False
         given = dict(zip(("input", self.CUT_OFFS[func], "value"), args, strict=False)) | options
-        bounds = [given.get(self.CUT_OFFS[func])] + [given.get("value")] * (func in (F.threshold, F.threshold_))
+        bounds = [given.get(self.CUT_OFFS[func])] + [given.get("value")] * (func in (F.threshold, torch.threshold_))
         return all(isinstance(bound, (int, float)) and bound == 0 for bound in bounds)
 
     def _note_hidden(self, func, args, options) -> None:

@@ -1,4 +1,4 @@
-"""Record what a layer puts out, without leaving a trace on the network."""
+"""Record the outputs of layers without leaving a trace on the network."""
 
 import difflib
 from collections.abc import Callable, Iterator
@@ -77,9 +77,9 @@ def recording(model: nn.Module, *layers: nn.Module | str) -> Iterator[dict[str, 
     """Record the outputs of layers while the network runs.
 
     ``with recording(model, "layer4") as outputs: model(images)`` leaves ``outputs["layer4"]``. Outputs are copies of
-    what the layer returned, so that an in-place operation behind it cannot change them; the scores do not depend on
-    these copies, so gradients for them need ``graph_from``. A layer that runs twice keeps its last output. The hooks
-    go with the block, however it ends.
+    what the layer returned, so that an in-place operation after it cannot change them; the scores do not depend on
+    these copies, so gradients with respect to them need ``graph_from``. A layer that runs twice keeps its last output.
+    The hooks are removed at the end of the block, also after an error.
 
     Args:
         model: The network.
@@ -91,6 +91,12 @@ def recording(model: nn.Module, *layers: nn.Module | str) -> Iterator[dict[str, 
     Raises:
         ValueError: if there is no such layer, or it calls no hooks (it is scripted or traced) or is quantised.
         TypeError: when a recorded layer returns something other than a tensor.
+
+    >>> network = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    >>> with recording(network, "0") as outputs:
+    ...     scores = network(torch.rand(2, 3))
+    >>> torch.equal(outputs["0"].relu(), scores)
+    True
     """
     outputs: dict[str, Tensor] = {}
 
@@ -106,10 +112,11 @@ def graph_from(model: nn.Module, *layers: nn.Module | str) -> Iterator[dict[str,
     """Run a network without a graph up to its first named layer, and with one from there on.
 
     ``with graph_from(model, "layer4") as activations: scores = model(images)`` leaves ``activations["layer4"]``, a
-    leaf that ``torch.autograd.grad(scores[:, 3].sum(), activations["layer4"])`` differentiates for, frozen network or
-    not, at the cost of the layers behind it alone. Of several layers, those behind the first are no leaves, but can be
-    differentiated for alike. The network goes on with copies, so that an in-place operation behind a layer cannot
-    change what was recorded. The block runs outside ``no_grad`` and ``inference_mode``, whatever surrounds it.
+    leaf with respect to which ``torch.autograd.grad(scores[:, 3].sum(), activations["layer4"])`` differentiates, also
+    in a frozen network, at the cost of the later layers alone. With several layers, only the first is a leaf; gradients
+    with respect to the later ones are available as well. The network continues with copies, so that an in-place
+    operation after a layer cannot change what was recorded. The block runs outside ``no_grad`` and ``inference_mode``,
+    whatever surrounds it.
 
     Args:
         model: The network.
@@ -123,6 +130,12 @@ def graph_from(model: nn.Module, *layers: nn.Module | str) -> Iterator[dict[str,
         ValueError: if there is no such layer, it calls no hooks (it is scripted or traced), the network is quantised,
             or its weights were made under ``inference_mode``.
         TypeError: when a recorded layer returns something other than a tensor.
+
+    >>> network = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    >>> with graph_from(network, "0") as activations:
+    ...     scores = network(torch.rand(2, 3))
+    >>> activations["0"].is_leaf and scores.requires_grad
+    True
     """
     check_differentiable(model)
     activations: dict[str, Tensor] = {}
@@ -185,7 +198,7 @@ def running_eagerly(model: nn.Module) -> Iterator[None]:
 
 
 def is_scripted(model: nn.Module) -> bool:
-    """Whether a network, or a part of it, is scripted or traced, so that its calls cannot be followed."""
+    """Say whether a network, or a part of it, is scripted or traced, so that its calls cannot be followed."""
     return any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
 
 
@@ -201,7 +214,7 @@ def check_not_quantised(model: nn.Module) -> None:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put every submodule in eval mode for the length of a block, then back as each was."""
     training = [module for module in model.modules() if module.training]
     if training:
@@ -214,7 +227,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside its wrappers, any other network as it is.
+    """Return the network inside its wrappers, any other network as it is.
 
     Wrappers are ``DataParallel``, ``DistributedDataParallel``, ``torch.compile``'s and ``AveragedModel``.
     """
@@ -222,6 +235,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
         if isinstance(model, WRAPPERS):
             model = model.module
         elif "_orig_mod" in model._modules:  # torch.compile's
-            model = model._modules["_orig_mod"]
+            model = model.get_submodule("_orig_mod")
         else:
             return model

@@ -1,34 +1,50 @@
 """From a map to a place: boxes around what is bright, and segments grown from it."""
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from xailab.boxes import Box
 from xailab.images import as_array, as_picture, is_constant
 
 
-def boxes(map: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: float) -> list[Box]:
+def components(mask: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
+    """Number the 8-connected components of a mask from 1; the background is 0.
+
+    >>> components(np.array([[True, False, False, True], [False, True, False, True]])).tolist()
+    [[1, 0, 0, 2], [0, 1, 0, 2]]
+    """
+    from scipy import ndimage
+
+    numbers = np.empty(mask.shape, np.int32)
+    ndimage.label(mask, structure=np.ones((3, 3)), output=numbers)
+    return numbers
+
+
+def boxes(heatmap: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: float) -> list[Box]:
     """Box each connected region in which a map reaches a share of its maximum.
 
-    Pixels with map >= threshold * max(map) are grouped into 8-connected components (CAM paper, Section 3.1.1, with
+    Pixels that reach threshold * max(heatmap) form 8-connected components (CAM paper, Section 3.1.1, with
     20 %; Grad-CAM uses 15 %). A map without a positive value has no evidence and gives no box.
 
     Args:
-        map: One map (h, w), raw or upsampled; only the positive part counts.
+        heatmap: One map (h, w), raw or upsampled; only the positive part counts.
         threshold: Share of the maximum, above 0 and at most 1.
 
     Returns:
         Boxes, the one of the largest component first.
+
+    >>> boxes(np.array([[0.0, 2, 2, 0], [9, 0, 0, 0], [0, 0, 8, 8]]), threshold=0.5)
+    [Box(left=2, top=2, right=4, bottom=3), Box(left=0, top=1, right=1, bottom=2)]
     """
     from scipy import ndimage
 
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is a share of the map's maximum, above 0 and at most 1; got {threshold}")
-    values = _values(map)
+    values = _values(heatmap)
     if values.size == 0 or values.max() <= 0:
         return []
-    labels, _ = ndimage.label(values >= threshold * values.max(), structure=np.ones((3, 3)))
+    labels = components(values >= threshold * values.max())
     sizes = np.bincount(labels.ravel())[1:]
     slices = ndimage.find_objects(labels)
     order = np.argsort(-sizes, kind="stable")
@@ -37,7 +53,7 @@ def boxes(map: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: float
 
 def grabcut(
     image: UInt8[np.ndarray, "h w 3"],
-    map: Float[Tensor, "h w"] | Float[np.ndarray, "h w"],
+    heatmap: Float[Tensor, "h w"] | Float[np.ndarray, "h w"],
     foreground: float = 0.95,
     background: float = 0.30,
     *,
@@ -53,11 +69,11 @@ def grabcut(
 
     Args:
         image: The picture.
-        map: A map of the picture's size (see ``images.upsample``), a saliency map, say.
+        heatmap: A map of the picture's size (see ``images.upsample``), a saliency map, say.
         foreground: Quantile of the map from which a pixel is the object for sure.
         background: Quantile of the map up to which it is the background for sure.
-        rounds: How often colour models and cut are renewed.
-        seed: Of the colour models' first clusters.
+        rounds: Number of times that colour models and cut are renewed.
+        seed: Seed of the colour models' first clusters.
 
     Returns:
         A mask of the object; empty where the cut leaves nothing.
@@ -65,11 +81,15 @@ def grabcut(
     Raises:
         ValueError: if the map is constant, so that there are no seeds; if the quantiles are not in order, the shapes
             differ, or a value is not finite.
+
+    >>> picture = np.full((40, 40, 3), 40, np.uint8)
+    >>> picture[10:30, 10:30] = 220
+    >>> grabcut(picture, np.pad(np.ones((10, 10)), 15), background=0.2)[[0, 20], [0, 20]].tolist()
+    [False, True]
     """
     import cv2
-    from scipy import ndimage
 
-    image, values = as_picture(image), _values(map)
+    image, values = as_picture(image), _values(heatmap)
     if values.shape != image.shape[:2]:
         raise ValueError(f"map {values.shape} and picture {image.shape[:2]} differ in size: upsample the map first")
     if not 0 < background < foreground < 1:
@@ -90,16 +110,22 @@ def grabcut(
     cv2.setRNGSeed(seed)
     models = np.zeros((2, 1, 65))
     cv2.grabCut(
-        cv2.cvtColor(image, cv2.COLOR_RGB2BGR), labels, None, models[0], models[1], rounds, cv2.GC_INIT_WITH_MASK
+        cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
+        labels,
+        (0, 0, 0, 0),
+        models[0],
+        models[1],
+        rounds,
+        cv2.GC_INIT_WITH_MASK,
     )
     found = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
-    regions, count = ndimage.label(found, structure=np.ones((3, 3)))
-    return found if count < 2 else regions == 1 + np.bincount(regions.ravel())[1:].argmax()
+    regions = components(found)
+    return found if regions.max() < 2 else regions == 1 + np.bincount(regions.ravel())[1:].argmax()
 
 
-def _values(map: Tensor | np.ndarray) -> np.ndarray:
+def _values(heatmap: Tensor | np.ndarray) -> np.ndarray:
     """One finite map as an array."""
-    values = as_array(map)
+    values = as_array(heatmap)
     if values.ndim != 2:
         raise ValueError(f"expected one map (h, w), got shape {values.shape}: take one map at a time")
     if not np.isfinite(values).all():
@@ -108,7 +134,11 @@ def _values(map: Tensor | np.ndarray) -> np.ndarray:
 
 
 def ground_truth_box(mask: Bool[np.ndarray, "h w"]) -> Box:
-    """The smallest box around a mask."""
+    """Find the smallest box around a mask.
+
+    >>> ground_truth_box(np.array([[False, False, False], [False, True, True]]))
+    Box(left=1, top=1, right=3, bottom=2)
+    """
     if not mask.any():
         raise ValueError("the mask is empty: there is nothing to put a box around")
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))

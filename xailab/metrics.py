@@ -5,15 +5,16 @@ and each score of a defect finds its place among them by bisection. Nothing is c
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.ndimage
 import torch
 from jaxtyping import Bool, Float, Shaped
+from scipy.stats import binomtest
 from torch import Tensor
 
 from xailab.images import as_array, is_constant
+from xailab.localization import components
 
 Values = Shaped[np.ndarray, "*n"] | Shaped[Tensor, "*n"] | Sequence
 Mask = Bool[np.ndarray, "_ _"] | Bool[Tensor, "_ _"]  # each of its own size
@@ -24,19 +25,22 @@ Maps = Float[np.ndarray, "n h w"] | Float[Tensor, "n h w"] | Sequence[Map]
 ROUNDING = 1e-9  # 0.1 * (29 + 1) is 3, not a little less
 
 
-def pointing_game(mask: Mask, map: Map) -> bool:
-    """The pointing game: does the maximum of a map lie on the object? (Zhang et al. 2016, arXiv 1608.00507)
+def pointing_game(mask: Mask, heatmap: Map) -> bool:
+    """Play the pointing game: does the maximum of a map lie on the object? (Zhang et al. 2016, arXiv 1608.00507)
 
     A map that is constant to rounding points nowhere, which is a miss.
 
     Args:
         mask: True on the object.
-        map: A map at the mask's resolution (see ``images.upsample``).
+        heatmap: A map at the mask's resolution (see ``images.upsample``).
 
     Raises:
         ValueError: if the shapes differ, or a value is not finite.
+
+    >>> pointing_game(np.array([[True, False]]), np.array([[0.7, 0.3]]))
+    True
     """
-    values, mask = as_array(map), as_array(mask)
+    values, mask = as_array(heatmap), as_array(mask)
     if values.shape != mask.shape:
         raise ValueError(f"map {values.shape} and mask {mask.shape} differ in shape: upsample the map first")
     if not np.isfinite(values).all():
@@ -45,7 +49,7 @@ def pointing_game(mask: Mask, map: Map) -> bool:
 
 
 def auroc(labels: Values, scores: Values) -> float:
-    """Area under the receiver operating characteristic: how often does a defect score higher than what is normal?
+    """Compute the area under the receiver operating characteristic: how often does a defect score above the normal?
 
     Over all pairs of a positive and a negative, the share in which the positive scores higher; a tie counts half.
 
@@ -58,6 +62,9 @@ def auroc(labels: Values, scores: Values) -> float:
 
     Raises:
         ValueError: if a class is absent, a score is NaN, labels are neither True nor False, or shapes differ.
+
+    >>> auroc([False, False, True, True], [0.1, 0.4, 0.3, 0.8])
+    0.75
     """
     positive, negative = _classes(labels, scores)
     wins_twice = sum(int(np.searchsorted(negative, positive, side).sum(dtype=np.int64)) for side in ("left", "right"))
@@ -65,9 +72,9 @@ def auroc(labels: Values, scores: Values) -> float:
 
 
 def f1_max(labels: Values, scores: Values) -> tuple[float, float]:
-    """The largest F1 = 2 TP / (2 TP + FP + FN) of all thresholds, and its threshold.
+    """Compute the largest F1 = 2 TP / (2 TP + FP + FN) of all thresholds, and its threshold.
 
-    The threshold is chosen with the answers in hand: call the number an oracle's wherever it is shown.
+    The threshold is chosen with the answers in hand: always report it as an oracle (best-case) value.
 
     Args:
         labels, scores: As for ``auroc``.
@@ -77,6 +84,9 @@ def f1_max(labels: Values, scores: Values) -> tuple[float, float]:
 
     Raises:
         ValueError: as ``auroc``.
+
+    >>> f1_max([False, False, True, True], [0.1, 0.4, 0.3, 0.8])
+    (0.8, 0.3)
     """
     positive, negative = _classes(labels, scores)
     thresholds, first = np.unique(positive, return_index=True)  # lower ones add nothing but false alarms
@@ -88,18 +98,22 @@ def f1_max(labels: Values, scores: Values) -> tuple[float, float]:
 
 
 def conformal_threshold(scores: Values, false_alarm_rate: float) -> float:
-    """A threshold from the scores of normal pictures alone, none of which the detector has learned from.
+    """Compute a threshold from the scores of normal pictures alone, none of which the detector was trained on.
 
     With n scores it is the k-th largest, k = floor(false_alarm_rate (n + 1)). If a new normal picture comes from where
     these came from, its score is as likely to take any of the n + 1 places among theirs, so that it lies above the
     threshold with probability at most k / (n + 1) (split conformal prediction, Vovk et al. 2005).
 
     Args:
-        scores: Of the normal pictures.
-        false_alarm_rate: The share of normal pictures that may lie above.
+        scores: Scores of the normal pictures.
+        false_alarm_rate: Share of normal pictures that may lie above the threshold.
 
     Raises:
-        ValueError: if there are fewer scores than ``min_calibration_size`` says, or the share is none.
+        ValueError: if there are fewer scores than ``min_calibration_size`` says, or ``false_alarm_rate`` is not between
+            0 and 1.
+
+    >>> conformal_threshold([5, 1, 4, 2, 3, 6, 9, 8, 7], false_alarm_rate=0.2)
+    8.0
     """
     needed, scores = min_calibration_size(false_alarm_rate), _array(scores)
     if len(scores) < needed:
@@ -112,10 +126,13 @@ def conformal_threshold(scores: Values, false_alarm_rate: float) -> float:
 
 
 def min_calibration_size(false_alarm_rate: float) -> int:
-    """How many normal pictures ``conformal_threshold`` takes for a share of false alarms.
+    """Compute the number of normal pictures that ``conformal_threshold`` needs.
 
     Raises:
-        ValueError: if that is no share between 0 and 1.
+        ValueError: if ``false_alarm_rate`` is not between 0 and 1.
+
+    >>> min_calibration_size(0.05)
+    19
     """
     if not 0 < false_alarm_rate < 1:
         raise ValueError(f"false_alarm_rate={false_alarm_rate}: expected a share between 0 and 1")
@@ -123,7 +140,7 @@ def min_calibration_size(false_alarm_rate: float) -> int:
 
 
 def aupro(masks: Masks, maps: Maps, limit: float = 0.3) -> float:
-    """Area under the per-region overlap curve, up to a false-positive rate (Bergmann et al. 2020, arXiv 1911.02357).
+    """Compute the area under the per-region overlap curve (Bergmann et al. 2020, arXiv 1911.02357).
 
     For a threshold, the overlap is the share of a defect region that scores at least as much, averaged over all regions
     (8-connected, per image), so that small defects count as much as large ones. It is drawn over the share of normal
@@ -139,17 +156,21 @@ def aupro(masks: Masks, maps: Maps, limit: float = 0.3) -> float:
 
     Raises:
         ValueError: if there is no region, no normal pixel or no such limit, a score is NaN, or shapes differ.
+
+    >>> mask = np.array([[True, False, False, False]])
+    >>> round(aupro([mask], [np.array([[0.9, 0.1, 0.2, 0.3]])]), 2)
+    1.0
     """
     if not 0 < limit <= 1:
         raise ValueError(f"limit is a false-positive rate above 0 and at most 1, got {limit}")
     if len(masks) != len(maps):
         raise ValueError(f"{len(masks)} masks for {len(maps)} maps: give one mask to each map")
     normal, defective, weights = [], [], []
-    for mask, map in zip(masks, maps, strict=True):
-        labels, scores = _checked(mask, map)
+    for mask, heatmap in zip(masks, maps, strict=True):
+        labels, scores = _checked(mask, heatmap)
         normal.append(scores[~labels])
         if labels.any():
-            regions = scipy.ndimage.label(labels, structure=np.ones((3, 3)))[0][labels]
+            regions = components(labels)[labels]
             defective.append(scores[labels])
             weights.append(1 / np.bincount(regions)[regions])
     if not defective:
@@ -204,3 +225,47 @@ def _array(values: Values) -> np.ndarray:
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     values = np.asarray(values)
     return values.astype(np.float32) if values.dtype == np.float16 else values  # half precision is slow to compare
+
+
+def interval(
+    values: Values,
+    statistic: Callable[..., np.ndarray] = np.mean,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Give an interval for a statistic of independent cases.
+
+    Shares of yes and no get Wilson's interval (1927), which is sensible for 0 and n hits of n, too. Other statistics
+    get the percentile bootstrap (Efron 1979): the cases are drawn anew with replacement, the statistic is computed of
+    each draw, and the interval is what the middle of these values covers.
+
+    Args:
+        values: One for each case; bool for a share.
+        statistic: A function of an array and ``axis``; the mean or, for instance, ``np.median``.
+        confidence: How often such intervals hold the truth, a share between 0 and 1.
+        resamples: Draws of the bootstrap.
+        seed: Seed for these draws.
+
+    Returns:
+        The lower and the upper end.
+
+    Raises:
+        ValueError: if there are no cases, a value is not finite, or ``confidence`` is not between 0 and 1.
+
+    Example:
+        >>> tuple(round(end, 2) for end in interval([True] * 97 + [False] * 3))
+        (0.92, 0.99)
+    """
+    cases = _array(values)
+    if cases.ndim != 1 or not cases.size or not np.isfinite(cases).all():
+        raise ValueError(f"expected one finite number for each case, got shape {cases.shape}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is a share between 0 and 1, got {confidence}")
+    if cases.dtype == bool and statistic is np.mean:
+        ends = binomtest(int(cases.sum()), cases.size).proportion_ci(confidence, method="wilson")
+        return float(ends.low), float(ends.high)
+    drawn = np.random.default_rng(seed).integers(0, cases.size, (resamples, cases.size))
+    low, high = np.quantile(statistic(cases[drawn], axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

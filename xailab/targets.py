@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor, nn
 
-from xailab.hooks import check_differentiable, check_not_quantised, evaluating, running_eagerly, unwrapped
+from xailab.hooks import check_differentiable, check_not_quantised, eval_mode, running_eagerly, unwrapped
 
 Classes = Integer[Tensor, "n"] | Integer[Tensor, "n k"] | Integer[np.ndarray, "n"] | Integer[np.ndarray, "n k"]
 Target = int | np.integer | Sequence[int] | Sequence[Sequence[int]] | Classes | None
@@ -23,7 +23,7 @@ def resolve(target: Target, logits: Float[Tensor, "n classes"]) -> Int[Tensor, "
     Args:
         target: One class for all images; one for each image; several for each image, shape (n, k); or None for each
             image's own top class.
-        logits: What the network says, (n, classes).
+        logits: Scores of the network, (n, classes).
 
     Returns:
         Class numbers of shape (n,), or (n, k) where several were asked for.
@@ -82,7 +82,7 @@ def check_images(images) -> Tensor:
 
 
 def check_scores(model: nn.Module, scores) -> Float[Tensor, "n classes"]:
-    """Return what a network put out, if it is finite scores (n, classes).
+    """Return the output of a network, if it is finite scores (n, classes).
 
     Raises:
         TypeError: if it is no tensor.
@@ -182,7 +182,7 @@ class Opened:
 
 
 def mixes(model: nn.Module, images: Float[Tensor, "n c h w"]) -> bool:
-    """Whether the score of an image changes with the images beside it, as far as the first image shows."""
+    """Say whether the score of an image changes with the images beside it, as far as the first image shows."""
     with warnings.catch_warnings(), torch.no_grad(), opened(model, images[[0, 0]] if len(images) else images) as entry:
         warnings.simplefilter("ignore", MixedBatch)
         if unwrapped(model) not in _SEPARATE and len(images):
@@ -202,7 +202,7 @@ def _one_input(network: nn.Module, said: str) -> str:
 
 @contextmanager
 def opened(model: nn.Module, images: Float[Tensor, "n c h w"]) -> Iterator[Opened]:
-    """The way into a network that all explanations share: checked, unwrapped, in eval mode, not compiled.
+    """Open a network for an explanation, as all methods do: checked, unwrapped, in eval mode, not compiled.
 
     The first time that a network meets a batch, it also runs on the first image alone, to see whether it mixes images.
 
@@ -217,17 +217,17 @@ def opened(model: nn.Module, images: Float[Tensor, "n c h w"]) -> Iterator[Opene
     check_images(images)
     check_not_quantised(model)
     network = unwrapped(model)
-    with evaluating(network), running_eagerly(network):
+    with eval_mode(network), running_eagerly(network):
         yield Opened(network, images)
 
 
 def score_images(
     model: nn.Module, images: Float[Tensor, "n c h w"]
 ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n classes"]]:
-    """Run a network in eval mode on copies of images, which its scores can then be differentiated for.
+    """Score a copy of the images that requires gradients, so that the scores can be differentiated with respect to it.
 
     Returns:
-        The copies, which are leaves, and the scores, whatever grad mode surrounds the call.
+        The copy, which is a leaf, and the scores of the network in eval mode, whatever grad mode surrounds the call.
     """
     check_differentiable(model)
     with torch.inference_mode(False), torch.enable_grad():
@@ -242,19 +242,19 @@ def image_gradients(
     scores: Float[Tensor, "n classes"],
     chosen: Int[Tensor, "n"] | Int[Tensor, "n k"],
 ) -> Float[Tensor, "n k c h w"]:
-    """Differentiate the chosen scores for the images that ``score_images`` returned.
+    """Differentiate the chosen scores with respect to the images that ``score_images`` returned.
 
     Raises:
         ValueError: if no gradient reaches the images.
     """
-    gradients = [gradient for (gradient,) in class_gradients(scores, chosen, [images])]
-    if gradients[0] is None:
+    gradients = [gradient for (gradient,) in class_gradients(scores, chosen, [images]) if gradient is not None]
+    if not gradients:
         raise ValueError(unreached(model))
     return torch.stack(gradients, 1)
 
 
 def unreached(model: nn.Module) -> str:
-    """What to say where no gradient reaches the images."""
+    """Compose the message for images that no gradient reaches."""
     return (
         f"the scores of this {type(unwrapped(model)).__name__} do not depend on its images, or no gradient reaches "
         "them: look for torch.no_grad, detach or numpy inside its forward"
@@ -262,7 +262,7 @@ def unreached(model: nn.Module) -> str:
 
 
 def is_zero(gradient: Float[Tensor, "n ..."]) -> Bool[Tensor, "n"]:
-    """Whether the gradient of each image is zero everywhere."""
+    """Say of each image whether its gradient is zero everywhere."""
     return gradient.flatten(1).count_nonzero(1) == 0
 
 
@@ -277,7 +277,7 @@ def warn_of_zero(
 
 
 def saturation(scores: Float[Tensor, "n classes"]) -> str | None:
-    """What to say if scores are probabilities, whose gradient is zero where they are saturated; None for others."""
+    """Compose the message for saturated probabilities, whose gradient is zero; None for other scores."""
     scores = scores.detach().float()
     if not ((scores >= 0) & (scores <= 1)).all() or not scores.any():
         return None
@@ -298,7 +298,7 @@ def class_gradients(
     *,
     keep_graph: bool = False,
 ) -> Iterator[tuple[Tensor | None, ...]]:
-    """Differentiate the chosen scores for tensors on their way: d scores[i, chosen[i]] / d input[i].
+    """Differentiate the chosen scores with respect to tensors of the forward pass: d scores[i, chosen[i]] / d input[i].
 
     Nothing is computed below the inputs, and no ``.grad`` is touched. The graph is freed with the last class, unless
     ``keep_graph`` asks for it.

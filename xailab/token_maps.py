@@ -30,7 +30,8 @@ class ChannelAxes(TorchFunctionMode):
     MOVES = (
         torch.permute, Tensor.permute, torch.transpose, Tensor.transpose, torch.swapaxes, Tensor.swapaxes,
         torch.swapdims, Tensor.swapdims, torch.movedim, Tensor.movedim, torch.moveaxis, Tensor.moveaxis,
-        Tensor.mT.__get__, torch.adjoint, Tensor.adjoint,
+        torch.adjoint, Tensor.adjoint,
+        Tensor.mT.__get__,  # pyright: ignore[reportAttributeAccessIssue] torch declares this property as a tensor
     )  # fmt: skip
     VIEWS = (
         torch.flatten, Tensor.flatten, torch.reshape, Tensor.reshape, Tensor.view, torch.unflatten, Tensor.unflatten,

@@ -49,20 +49,20 @@ bias = torch.tensor([0.5, -0.5])
 
 def cam_by_loop(features, weight, c):
     k, h, w = features.shape
-    map = torch.zeros(h, w)
+    cam = torch.zeros(h, w)
     for y in range(h):
         for x in range(w):
             for i in range(k):
-                map[y, x] += weight[c, i] * features[i, y, x]
-    return map
+                cam[y, x] += weight[c, i] * features[i, y, x]
+    return cam
 
 
 for c in (0, 1):
-    map = cam_by_loop(features, weight, c)
+    cam = cam_by_loop(features, weight, c)
     score = weight[c] @ features.mean((1, 2)) + bias[c]
-    print(f"class {c}: map {map.int().tolist()}")
-    print(f"         mean(map) + bias = {map.mean() + bias[c]:.3f}    score = {score:.3f}")
-    assert torch.allclose(map.mean() + bias[c], score)
+    print(f"class {c}: map {cam.int().tolist()}")
+    print(f"         mean(map) + bias = {cam.mean() + bias[c]:.3f}    score = {score:.3f}")
+    assert torch.allclose(cam.mean() + bias[c], score)
 
 # %% [markdown]
 # The mean of the map plus the bias *is* the score, and class 1 has negative cells exactly where class 0 has its
@@ -82,11 +82,11 @@ torch.manual_seed(0)
 tiny = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
 image = torch.randn(1, 3, 7, 9)
 
-map = class_activation_map(tiny, image, target=1)
+cam = class_activation_map(tiny, image, target=1)
 loop = cam_by_loop(tiny[:2](image)[0], tiny[4].weight, 1)
-assert torch.allclose(map[0], loop, atol=1e-6)
-assert torch.allclose(map.mean() + tiny[4].bias[1], tiny(image)[0, 1], atol=1e-6)
-print("shape of the map:", tuple(map.shape), "· agrees with the loop · adds up to the score")
+assert torch.allclose(cam[0], loop, atol=1e-6)
+assert torch.allclose(cam.mean() + tiny[4].bias[1], tiny(image)[0, 1], atol=1e-6)
+print("shape of the map:", tuple(cam.shape), "· agrees with the loop · adds up to the score")
 
 # %% [markdown]
 # ## A real picture, a trained network
@@ -103,17 +103,17 @@ network = zoo.load("scenes_resnet")
 dog, cat = scenes.CLASSES.index("dog"), scenes.CLASSES.index("cat")
 scene = scenes.scene(2, label=dog, split="test", size=256)
 batch = network.preprocess(scene.image)
-map = class_activation_map(network, batch, dog)[0]
+cam = class_activation_map(network, batch, dog)[0]
 
 with torch.no_grad():
     score = network(batch)[0, dog]
-assert torch.allclose(map.mean() + network.fc.bias[dog], score, atol=1e-5)
+assert torch.allclose(cam.mean() + network.fc.bias[dog], score, atol=1e-5)
 
 figure, axes = figures.new(1, 3, width=10.2, height=3.7)
 figures.picture(axes[0], scene.image, "what the network sees")
-figures.picture(axes[1], map.numpy(), "its map for “dog”, 8 × 8 cells", **figures.map_scale(map.numpy()))
+figures.picture(axes[1], cam.numpy(), "its map for “dog”, 8 × 8 cells", **figures.map_scale(cam.numpy()))
 figures.colour_bar(figure, axes[1], "evidence of a cell (units of the score)")
-figures.picture(axes[2], images.overlay(scene.image, map), "enlarged and laid over")
+figures.picture(axes[2], images.overlay(scene.image, cam), "enlarged and laid over")
 figures.show(
     figure,
     "Three panels: a drawn dog; a map of 8 by 8 cells, red where the evidence for dog is, almost white elsewhere; the "
@@ -136,7 +136,7 @@ maps_of_20 = class_activation_map(network, batch)
 with torch.no_grad():
     top = network(batch).argmax(1)
 
-overlays = [images.overlay(s.image, map) for s, map in zip(test, maps_of_20, strict=True)]
+overlays = [images.overlay(s.image, cam) for s, cam in zip(test, maps_of_20, strict=True)]
 figure = figures.grid(overlays, [scenes.CLASSES[c] for c in top], columns=5, panel=1.9)
 figures.show(
     figure, "Twenty drawn scenes with their class activation maps laid over; the bright spot lies on the object."
@@ -188,8 +188,8 @@ from xailab.localization import boxes, ground_truth_box
 from xailab.metrics import pointing_game
 
 figure, axes = figures.new(1, 4, width=10.4, height=3.0)
-for axis, s, map in zip(axes, test[3:7], maps_of_20[3:7], strict=True):
-    found, true = boxes(images.upsample(map, 160), 0.6)[0], ground_truth_box(s.masks[0])
+for axis, s, cam in zip(axes, test[3:7], maps_of_20[3:7], strict=True):
+    found, true = boxes(images.upsample(cam, 160), 0.6)[0], ground_truth_box(s.masks[0])
     figures.picture(axis, s.image, f"{scenes.CLASSES[s.labels[0]]}: IoU {iou(found, true):.2f}")
     figures.outline(axis, true, figures.PALETTE[5])
     figures.outline(axis, found)
@@ -212,13 +212,13 @@ figures.show(
 unseen = [scenes.scene(i, split="test") for i in range(300)]
 batch = network.preprocess([s.image for s in unseen])
 large = images.upsample(class_activation_map(network, batch, [s.labels[0] for s in unseen]), 128)
-hits = np.mean([pointing_game(s.masks[0], map) for map, s in zip(large, unseen, strict=True)])
+hits = np.mean([pointing_game(s.masks[0], cam) for cam, s in zip(large, unseen, strict=True)])
 chance = np.mean([s.masks[0].mean() for s in unseen])
 centre = np.mean([s.masks[0][64, 64] for s in unseen])
 
 thresholds = np.linspace(0.05, 0.95, 19)
 truth = [ground_truth_box(s.masks[0]) for s in unseen]
-overlap = np.array([[iou(boxes(map, t)[0], true) for t in thresholds] for map, true in zip(large, truth, strict=True)])
+overlap = np.array([[iou(boxes(cam, t)[0], true) for t in thresholds] for cam, true in zip(large, truth, strict=True)])
 
 figure, axes = figures.new(1, 2, width=10, height=3.8)
 axes[0].bar(
@@ -263,8 +263,8 @@ with torch.no_grad(), recording(network, "layer4.1.bn2", "layer4") as recorded:
 early, right = (
     torch.einsum("k,khw->hw", network.fc.weight[dog], recorded[name][0]).detach() for name in ("layer4.1.bn2", "layer4")
 )
-for name, map in (("layer4.1.bn2", early), ("layer4", right)):
-    total = (map.mean() + network.fc.bias[dog]).item()
+for name, cam in (("layer4.1.bn2", early), ("layer4", right)):
+    total = (cam.mean() + network.fc.bias[dog]).item()
     verdict = "equal" if abs(total - score) < 1e-3 else "NOT equal"
     print(f"{name:13s} mean + bias = {total:5.2f}   score = {score:.2f}   {verdict}")
 
@@ -296,9 +296,9 @@ except ValueError as error:
 absent = scenes.CLASSES.index("umbrella")
 maps = class_activation_map(network, batch, [[dog, absent]])[0]
 figure, axes = figures.new(2, 2, width=7.2, height=6.4)
-for row, (name, map) in enumerate(zip(("dog", "umbrella"), maps, strict=True)):
-    figures.picture(axes[row, 0], images.overlay(scene.image, map), f"“{name}”, stretched to [0, 1]")
-    figures.picture(axes[row, 1], map.numpy(), f"“{name}”, raw, one scale", **figures.map_scale(maps.numpy()))
+for row, (name, cam) in enumerate(zip(("dog", "umbrella"), maps, strict=True)):
+    figures.picture(axes[row, 0], images.overlay(scene.image, cam), f"“{name}”, stretched to [0, 1]")
+    figures.picture(axes[row, 1], cam.numpy(), f"“{name}”, raw, one scale", **figures.map_scale(maps.numpy()))
     figures.colour_bar(figure, axes[row, 1], "evidence")
 figures.show(
     figure,
@@ -337,7 +337,7 @@ maps = class_activation_map(network, network.preprocess(wide), [[a.labels[0], b.
 print("a picture twice as wide gives maps of", " × ".join(str(n) for n in maps.shape[1:]), "cells")
 names = [f"evidence for “{scenes.CLASSES[s.labels[0]]}”" for s in (a, b)]
 figure = figures.grid(
-    [wide, *(images.overlay(wide, map) for map in maps)], ["a wide picture", *names], columns=3, panel=3.4
+    [wide, *(images.overlay(wide, cam) for cam in maps)], ["a wide picture", *names], columns=3, panel=3.4
 )
 figures.show(
     figure, "A picture twice as wide as the training pictures, with two objects; each class lights up its own object."
@@ -418,7 +418,7 @@ check("02.1", my_cam)
 
 
 # %% tags=["exercise"]
-def my_box(map, threshold):
+def my_box(cam, threshold):
     return ...
 
 
@@ -428,8 +428,8 @@ check("02.2", my_box)
 from scipy import ndimage
 
 
-def my_box(map, threshold):
-    bright = np.asarray(map) >= threshold * float(map.max())
+def my_box(cam, threshold):
+    bright = np.asarray(cam) >= threshold * float(cam.max())
     regions, _ = ndimage.label(bright, structure=np.ones((3, 3)))
     largest = np.bincount(regions.ravel())[1:].argmax() + 1
     y, x = np.nonzero(regions == largest)
@@ -490,7 +490,7 @@ if name := real.weights("resnet50", "resnet18", "squeezenet1_0"):
         probabilities, top = network(batch).softmax(1).max(1)
     maps = class_activation_map(network, batch, top)
     titles = [f"{network.classes[c]}: {p:.2f}" for c, p in zip(top, probabilities, strict=True)]
-    overlays = [images.overlay(picture, map) for picture, map in zip(photographs, maps, strict=True)]
+    overlays = [images.overlay(picture, cam) for picture, cam in zip(photographs, maps, strict=True)]
     figures.show(
         figures.strip(overlays, titles, title=f"{name}: evidence for its first guess"),
         "Photographs of a cat, a cup, a motorcycle and a rocket, each with the evidence for the network's first guess.",
@@ -500,7 +500,7 @@ if name := real.weights("resnet50", "resnet18", "squeezenet1_0"):
     pair = np.concatenate(photographs[:2], axis=1)
     names = [f"evidence for “{network.classes[c]}”" for c in top[:2]]
     figures.show(
-        figures.strip([images.overlay(pair, map) for map in maps], names, panel=4.8),
+        figures.strip([images.overlay(pair, cam) for cam in maps], names, panel=4.8),
         "The cat and the cup side by side, twice: the evidence for each class lies mostly on its own half.",
     )
     left = maps[:, :, : maps.shape[2] // 2].sum((1, 2)) / maps.sum((1, 2))
@@ -525,12 +525,12 @@ if real.here("oxford-pets") and (name := real.weights("resnet50", "resnet18", "s
         "Ten photographs of cats and dogs, with the evidence for the network's first guess laid over.",
     )
     large = images.upsample(maps, masks.shape[1:])
-    hits = np.mean([pointing_game(mask, map) for map, mask in zip(large, masks, strict=True)])
+    hits = np.mean([pointing_game(mask, cam) for cam, mask in zip(large, masks, strict=True)])
     print(f"pointing game {hits:.2f}, chance {masks.mean():.2f}")
     for t in (0.2, 0.4, 0.6):
         overlap = [
-            sum(iou(box, ground_truth_box(mask)) for box in boxes(map, t)[:1])  # 0 without a box
-            for map, mask in zip(large, masks, strict=True)
+            sum(iou(box, ground_truth_box(mask)) for box in boxes(cam, t)[:1])  # 0 without a box
+            for cam, mask in zip(large, masks, strict=True)
         ]
         print(f"boxes at {t} of the maximum: median IoU {np.median(overlap):.2f}")
 
@@ -564,7 +564,7 @@ if real.here("stl10", "weights/resnet18"):
     batch = torch.stack([test[i][0] for i in shown])
     scores, maps = network(batch), class_activation_map(network, batch)
     assert torch.allclose(maps.mean((1, 2)) + network.fc.bias[scores.argmax(1)], scores.max(1).values, atol=1e-4)
-    overlays = [images.overlay(p, map) for p, map in zip(network.preprocess.undo(batch), maps, strict=True)]
+    overlays = [images.overlay(p, cam) for p, cam in zip(network.preprocess.undo(batch), maps, strict=True)]
     figure = figures.grid(overlays, [test.classes[c] for c in scores.argmax(1)], columns=5, panel=1.9)
     figures.show(figure, "Twenty unseen STL-10 photographs, each with the class named by the network and its evidence.")
     right = int((scores.argmax(1).numpy() == test.labels[: len(shown)]).sum())

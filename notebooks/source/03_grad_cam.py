@@ -52,7 +52,7 @@ image = torch.tensor([[[[3.0, -1], [-2, 4]]]])
 def grad_cam_by_loop(features, head, c):
     channels, h, w = features.shape
     score = head(features[None])[0, c]
-    alpha, map = torch.zeros(channels), torch.zeros(h, w)
+    alpha, cam = torch.zeros(channels), torch.zeros(h, w)
     for k in range(channels):
         for i in range(h):
             for j in range(w):
@@ -60,15 +60,15 @@ def grad_cam_by_loop(features, head, c):
                 nudged[k, i, j] += 1
                 alpha[k] += (head(nudged[None])[0, c] - score) / (h * w)  # equation 1
     for k in range(channels):
-        map += alpha[k] * features[k]
-    return alpha, map, map.clamp(min=0)  # equation 2
+        cam += alpha[k] * features[k]
+    return alpha, cam, cam.clamp(min=0)  # equation 2
 
 
 features = tiny[:2](image)[0].detach()
 print("A^1:", features[0].tolist(), "  A^2:", features[1].tolist())
 for c in (0, 1):
-    alpha, signed, map = grad_cam_by_loop(features, tiny[2:], c)
-    print(f"class {c}: alpha {alpha.tolist()}, weighted sum {signed.tolist()}, Grad-CAM {map.tolist()}")
+    alpha, signed, cam = grad_cam_by_loop(features, tiny[2:], c)
+    print(f"class {c}: alpha {alpha.tolist()}, weighted sum {signed.tolist()}, Grad-CAM {cam.tolist()}")
 
 # %% [markdown]
 # Check class 0: the mean of 1, 2, 2, 3 is 2, the mean of −4, 0, 0, 0 is −1, and 2 · 3 − 1 · 0 = 6. Your prediction:
@@ -85,8 +85,8 @@ for c in (0, 1):
 from xailab.grad_cam import grad_cam
 
 for c in (0, 1):
-    _, signed, map = grad_cam_by_loop(features, tiny[2:], c)
-    assert torch.allclose(grad_cam(tiny, image, "1", target=c)[0], map)
+    _, signed, cam = grad_cam_by_loop(features, tiny[2:], c)
+    assert torch.allclose(grad_cam(tiny, image, "1", target=c)[0], cam)
     assert torch.allclose(grad_cam(tiny, image, "1", target=c, relu=False)[0], signed)
 
 both = grad_cam(tiny, image, "1", target=[[0, 1]])  # two classes for the one picture, from one forward pass
@@ -126,13 +126,13 @@ unseen = [scenes.scene(i, split="test") for i in range(200)]
 batch, labels = network.preprocess([s.image for s in unseen]), [s.labels[0] for s in unseen]
 
 every_class = [list(range(10))] * 8
-cam = class_activation_map(network, batch[:8], every_class)
+cams = class_activation_map(network, batch[:8], every_class)
 signed = grad_cam(network, batch[:8], "layer4", every_class, relu=False)
 own = range(8), labels[:8]
 maps = grad_cam(network, batch[:8], "layer4", labels[:8])
-cells = cam.shape[-1] * cam.shape[-2]
-assert torch.allclose(signed, cam / cells, atol=1e-6)
-assert torch.allclose(maps, cam[own].relu() / cells, atol=1e-6)
+cells = cams.shape[-1] * cams.shape[-2]
+assert torch.allclose(signed, cams / cells, atol=1e-6)
+assert torch.allclose(maps, cams[own].relu() / cells, atol=1e-6)
 print(
     f"8 pictures × 10 classes: without its ReLU, Grad-CAM = CAM / {cells} in every cell; with it, relu(CAM) / {cells}"
 )
@@ -203,10 +203,10 @@ maps = grad_cam(network, two, "layer4", [[cat, dog]] * 2)  # (pictures, classes,
 guided = guided_grad_cam(network, two, "layer4", [[cat, dog]] * 2)  # (pictures, classes, 3, 128, 128)
 
 panels = []
-for s, map, fine in zip(pairs, maps, guided, strict=True):
+for s, cams, fine in zip(pairs, maps, guided, strict=True):
     panels += [
         s.image,
-        *(images.overlay(s.image, m) for m in map),
+        *(images.overlay(s.image, m) for m in cams),
         *(images.signed(images.upsample(g, 256), quantile=0.999) for g in fine),
     ]
 names = ["picture", "Grad-CAM “cat”", "Grad-CAM “dog”", "Guided “cat”", "Guided “dog”"]
@@ -310,13 +310,13 @@ positive = signed.clamp(min=0)
 bound = float(signed.abs().max())
 figure, axes = figures.new(1, 5, width=12.4, height=2.9, width_ratios=[1, 1, 1, 1, 1])
 figures.picture(axes[0], pairs[0].image, "picture")
-for axis, map, name in zip(
+for axis, cam, name in zip(
     axes[1:],
     (signed[0], positive[0], signed[1], positive[1]),
     ("“cat”, signed", "“cat”, ReLU", "“dog”, signed", "“dog”, ReLU"),
     strict=True,
 ):
-    figures.picture(axis, map.numpy(), name, cmap="RdBu_r", vmin=-bound, vmax=bound)
+    figures.picture(axis, cam.numpy(), name, cmap="RdBu_r", vmin=-bound, vmax=bound)
 bar = figure.colorbar(axes[-1].images[0], ax=list(axes), fraction=0.012, pad=0.01, shrink=0.8)
 bar.set_label("score per cell")
 figures.show(
@@ -458,9 +458,9 @@ def overlaps(drawn):
         top = network(pictures).argmax(1)
     large = images.upsample(grad_cam(network, pictures, "layer4", top), 128)
     found = []
-    for map, s, c in zip(large, drawn, top.tolist(), strict=True):
+    for cam, s, c in zip(large, drawn, top.tolist(), strict=True):
         true = ground_truth_box(s.masks[0])
-        found.append([iou(boxes(map, t)[0], true) * (c == s.labels[0]) for t in thresholds])
+        found.append([iou(boxes(cam, t)[0], true) * (c == s.labels[0]) for t in thresholds])
     return np.array(found)
 
 
@@ -883,7 +883,7 @@ check("03.3", my_hit_rate)
 # %% tags=["solution"]
 def my_hit_rate(maps, masks, threshold):
     large = images.upsample(maps, masks.shape[1:])
-    found = [boxes(map, threshold)[0] for map in large]
+    found = [boxes(cam, threshold)[0] for cam in large]
     return np.mean([iou(box, ground_truth_box(mask)) >= 0.5 for box, mask in zip(found, masks, strict=True)])
 
 
@@ -925,7 +925,7 @@ def my_verdict(network, drawn):
 
     def hits(regions):
         near = [ndimage.distance_transform_edt(~region) <= 15 for region in regions]
-        return sum(pointing_game(region, map) for map, region in zip(large, near, strict=True))
+        return sum(pointing_game(region, cam) for cam, region in zip(large, near, strict=True))
 
     return hits([scene.mark for scene in drawn]) > hits([scene.masks[0] for scene in drawn])
 
@@ -977,7 +977,7 @@ if name := real.weights(*last):
     pair = network.preprocess.undo(two)[0]
     cat, cup = (f"“{network.classes[c]}”" for c in top)
     titles = [f"against {cat}", *(f"{way} {c}" for way in ("Grad-CAM", "Guided Grad-CAM") for c in (cat, cup))]
-    panels = [images.overlay(pair, map) for map in maps] + [images.signed(fine, quantile=0.999) for fine in guided]
+    panels = [images.overlay(pair, cam) for cam in maps] + [images.signed(fine, quantile=0.999) for fine in guided]
     figures.show(
         figures.grid([pair, *panels], ["two photographs", *titles], columns=2, title=name, panel=4.8),
         "A cat and a cup side by side, and laid over what speaks against the cat; below, Grad-CAM for each of the two "
@@ -1022,8 +1022,8 @@ if real.here("oxford-pets") and (name := real.weights(*middle)):
         large = images.upsample(each, masks.shape[1:])
         hits = np.mean([pointing_game(*both) for both in zip(masks, large, strict=True)])
         found = [
-            [sum(iou(box, ground_truth_box(mask)) for box in boxes(map, t)[:1]) for t in (0.15, 0.4)]  # 0 without a box
-            for map, mask in zip(large, masks, strict=True)
+            [sum(iou(box, ground_truth_box(mask)) for box in boxes(cam, t)[:1]) for t in (0.15, 0.4)]  # 0 without a box
+            for cam, mask in zip(large, masks, strict=True)
         ]
         wide, tight = np.median(found, axis=0)
         print(f"{row:24s} pointing {hits:.2f}   median IoU {wide:.2f} and {tight:.2f}")

@@ -898,9 +898,9 @@ if name := real.weights(*last):
     maps, *fine = lesson.explanations(network, batch, top.tolist(), methods, last[name]).values()
     panels, titles = [], []
     for i, picture in enumerate(network.preprocess.undo(batch)):
-        map = maps[i].relu()
-        heat = images.heatmap(images.normalise(images.upsample(map, picture.shape[:2])))
-        panels += [picture, heat, images.overlay(picture, map)]
+        cam = maps[i].relu()
+        heat = images.heatmap(images.normalise(images.upsample(cam, picture.shape[:2])))
+        panels += [picture, heat, images.overlay(picture, cam)]
         panels += [images.signed(each[i], quantile=0.999) for each in fine]
         titles += [f"{network.classes[top[i]]}: {probabilities[i]:.2f}", "Grad-CAM", "Grad-CAM, overlay", *methods[1:]]
     figures.show(

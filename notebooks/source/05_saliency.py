@@ -54,15 +54,15 @@ image = torch.rand(1, 3, 2, 2, generator=torch.Generator().manual_seed(0))
 
 @torch.no_grad()
 def saliency_by_nudging(network, image, c):
-    map = torch.zeros(image.shape[2:])
+    heat = torch.zeros(image.shape[2:])
     for i in range(image.shape[2]):
         for j in range(image.shape[3]):
             for k in range(image.shape[1]):
                 nudged = image.clone()
                 nudged[0, k, i, j] += 1
                 w = network(nudged)[0, c] - network(image)[0, c]
-                map[i, j] = max(map[i, j], abs(w))
-    return map
+                heat[i, j] = max(heat[i, j], abs(w))
+    return heat
 
 
 for c in (0, 1):
@@ -494,7 +494,7 @@ from xailab.class_model import class_model
 
 linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2))
 for l2 in (0.5, 0.05):
-    found = class_model(linear, [0, 1], size=4, steps=60, rate=0.4 / l2, l2=l2, optimiser="ascent", progress=False)
+    found = class_model(linear, [0, 1], size=4, steps=60, lr=0.4 / l2, l2=l2, optimizer="ascent", progress=False)
     w_linear = linear[1].weight.detach().view(2, 3, 4, 4)
     assert torch.allclose(found.images, w_linear / (2 * l2), atol=1e-5)
 print("60 steps of ascent end at w / (2 λ), for both λ: True")
@@ -510,7 +510,7 @@ spots = lesson.soft_spots(1, side, 2)  # where the climb begins: faint, soft spo
 lambdas = [1e-2, 3e-3, 1e-3, 0.0]
 rows, loud, height = [], [], []
 for l2 in lambdas:
-    found = class_model(robust, mug, size=side, steps=30, rate=0.08, l2=l2, start=spots, progress=False)
+    found = class_model(robust, mug, size=side, steps=30, lr=0.08, l2=l2, start=spots, progress=False)
     rows.append(robust.preprocess.undo(found.images)[0])
     loud.append(float(found.images.square().mean().sqrt() * robust.preprocess.std[0] * 255))
     with torch.no_grad():
@@ -602,23 +602,23 @@ for k in (0, 2):
 # them change the picture most?
 
 # %%
-from xailab.class_model import colour_root
+from xailab.class_model import Affine, Blur, Clip, Jitter, colour_root
 
 pictures = torch.from_numpy(np.stack([scenes.scene(i, split="train", size=64).image for i in range(24)]))
 root = colour_root(pictures, robust.preprocess)
 table = {
     "plain": {},
-    "clip": {"clip": robust.preprocess},
-    "jitter": {"jitter": 4},
-    "turn, zoom": {"turn": 8, "zoom": 0.1},
-    "blur": {"blur_every": 4, "blur": 0.7},
-    "Fourier": {"fourier": True, "rate": 0.03},
-    "colours": {"colours": root},
+    "clip": {"projections": [Clip(robust.preprocess)]},
+    "jitter": {"transforms": [Jitter(4)]},
+    "turn, zoom": {"transforms": [Affine(degrees=8, scale=0.1)]},
+    "blur": {"projections": [Blur(sigma=0.7, every=4)]},
+    "Fourier": {"parametrisation": "fourier", "lr": 0.03},
+    "colours": {"decorrelate": root},
 }
 shown = [scenes.CLASSES.index(name) for name in ("mug", "butterfly")]
 cells = {}
 for name, options in table.items():
-    options = {"rate": 0.08, **options}
+    options = {"lr": 0.08, **options}
     found = class_model(
         robust, shown, size=side, steps=20, l2=1e-3, start=spots.expand(2, -1, -1, -1), progress=False, **options
     )
@@ -654,13 +654,14 @@ figures.show(
 # **cover the text below the picture and say which is which.**
 
 # %%
-together = dict(size=60, l2=3e-4, jitter=5, turn=6, zoom=0.2, progress=False)
+together = dict(size=60, l2=3e-4, transforms=[Jitter(5), Affine(degrees=6, scale=0.2)], progress=False)
 
 
 def poster_of(net, starts, steps):
     """Class models of all ten classes: of several starts each, the one of which the network is surest."""
     spots = lesson.soft_spots(10 * starts, 60, 2)
-    images = class_model(net, [*range(10)] * starts, steps=steps, start=spots, clip=net.preprocess, **together).images
+    options = {"steps": steps, "start": spots, "projections": [Clip(net.preprocess)], **together}
+    images = class_model(net, [*range(10)] * starts, **options).images
     with torch.no_grad():
         sure = net(images).softmax(1)[range(10 * starts), [*range(10)] * starts].view(starts, 10)
     return images.view(starts, 10, *images.shape[1:])[sure.argmax(0), range(10)]
@@ -864,7 +865,8 @@ for x in (0.5, 2.0):
 # **One of many.** A class model is *a* maximum, not the maximum. Where the climb begins decides where it ends.
 
 # %%
-begun = class_model(robust, [mug] * 4, steps=60, start=lesson.soft_spots(4, 60, 0), clip=robust.preprocess, **together)
+inside = [Clip(robust.preprocess)]
+begun = class_model(robust, [mug] * 4, steps=60, start=lesson.soft_spots(4, 60, 0), projections=inside, **together)
 figures.show(
     figures.strip(
         list(robust.preprocess.undo(begun.images)),
@@ -1015,12 +1017,12 @@ check("05.3", my_step)
 #
 # <details><summary>Hint</summary>
 #
-# `map.flatten().quantile(0.95)` is the value that 5 % of the pixels exceed.
+# `heat.flatten().quantile(0.95)` is the value that 5 % of the pixels exceed.
 # </details>
 
 
 # %% tags=["exercise"]
-def my_seeds(map, foreground, background):
+def my_seeds(heat, foreground, background):
     return ...
 
 
@@ -1028,8 +1030,8 @@ check("05.4", my_seeds)
 
 
 # %% tags=["solution"]
-def my_seeds(map, foreground, background):
-    return map >= map.flatten().quantile(foreground), map <= map.flatten().quantile(background)
+def my_seeds(heat, foreground, background):
+    return heat >= heat.flatten().quantile(foreground), heat <= heat.flatten().quantile(background)
 
 
 check("05.4", my_seeds)
@@ -1119,15 +1121,16 @@ if real.here("oxford-pets") and (name := real.weights("vgg16", "squeezenet1_0"))
 # %%
 from dataclasses import replace
 
-from xailab.class_model import class_model, colour_root
+from xailab.class_model import Affine, Clip, Jitter, class_model, colour_root
 
 if name := real.weights("squeezenet1_0"):
     network = zoo.load(name)
     label, shown = network.classes.index("espresso"), (5, 15, 60)
     photographs = network.preprocess.undo(network.preprocess(real.photographs()))
     found = class_model(
-        network, label, size=224, steps=60, rate=0.03, jitter=8, turn=8, zoom=0.1, fourier=True, progress=False,
-        colours=colour_root(torch.from_numpy(photographs), network.preprocess), clip=network.preprocess, snapshot_every=5,
+        network, label, size=224, steps=60, lr=0.03, transforms=[Jitter(8), Affine(degrees=8, scale=0.1)],
+        projections=[Clip(network.preprocess)], parametrisation="fourier", snapshot_every=5, progress=False,
+        decorrelate=colour_root(torch.from_numpy(photographs), network.preprocess),
     )  # fmt: skip
     pictures = [network.preprocess.undo(found.snapshots[step])[0] for step in shown] + [photographs[1]]  # of 8 bits
     with torch.no_grad():
@@ -1173,8 +1176,9 @@ if real.here("cifar10"):
 
     dog, shown = test.classes.index("dog"), (10, 50, 100, 150)
     found = class_model(
-        network, dog, size=64, steps=150, jitter=4, turn=8, zoom=0.1, clip=preprocess, snapshot_every=10, progress=False,
-        colours=colour_root(torch.from_numpy(preprocess.undo(unseen)), preprocess),
+        network, dog, size=64, steps=150, transforms=[Jitter(4), Affine(degrees=8, scale=0.1)], snapshot_every=10,
+        projections=[Clip(preprocess)], decorrelate=colour_root(torch.from_numpy(preprocess.undo(unseen)), preprocess),
+        progress=False,
     )  # fmt: skip
     snapshots = torch.cat([found.snapshots[step] for step in shown])
     titles = [f"{n} steps: p = {p:.2f}" for n, p in zip(shown, network(snapshots).softmax(1)[:, dog], strict=True)]

@@ -803,7 +803,7 @@ check("06.3", my_dead)
 
 
 # %% tags=["exercise"]
-def my_filter(image, filters, map):
+def my_filter(image, filters, feature_map):
     return ...
 
 
@@ -811,10 +811,10 @@ check("06.4", my_filter)
 
 
 # %% tags=["solution"]
-def my_filter(image, filters, map):
+def my_filter(image, filters, feature_map):
     answers = F.conv2d(image[None, None], filters[:, None])[0].relu().flatten(1)
     answers = answers / answers.norm(dim=1, keepdim=True).clamp(min=1e-9)
-    return int((answers @ map.flatten()).argmax())
+    return int((answers @ feature_map.flatten()).argmax())
 
 
 check("06.4", my_filter)

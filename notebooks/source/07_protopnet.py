@@ -94,7 +94,7 @@ from xailab.protopnet import ProtoPNet, SmallFeatures
 
 tiny = ProtoPNet(SmallFeatures(), prototypes_per_class=1, classes=2, dimensions=2).requires_grad_(False)
 tiny.prototypes.copy_(prototypes)
-output = tiny.compare(z[None])
+output = tiny.compare_patches(z[None])
 assert torch.allclose(output.similarities[0], scores) and torch.allclose(output.logits[0], logits, atol=1e-5)
 print("the library agrees; nearest cells (row, column):", output.cells[0].tolist())
 
@@ -117,7 +117,7 @@ figures.show(
 parameters = sum(p.numel() for p in network.parameters())
 right = accuracy(network, test_set.images, test_set.labels)
 print(f"the shipped network: {parameters:,} parameters, {len(network.prototypes)} prototypes of "
-      f"{network.prototypes.shape[1]} numbers, {network.look(test_set.images[:1]).maps.shape[2]}² cells")  # fmt: skip
+      f"{network.prototypes.shape[1]} numbers, {network.forward_details(test_set.images[:1]).maps.shape[2]}² cells")  # fmt: skip
 print(f"right on {100 * right:.1f} % of 200 unseen slices")
 
 # %% [markdown]
@@ -134,8 +134,8 @@ print(f"right on {100 * right:.1f} % of 200 unseen slices")
 # - **Projection:** each prototype jumps to the nearest patch of its own class.
 # - **Last layer:** everything else is frozen now, and the problem is convex. It has one solution, found in no time.
 #
-# The paper starts with features that ImageNet has taught. We do as much: the features of the shipped network, and
-# everything behind them forgotten. Some seconds of training, on 400 slices. **Predict:** at which stage does the
+# The paper starts with features that were trained on ImageNet. We start with the features of the shipped network, and
+# train everything after them anew. This takes some seconds, on 400 slices. **Predict:** at which stage does the
 # accuracy drop?
 
 # %%
@@ -145,7 +145,9 @@ from xailab.protopnet import Settings, train
 
 learner = ProtoPNet(copy.deepcopy(network.features), 5, phantoms.CLASSES, dimensions=32)
 learner.requires_grad_(True)
-settings = Settings(features=0, warm=1, joint=2, again=0, batch=32, separation=0.12, anchor=0.2, crowding=0.4)
+settings = Settings(
+    features=0, warm=1, joint=2, again=0, batch=32, separation=0.12, prototype_to_patch=0.2, diversity=0.4
+)
 history = train(
     learner,
     train_set.images,
@@ -181,8 +183,9 @@ for name, (before, after, fitted) in zip(("first", "last"), projections, strict=
 # projection cost half a point. That is the way to judge a projection: if it costs much, the prototypes were not near
 # anything that exists, and pictures of them say little.
 #
-# (Two terms are ours: *anchor* keeps each prototype near to some patch, *crowding* keeps the prototypes of a class
-# apart. Without them all five may become one patch. The library warns when that happens.)
+# (Two terms are ours. *prototype_to_patch* keeps each prototype near to some patch; it is the term R1 of Li et al. 2018.
+# *diversity* keeps the prototypes of a class apart. Without them all five may become one patch. The library warns when
+# that happens.)
 #
 # ## From scratch 2: projection
 #
@@ -214,11 +217,13 @@ figures.show(
 
 # %%
 origin = opening.origin.provenance
-again = network.look(origin.images)
+again = network.forward_details(origin.images)
 every = torch.arange(len(network.prototypes))
 own_distance = again.distances[every, every, origin.cells[:, 0], origin.cells[:, 1]]
 assert own_distance.max() < 1e-6 and torch.equal(origin.labels, network.prototype_classes)
-print(f"similarity of each prototype to its own patch: {network.similar(own_distance).min():.2f} or more")
+print(
+    f"similarity of each prototype to its own patch: {network.distance_to_similarity(own_distance).min():.2f} or more"
+)
 print(f"in the last projection they moved by squared distances of {origin.moved.min():.3f} to {origin.moved.max():.3f}")
 figures.show(
     lesson.draw_origins(opening.origin, network.classes, network.last_layer.weight),
@@ -227,12 +232,12 @@ figures.show(
 )
 
 # %%
-from xailab.protopnet import on_mask
+from xailab.protopnet import top_pixels_in_mask
 
 lesions = test_set.labels == 1
-maps = network.look(test_set.images[lesions]).maps
-on_lesion = on_mask(maps, test_set.masks[lesions]).mean(0)
-typical = [network.look(test_set.images[test_set.labels == k]).similarities.mean(0) for k in (0, 1)]
+maps = network.forward_details(test_set.images[lesions]).maps
+on_lesion = top_pixels_in_mask(maps, test_set.masks[lesions]).mean(0)
+typical = [network.forward_details(test_set.images[test_set.labels == k]).similarities.mean(0) for k in (0, 1)]
 weight = network.last_layer.weight
 print("                      on the    mean similarity      weight for")
 print("prototype  class      lesion   no lesion  lesion   no lesion  lesion")
@@ -240,7 +245,7 @@ for j in range(10):
     print(f"{j:9d}  {network.classes[int(origin.labels[j])]:10s} {100 * on_lesion[j]:4.0f} % {typical[0][j]:10.1f} "
           f"{typical[1][j]:7.1f} {weight[0, j]:+11.2f} {weight[1, j]:+7.2f}")  # fmt: skip
 print(f"a lesion covers {100 * test_set.masks[lesions].float().mean():.0f} % of its slice")
-constant = network.look(test_set.images).similarities[:, 3]
+constant = network.forward_details(test_set.images).similarities[:, 3]
 print(f"prototype 3 has a similarity of {constant.min():.1f} to {constant.max():.1f} in all 200 slices")
 
 # %% [markdown]
@@ -319,12 +324,16 @@ for j in (9, 8, 4):
 # %%
 from torchvision.models import resnet18
 
-from xailab.protopnet import features_of, receptive_field
+from xailab.protopnet import features_of
+from xailab.receptive_field import receptive_field
 
 seed_net = ProtoPNet(features_of(resnet18(weights=None), channels=1), 20, phantoms.CLASSES).eval().requires_grad_(False)
 large_slice = torch.from_numpy(phantoms.phantom(3, split="test", size=288).image)[None] / 255
-seed_maps = seed_net.look(large_slice[None]).maps
-fields = {"small": receptive_field(network, (96, 96)), "seed": receptive_field(seed_net, (288, 288))}
+seed_maps = seed_net.forward_details(large_slice[None]).maps
+fields = {
+    name: receptive_field(net, "add_on", size, channels=1)
+    for name, net, size in (("small", network, 96), ("seed", seed_net, 288))
+}
 print("maps of the seed's network:", tuple(seed_maps.shape))
 for name, field in fields.items():
     print(f"{name:5s} a cell sees {field.size} px, the next cell {field.stride} px on; the first is centred on "
@@ -423,7 +432,7 @@ for name, share in called.items():
 from xailab.protopnet import fit_last_layer, prune
 
 nearest_six = global_analysis(network, train_set.images, train_set.labels, k=6)
-print("of the six nearest patches are of the own class:", nearest_six.own.sum(1).tolist())
+print("of the six nearest patches are of the own class:", nearest_six.of_own_class.sum(1).tolist())
 try:
     prune(network, train_set.images, train_set.labels)
 except ValueError as refused:
@@ -437,7 +446,7 @@ except ValueError as refused:
 # other: a rule that counts neighbours depends on who is asked.) With a milder rule:
 
 # %%
-pruned = prune(network, train_set.images, train_set.labels, least=1)
+pruned = prune(network, train_set.images, train_set.labels, min_same_class=1)
 kept_right = accuracy(pruned.model, test_set.images, test_set.labels)
 silenced = copy.deepcopy(network)
 silenced.last_layer.weight[:, pruned.dropped] = 0
@@ -484,13 +493,13 @@ figures.show(
 # $100\,(1 - g_\text{after} / g_\text{before})$.
 
 # %%
-from xailab.protopnet import KINDS, attack, boxes, occlude
+from xailab.protopnet import KINDS, attack, candidate_boxes, occlude
 
 some = test_set.images[lesions][:30]
-nearest_one = 5 + network.look(some).similarities[:, 5:].argmax(1)
+nearest_one = 5 + network.forward_details(some).similarities[:, 5:].argmax(1)
 table, drawn = {}, {}
 for kind in KINDS:
-    drawn[kind] = box = boxes(network, some, nearest_one, kind)
+    drawn[kind] = box = candidate_boxes(network, some, nearest_one, kind)
     area = float(((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])).float().mean()) / 96**2
     kept = float(occlude(network, some, nearest_one, box).ratio.mean())
     deleted = float(occlude(network, some, nearest_one, box, delete=True).ratio.mean())
@@ -500,7 +509,7 @@ for kind in KINDS:
 pixel = torch.tensor([0, 0, 1, 1]).expand(30, 4)
 print(f"one pixel kept, which is nothing: {occlude(network, some, nearest_one, pixel).ratio.mean():.2f}")
 figures.show(
-    lesson.draw_doubt(table),
+    lesson.draw_faithfulness(table),
     "Bars for five kinds of box: area, similarity left when only the box is kept, when it is deleted, and similarity lost to an attack "
     "outside of it. The receptive field keeps 100 percent and loses none to the attack; the activation box keeps about 70.",
 )
@@ -652,7 +661,7 @@ check("07.3", my_cluster)
 # %% [markdown]
 # ### 07.4 What a cell sees
 # *Difficulty 3 of 5, about 12 minutes.* `layers` is a list of (kernel, stride, padding), from the image on. Return
-# three numbers for the cells behind the last layer: how many pixels a cell sees along one side, how far apart
+# three numbers for the cells after the last layer: how many pixels a cell sees along one side, how far apart
 # neighbouring cells' windows lie, and the first pixel of the first cell's window (negative where it begins in the
 # padding).
 #
@@ -689,18 +698,18 @@ check("07.4", my_field)
 # normalises by itself. `features_of` takes the features of torchvision's ResNets and VGGs, with or without their
 # ImageNet weights. Set slices aside twice: some to choose settings by, others to report on.
 #
-# `write` puts an analysis into files with the names that the authors' programs give them, those of the seed:
+# `pictures.write` puts an analysis into files with the names that the authors' programs give them, those of the seed:
 
 # %%
 import tempfile
 from pathlib import Path
 
-from xailab.protopnet import load, save
+from xailab.protopnet import load, pictures, save
 
 with tempfile.TemporaryDirectory() as folder:
     save(network, Path(folder) / "phantoms.safetensors")  # prototypes, their slices and a fingerprint with them
     loaded = load(Path(folder) / "phantoms.safetensors")
-    written = local_analysis(loaded, test_set.images[:1], top=1).write(Path(folder) / "analysis", epoch=9)
+    written = pictures.write(local_analysis(loaded, test_set.images[:1], top=1), Path(folder) / "analysis", epoch=9)
     files = sorted(p.relative_to(written).as_posix() for p in written.rglob("*") if p.is_file())
     print(
         f"{len(files)} files, among them",
@@ -737,7 +746,7 @@ from xailab.datasets import downloaded
 from xailab.images import Preprocess
 from xailab.lessons import protopnet as lesson
 from xailab.lessons import real
-from xailab.protopnet import ProtoPNet, Settings, accuracy, local_analysis, on_mask, shipped, train
+from xailab.protopnet import ProtoPNet, Settings, accuracy, local_analysis, shipped, top_pixels_in_mask, train
 
 if real.here("brain-mri"):
     frame = Preprocess(resize=96, crop=96).frame
@@ -758,7 +767,9 @@ if real.here("brain-mri"):
     new_images, new_labels, boxed = slices("test")
     model = ProtoPNet(copy.deepcopy(shipped("usual").features), 5, ("no tumour", "tumour"), dimensions=32)
     model.requires_grad_(True)
-    settings = Settings(features=0, warm=1, joint=5, again=3, batch=32, separation=0.12, anchor=0.2, crowding=0.4)
+    settings = Settings(
+        features=0, warm=1, joint=5, again=3, batch=32, separation=0.12, prototype_to_patch=0.2, diversity=0.4
+    )
     train(model, images, labels, settings, progress=False)
     right, usual = accuracy(model, new_images, new_labels), new_labels.bincount().max() / len(new_labels)
     print(
@@ -766,7 +777,9 @@ if real.here("brain-mri"):
     )
 
     ill = boxed.any((1, 2))
-    on_tumour = on_mask(model.look(new_images[ill]).maps, boxed[ill]).mean(0)[model.prototype_classes == 1]
+    on_tumour = top_pixels_in_mask(model.forward_details(new_images[ill]).maps, boxed[ill]).mean(0)[
+        model.prototype_classes == 1
+    ]
     print(
         "share of the brightest pixels inside the boxes, by prototype of “tumour”:",
         [f"{v:.2f}" for v in on_tumour.tolist()],
@@ -788,8 +801,8 @@ if real.here("brain-mri"):
 # differs between the two classes: another scanner, another plane of the cut. Such a set is where shortcuts live, and
 # the two figures are how to catch them.
 #
-# And the paper's birds? Two hundred kinds are days of work for a graphics card. Five kinds, with features that
-# ImageNet has taught and that stay as they are, take some minutes:
+# And the paper's birds? Two hundred kinds are days of work for a graphics card. Five kinds, with features that were
+# trained on ImageNet and stay as they are, take some minutes:
 
 # %%
 import cv2
@@ -837,7 +850,7 @@ if real.here("cub-200") and (name := real.weights("resnet18", "squeezenet1_0")):
 # - C. Chen, O. Li, C. Tao, A. J. Barnett, J. Su, C. Rudin, *This Looks Like That: Deep Learning for Interpretable
 #   Image Recognition*, NeurIPS 2019, arXiv 1806.10574.
 # - O. Li, H. Liu, C. Chen, C. Rudin, *Deep Learning for Case-Based Reasoning through Prototypes*, AAAI 2018, arXiv
-#   1710.04806 (the anchor).
+#   1710.04806 (the term *prototype to patch*).
 # - M. Sacha et al., *Interpretability Benchmark for Evaluating Spatial Misalignment of Prototypical Parts
 #   Explanations*, arXiv 2308.08162.
 # - A. Araujo, W. Norris, J. Sim, *Computing Receptive Fields of Convolutional Neural Networks*, Distill 2019.

@@ -5,7 +5,7 @@
 #
 # A camera looks at a conveyor belt. Thousands of good parts pass, and once in a while a bad one, in a way that
 # nobody has seen before. How do you find it, and *where* it is bad, from pictures of good parts alone? PaDiM does
-# it with a network that was taught something else, a mean and a covariance. Nothing is trained.
+# it with a network that was trained for something else, a mean and a covariance. Nothing is trained.
 #
 # **Afterwards you can**
 # - say why one learns from one class here, and build a detector from any network with layers,
@@ -147,7 +147,7 @@ print("by hand, by Cholesky, by the library:", found.round(2))
 # four objects. For each there are normal pictures to learn from; the test pictures are new ones, good or defective.
 # We take 40 to learn from, keep 20 for a threshold, and test on 24.
 #
-# The network is one that learnt to tell rendered cats, cars and umbrellas apart (Lesson 02). It has never seen a
+# The network is one that was trained to tell rendered cats, cars and umbrellas apart (Lesson 02). It has never seen a
 # biscuit.
 
 # %%
@@ -208,30 +208,49 @@ print({name: tuple(x.shape[1:]) for name, x in zip(LAYERS, features, strict=True
 # channels be inverted that comes from 40 vectors?
 
 # %%
+from xailab.padim import textbook
+
 layers = [torch.cat(each) for each in zip(*(detector.embed(x) for x in batches(learn["biscuit"])), strict=True)]
 grid = tuple(layers[0].shape[2:])
-stack = torch.cat([F.interpolate(x, grid) for x in layers], 1).double().numpy()  # (40, 112, rows, columns)
-here = np.cov(stack[:, :, 10, 20].T)
+vectors = textbook.embed(layers)  # (40, 112, rows, columns): what embedding_by_loop did, for all pictures
+here = np.cov(vectors[:, :, 10, 20].numpy().T)
 print(
     f"covariance {here.shape}, rank {np.linalg.matrix_rank(here)}; with epsilon {np.linalg.matrix_rank(here + 0.01 * np.eye(112))}"
 )
-
-detector.fit(batches(learn["biscuit"]), progress=False)
-cracked = next(s for s in biscuits if s.defect == "crack")
-one = batches([cracked])[0]
-distances = detector.distances(one)[0]
-new = torch.cat([F.interpolate(x, grid) for x in detector.embed(one)], 1)[0].double().numpy()
-for y in range(0, grid[0], 8):  # the textbook, at some of the places
-    for x in range(0, grid[1], 8):
-        sigma = np.cov(stack[:, :, y, x].T) + 0.01 * np.eye(112)
-        d = new[:, y, x] - stack[:, :, y, x].mean(0)
-        assert np.isclose(np.sqrt(d @ np.linalg.inv(sigma) @ d), float(distances[y, x]), rtol=1e-4)
-print("the library's distances are the textbook's, within 1e-4: True")
 
 # %% [markdown]
 # It cannot: 40 vectors span 39 directions around their mean, and in all the others the variance is 0. $\epsilon$
 # repairs that, and it says something: in a direction in which normal pictures do not differ at all, a deviation of
 # 0.1 (the root of $\epsilon$) is taken for usual.
+#
+# ### The whole method
+#
+# This is PaDiM, all of it: the vectors, equation 1, equation 2. It is `xailab/padim/textbook.py`, printed without its
+# docstrings, and every faster computation of the library is tested against it.
+
+# %%
+import inspect
+import re
+
+for function in (textbook.embed, textbook.fit, textbook.distances):
+    print(re.sub(r'\n    """.*?"""', "", inspect.getsource(function), flags=re.DOTALL))
+
+# %% [markdown]
+# Each line does for all places at once what you did by hand for one: `.mT` transposes the last two axes, and
+# `solve_triangular` solves $L y = x - \mu$ from the top. A cracked biscuit, through the textbook and through the library:
+
+# %%
+detector.fit(batches(learn["biscuit"]), progress=False)
+cracked = next(s for s in biscuits if s.defect == "crack")
+one = batches([cracked])[0]
+distances = detector.distances(one)[0]
+expected = textbook.distances(textbook.embed(detector.embed(one)), *textbook.fit(vectors))[0]
+assert torch.allclose(distances.double(), expected, rtol=1e-4)
+print("the library's distances are the textbook's, within 1e-4: True")
+
+# %% [markdown]
+# The textbook holds a covariance of 112 × 112 numbers for each place; the library shares the blocks of coarse cells, and
+# adds pictures up as they come. The result is the same.
 #
 # ### The map
 #
@@ -250,10 +269,10 @@ assert torch.allclose(detector.anomaly_maps(one)[0], smooth, atol=1e-3)
 figure, axes = figures.new(1, 4, width=10.6, height=2.9)
 figures.picture(axes[0], preprocess.frame(cracked.image), "a crack, and the truth")
 lesson.outline(axes[0], truth([cracked])[0][0], lesson.TRUTH)
-for axis, map, title in zip(
+for axis, heat, title in zip(
     axes[1:], (distances, large, smooth), (f"distances, {grid[0]} × {grid[1]}", "enlarged", "smoothed"), strict=True
 ):
-    lesson.scaled_map(axis, map, float(distances.max()), title)
+    lesson.scaled_map(axis, heat, float(distances.max()), title)
 figures.colour_bar(figure, axes[3], "Mahalanobis distance")
 figures.show(
     figure,
@@ -359,7 +378,7 @@ figures.show(
 # one is missed. The threshold is made for a picture's highest value, and calls pictures, not pixels. Over the seven
 # products the threshold gives 4 false alarms in 56 good pictures, where 5 %, or 3, were asked for.
 #
-# The network was taught to tell cats from umbrellas. That its features see a burnt biscuit and a missing resistor
+# The network was trained to tell cats from umbrellas. That its features see a burnt biscuit and a missing resistor
 # is the surprise on which all methods of this kind live.
 
 # %% [markdown]
@@ -465,7 +484,7 @@ print("AUROC before and after, equal:", before == after)
 
 # %%
 from xailab.detection import published
-from xailab.padim.detector import enlarged
+from xailab.padim.upsampling import upsampled
 
 studied = ["circuit", "fabric", "gear"]
 
@@ -492,7 +511,7 @@ def distances_of(learnt, tested):
 
 def measure(category, distances):
     """Image AUROC, pixel AUROC, PRO."""
-    masks, maps = recorded[category].masks, enlarged(distances, (SIZE, SIZE), 4.0)
+    masks, maps = recorded[category].masks, upsampled(distances, (SIZE, SIZE), 4.0)
     return auroc(masks.any((1, 2)), maps.amax((1, 2))), auroc(masks, maps), aupro(masks, maps)
 
 
@@ -519,7 +538,7 @@ print(f"{'published, not ours: 15 products of MVTec AD, ResNet18, d = 100':68s}"
 # %% [markdown]
 # One Gaussian does a little better than the sum of three: that much is as published. But of the single layers the
 # *first* is the best here, the third the worst, and the first alone is as good as all together. A likely reason: what
-# deep layers know depends on what the network was taught. The paper's had seen a million photographs; ours has seen
+# deep layers know depends on what the network was trained on. The paper's had seen a million photographs; ours has seen
 # drawings of ten things, and its third layer looks for parts of cats and umbrellas in cells of 16 pixels. Scratches
 # and hairs are thinner than that, and edges and colour, which the first layer knows, give most of them away. So this
 # part of a published table is no law: measure it, on your data.
@@ -913,9 +932,9 @@ import scipy.ndimage
 
 def my_overlap(masks, maps, threshold):
     shares = []
-    for mask, map in zip(masks, maps, strict=True):
+    for mask, heat in zip(masks, maps, strict=True):
         labels, count = scipy.ndimage.label(mask, np.ones((3, 3)))
-        shares += [(map[labels == k] >= threshold).mean() for k in range(1, count + 1)]
+        shares += [(heat[labels == k] >= threshold).mean() for k in range(1, count + 1)]
     return np.mean(shares)
 
 
@@ -976,7 +995,7 @@ with tempfile.TemporaryDirectory() as folder:
 # python -m xailab.padim data/mvtec_ad --backbone resnet18 --output results
 # ```
 #
-# Here is one product, with a network taught on ImageNet: fitted on four in five of the normal photographs, a
+# Here is one product, with a network trained on ImageNet: fitted on four in five of the normal photographs, a
 # threshold for one false alarm in ten from the rest, and the test photographs measured (a few seconds for a hundred).
 # Shown is one of each kind of defect. **Predict:** with a network that knew only drawings, rendered products were
 # easy or hard. How hard are photographs for one that knows only photographs?
@@ -1020,8 +1039,8 @@ if real.here(f"mvtec-ad/{PRODUCT}") and (
     columns = []
     for i, (kind, sample) in enumerate(first.items()):
         normal = preprocess.undo(train[i].image[None])[0]
-        picture, map = preprocess.undo(sample.image[None])[0], detector.anomaly_maps(sample.image[None])[0]
-        columns.append(lesson.Shown(kind, normal, picture, sample.mask, map, detector.threshold))
+        picture, heat = preprocess.undo(sample.image[None])[0], detector.anomaly_maps(sample.image[None])[0]
+        columns.append(lesson.Shown(kind, normal, picture, sample.mask, heat, detector.threshold))
     if columns:
         figures.show(
             lesson.draw_gallery(columns, panel=1.9),

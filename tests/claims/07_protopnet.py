@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from xailab.lessons import protopnet as lesson
-from xailab.protopnet import KINDS, Field, boxes, occlude
+from xailab.protopnet import KINDS, candidate_boxes, occlude
+from xailab.receptive_field import ReceptiveField
 
 
 def test_hand_examples():
@@ -48,7 +49,7 @@ def test_explanations():
 
 def test_the_seeds_network():
     assert tuple(seed_maps.shape) == (1, 40, 9, 9)
-    assert fields["seed"] == Field(435, 32, -217) and fields["small"] == Field(27, 8, -13)
+    assert fields["seed"] == ReceptiveField(435, 32, -217) and fields["small"] == ReceptiveField(27, 8, -13)
     assert fields["seed"].shift == 15.5 and fields["small"].shift == 3.5
     assert round(100 * shares.min()) == 57 and (shares == 1).sum() == 16
 
@@ -62,17 +63,17 @@ def test_the_letter():
 
 
 def test_pruning():
-    own = nearest_six.own.sum(1)
+    own = nearest_six.of_own_class.sum(1)
     assert (own[:5] < 3).all() and (own[5:] == 6).all()
     assert pruned.dropped.tolist() == [4] and fitted_right >= right
 
 
 def test_one_box():
     one, which = test_set.images[50:51], torch.tensor([9])
-    ratios = {k: float(occlude(network, one, which, boxes(network, one, which, k)).ratio) for k in KINDS}
+    ratios = {k: float(occlude(network, one, which, candidate_boxes(network, one, which, k)).ratio) for k in KINDS}
     assert ratios["activation"] == pytest.approx(0.25, abs=0.03) and max(ratios["cell"], ratios["random"]) < 0.3
     assert ratios["receptive field"] == pytest.approx(1, abs=1e-5) and ratios["gradient"] > 0.99
-    drawn, seen = (boxes(network, one, which, k)[0] for k in ("activation", "receptive field"))
+    drawn, seen = (candidate_boxes(network, one, which, k)[0] for k in ("activation", "receptive field"))
     assert (drawn[:2] > seen[:2]).all()
 
 

@@ -36,9 +36,9 @@ def test_seven_products():
     assert len(hits) == 112 and sum(hits) > 90
     gear = gallery[-1]
     regions, count = scipy.ndimage.label(gear.mask, EIGHT)
-    above = (gear.map > gear.threshold).numpy()
+    above = (gear.heat > gear.threshold).numpy()
     assert count == 2 and sorted(above[regions == k].any() for k in (1, 2)) == [False, True]
-    assert all((shown.map > shown.threshold).numpy()[shown.mask].any() for shown in gallery)
+    assert all((shown.heat > shown.threshold).numpy()[shown.mask].any() for shown in gallery)
 
 
 def test_curves_and_scales():

@@ -1,14 +1,14 @@
-"""What every anomaly detector needs once it is there: its figures on a test set, and a command that measures it.
+"""Measure anomaly detectors on a test set, and run them from the command line.
 
->>> from xailab.detection import evaluate
->>> evaluate(detector, MVTecAD("data/mvtec_ad", "hazelnut", "test", preprocess=network.preprocess)).pixel_auroc
+``evaluate`` measures, ``run`` is the command, ``ThresholdedDetector`` is what detectors share.
 """
 
 from xailab.detection.base import ThresholdedDetector, batches
-from xailab.detection.command import Method, Prepared, run
+from xailab.detection.command import run
 from xailab.detection.drawing import drawn, window
 from xailab.detection.literature import Published, published
 from xailab.detection.measuring import Detector, Results, evaluate
+from xailab.detection.options import Method, Prepared
 
 __all__ = [
     "Detector",

@@ -1,11 +1,11 @@
-"""What detectors share: images that come in batches, one score an image, a threshold, a file."""
+"""Share between detectors: images in batches, one score for each image, a threshold, a file."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from operator import length_hint
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -26,10 +26,10 @@ Self = TypeVar("Self", bound="ThresholdedDetector")
 
 
 class ThresholdedDetector(ABC):
-    """A detector whose images are anomalous where their score, the maximum of their anomaly map, exceeds a threshold.
+    """Call an image anomalous where its score, the maximum of its anomaly map, exceeds a threshold.
 
-    What another detector has to bring along: ``fit``, ``anomaly_maps``, ``to``, ``save``, ``load`` and ``_restore``. It
-    calls ``_forget`` at its beginning and whenever it learns anew, and ``_seen.add`` with what it learns from.
+    Another detector implements ``fit``, ``anomaly_maps``, ``to``, ``save``, ``load`` and ``_restore``. It calls
+    ``_forget`` in its constructor and whenever it is fitted anew, and ``_seen.add`` with the images it is fitted to.
 
     Attributes:
         threshold: Score above which an image is called anomalous; None before ``calibrate``.
@@ -44,15 +44,15 @@ class ThresholdedDetector(ABC):
 
     @abstractmethod
     def fit(self: Self, images: Source, *, progress: bool = True) -> Self:
-        """Learn from normal images, and forget what was learned before."""
+        """Fit the detector to normal images, and forget those of before."""
 
     @abstractmethod
     def anomaly_maps(self, images: Images) -> Maps:
-        """Score every pixel, at the images' size; a map does not depend on the other images of the batch."""
+        """Compute one map at the size of each image; a map does not depend on the other images of the batch."""
 
     @abstractmethod
     def to(self: Self, device: torch.device | str) -> Self:
-        """Move the detector to a device; returns itself."""
+        """Move the detector to a device, and return it."""
 
     @abstractmethod
     def save(self, path: str | Path) -> None:
@@ -65,10 +65,10 @@ class ThresholdedDetector(ABC):
 
     @abstractmethod
     def _restore(self, description: dict, tensors: dict[str, Tensor]) -> None:
-        """Take over what a file says, or raise whatever shows that it cannot be."""
+        """Restore the detector from a file's description and tensors; raises an error where they do not fit."""
 
     def scores(self, images: Images) -> Float[Tensor, "n"]:
-        """One number for each image: the maximum of its anomaly map.
+        """Compute one number for each image: the maximum of its anomaly map.
 
         Raises:
             ValueError, TypeError: as ``anomaly_maps`` does.
@@ -77,10 +77,10 @@ class ThresholdedDetector(ABC):
 
     @staticmethod
     def scores_of_maps(maps: Maps) -> Float[Tensor, "n"]:
-        """The scores of images whose anomaly maps are there already.
+        """Compute the scores of images from their anomaly maps.
 
         Raises:
-            ValueError: if they are no maps (n, height, width).
+            ValueError: if they have not three dimensions.
         """
         if maps.ndim != 3:
             raise ValueError(
@@ -90,7 +90,7 @@ class ThresholdedDetector(ABC):
         return maps.amax((-2, -1))
 
     def predict(self, images: Images) -> Bool[Tensor, "n"]:
-        """Whether each image is anomalous: its score lies above the threshold.
+        """Return whether each image is anomalous: its score lies above the threshold.
 
         ``anomaly_maps(images) > detector.threshold`` says where.
 
@@ -103,22 +103,22 @@ class ThresholdedDetector(ABC):
         return self.scores(images) > self.threshold
 
     def calibrate(self: Self, images: Source, false_alarm_rate: float = 0.05, *, progress: bool = True) -> Self:
-        """Set the threshold from normal images that it has not learned from (``metrics.conformal_threshold``).
+        """Set the threshold by normal images that the detector was not fitted to (``metrics.conformal_threshold``).
 
-        Images that it has learned from score lower than new ones: they are part of their own mean and covariance, or
+        Images that it was fitted to score lower than new ones: they are part of their own mean and covariance, or
         their own nearest neighbours. A threshold from them would give more false alarms than asked for.
 
         Args:
             images: Normal images, as for ``fit``.
-            false_alarm_rate: The share of normal images that may be called anomalous.
-            progress: Show a progress bar.
+            false_alarm_rate: Share of normal images that may be called anomalous.
+            progress: Whether to show a progress bar.
 
         Returns:
             The detector itself.
 
         Raises:
             ValueError: if there are too few images for that share (the message says how many it takes), or one of them
-                is among those that it has learned from.
+                is among those that it was fitted to.
         """
         min_calibration_size(false_alarm_rate)
         scores = []
@@ -131,7 +131,7 @@ class ThresholdedDetector(ABC):
         return self
 
     def _forget(self) -> None:
-        """Know no images and no threshold."""
+        """Forget the images and the threshold."""
         self._seen, self.threshold = Seen(), None
 
     def _options(self) -> dict:
@@ -139,7 +139,7 @@ class ThresholdedDetector(ABC):
 
     @classmethod
     def _restored(cls: type[Self], path: str | Path, description: dict, tensors: dict[str, Tensor], **made) -> Self:
-        """Make a detector of what a file holds, and of what is in no file.
+        """Make a detector from a file, and from arguments of the constructor that are in no file.
 
         Raises:
             ValueError: if something is missing or does not fit.
@@ -159,40 +159,56 @@ class ThresholdedDetector(ABC):
 
 
 def batches(images: Source, what: str = "", *, progress: bool = False, size: int = 16) -> Iterator[Images]:
-    """Batches of images, whatever they come in.
+    """Yield batches of images from a tensor, a data set or a loader.
+
+    >>> [len(batch) for batch in batches(torch.zeros(20, 3, 8, 8))]
+    [16, 4]
 
     Args:
-        images: One tensor (n, c, h, w); a data set; or what gives batches, as a ``DataLoader``, or single images
+        images: One tensor (n, c, h, w); a data set; or an iterable of batches, as a ``DataLoader``, or of single images
             (c, h, w). Batches and images are tensors, or tuples or lists that begin with one.
-        what: Of the progress bar.
-        progress: Show a progress bar; in several processes of ``torch.distributed`` the first shows it.
-        size: Images in a batch, where they do not come in batches. Images that differ in size, type or device come in
-            batches of their own.
+        what: Text of the progress bar.
+        progress: Whether to show a progress bar; in several processes of ``torch.distributed`` the first shows it.
+        size: Number of images in a batch, where they do not come in batches. Images that differ in size, type or device
+            come in batches of their own.
 
     Yields:
         Floating-point tensors (n, c, h, w).
 
     Raises:
-        TypeError: if it is nothing that gives images, or they are no floating-point tensors.
+        TypeError: if there are no images to iterate over, or they are no floating-point tensors.
         ValueError: if they have not three or four dimensions.
     """
     if isinstance(images, Tensor):
         items: Iterable = check_images(images).split(size) if images.numel() else ()
-    elif isinstance(images, Dataset) and hasattr(images, "__len__") and not isinstance(images, IterableDataset):
+    elif isinstance(images, Dataset) and isinstance(images, _Indexed) and not isinstance(images, IterableDataset):
         items = _Items(images)
-    elif isinstance(images, Iterable) or hasattr(images, "__getitem__"):
+    elif isinstance(images, Iterable):
         items = images
+    elif hasattr(images, "__getitem__"):
+        items = iter(images)
     else:
         raise TypeError(f"expected a tensor of images, a data set or a loader, got {type(images).__name__}")
-    first = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    first = not is_distributed() or dist.get_rank() == 0
     total = length_hint(items, 0) or None
     return _grouped(tqdm(items, what, total, disable=not (progress and first), leave=False), size)
 
 
-class _Items:
-    """A data set that ends where it says; one asked beyond its end need not raise IndexError."""
+def is_distributed() -> bool:
+    """Return whether there are several processes of ``torch.distributed``."""
+    return dist.is_available() and dist.is_initialized()
 
-    def __init__(self, data: Dataset) -> None:
+
+@runtime_checkable
+class _Indexed(Protocol):
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class _Items:
+    """Iterate over a data set up to its length: beyond it, it need not raise IndexError."""
+
+    def __init__(self, data: _Indexed) -> None:
         self._data = data
 
     def __len__(self) -> int:
@@ -203,23 +219,29 @@ class _Items:
 
 
 def _grouped(items: Iterable, size: int) -> Iterator[Images]:
-    """The batches as they come, and the single images between them put together."""
+    """Yield batches as they come, and stack the single images between them."""
     waiting: list[Tensor] = []
     for item in items:
         image = item[0] if isinstance(item, (tuple, list)) and len(item) else item
-        single = isinstance(image, Tensor) and image.ndim == 3
-        others = item[1:] if single and isinstance(item, list) else []
-        if others and all(isinstance(other, Tensor) and other.shape == image.shape for other in others):
-            raise ValueError(f"got a list of {len(item)} images as a batch: torch.stack makes a tensor of them")
-        if waiting and (not single or len(waiting) == size or not _alike(image, waiting[0])):
+        single = image if isinstance(image, Tensor) and image.ndim == 3 else None
+        if single is not None and isinstance(item, list):
+            _check_list(item)
+        if waiting and (single is None or len(waiting) == size or not _alike(single, waiting[0])):
             yield check_images(torch.stack(waiting))
             waiting = []
-        if single:
-            waiting.append(image)
-        else:
+        if single is None:
             yield check_images(image)
+        else:
+            waiting.append(single)
     if waiting:
         yield check_images(torch.stack(waiting))
+
+
+def _check_list(item: list) -> None:
+    """Refuse a list of images: only its first one would be taken."""
+    first, *others = item
+    if others and all(isinstance(other, Tensor) and other.shape == first.shape for other in others):
+        raise ValueError(f"got a list of {len(item)} images as a batch: torch.stack makes a tensor of them")
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:
@@ -228,7 +250,7 @@ def _alike(a: Tensor, b: Tensor) -> bool:
 
 @contextmanager
 def naming_batch(number: int) -> Iterator[None]:
-    """Say in errors in which batch it was."""
+    """Name the batch in errors."""
     try:
         yield
     except ValueError as error:

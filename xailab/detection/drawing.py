@@ -1,4 +1,4 @@
-"""Anomaly maps on pictures as they are in their files."""
+"""Draw anomaly maps over pictures as they are in their files."""
 
 import cv2
 import numpy as np
@@ -9,11 +9,14 @@ from xailab.images import Preprocess, heatmap, upsample
 
 
 def window(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int, int, int]:
-    """Which part of a picture a network sees: (top, left, height, width) in the picture's own pixels.
+    """Return the part of a picture that a network sees: (top, left, height, width) in the picture's own pixels.
+
+    >>> window((100, 140), Preprocess(resize=50, crop=40))
+    (10, 30, 80, 80)
 
     Args:
-        size: The picture's height and width.
-        preprocess: What is done to it.
+        size: Height and width of the picture.
+        preprocess: Preprocessing of the picture.
     """
     if preprocess.crop is None:
         return 0, 0, *size
@@ -24,27 +27,27 @@ def window(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int, int
 
 def drawn(
     picture: UInt8[np.ndarray, "h w 3"],
-    map: Float[Tensor, "_ _"],
+    anomaly_map: Float[Tensor, "_ _"],
     preprocess: Preprocess,
     scale: tuple[float, float],
     threshold: float | None = None,
     opacity: float = 0.75,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Lay an anomaly map over its picture at the picture's own size, in colours that mean the same in every picture.
+    """Draw an anomaly map over its picture at the picture's own size, in colours that mean the same in every picture.
 
-    What the crop leaves out is paled, and what exceeds the threshold gets a white outline.
+    The part outside the crop is paled, and areas above the threshold get a white outline.
 
     Args:
-        picture: As in its file.
-        map: What the detector made of it, in the frame of ``preprocess``.
-        preprocess: How the picture became what the detector saw.
-        scale: Scores that get no colour, and full colour.
+        picture: Picture as in its file.
+        anomaly_map: Anomaly map, in the frame of ``preprocess``.
+        preprocess: Preprocessing of the picture for the detector.
+        scale: Score without colour, and score with full colour.
         threshold: Score above which a pixel counts as anomalous.
         opacity: Share of the colour at the upper end of the scale.
     """
     top, left, height, width = window(picture.shape[:2], preprocess)
     inside = np.s_[top : top + height, left : left + width]
-    large = upsample(map.float()[None], (height, width))[0]
+    large = upsample(anomaly_map.float()[None], (height, width))[0]
     values = ((large - scale[0]) / max(scale[1] - scale[0], 1e-12)).clamp(0, 1)
     share = opacity * values.numpy()[..., None]
     painted = (0.5 * picture + 0.5 * 255).astype(np.uint8)

@@ -1,7 +1,8 @@
-"""A detector's figures on one category: image and pixel AUROC, PRO, F1, and why one of them is missing."""
+"""Measure a detector on one category: image and pixel AUROC, PRO, F1, and why one of them is missing."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import length_hint
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -19,24 +20,40 @@ FIGURES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pro": "P
 
 @runtime_checkable
 class Detector(Protocol):
-    """What `evaluate` asks of a detector."""
+    """The one method that `evaluate` asks of a detector."""
 
     def anomaly_maps(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
         """Score every pixel; higher is more anomalous."""
+        ...
+
+
+@runtime_checkable
+class Batch(Protocol):
+    """A batch of samples, as a loader collates them."""
+
+    @property
+    def image(self) -> Tensor: ...
+    @property
+    def mask(self) -> Tensor: ...
+    @property
+    def defect(self) -> Sequence[str]: ...
+    @property
+    def name(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True)
 class Results:
-    """A detector's figures on one category. What is not defined is None, and ``reasons`` says why.
+    """Hold a detector's figures on one category; one that is not defined is None, and ``reasons`` says why.
 
     Attributes:
-        image_auroc: Of the images' scores, the maxima of their maps.
-        pixel_auroc, pro: Of the maps at the size at which the network saw the pictures; PRO up to a rate of 0.3.
-        image_f1, pixel_f1: The largest F1 of any threshold, chosen with the answers in hand: an oracle's.
+        image_auroc: AUROC of the images' scores, the maxima of their maps.
+        pixel_auroc, pro: AUROC and PRO of the maps at the size at which the network saw the pictures; PRO up to a
+            false alarm rate of 0.3.
+        image_f1, pixel_f1: Largest F1 of any threshold. It is chosen with the truth: an oracle (best-case) value.
         defects: image_auroc and pixel_auroc of each kind of defect against the good pictures.
-        reasons: By the name of a figure.
-        names, kinds, scores: Of each image; kinds are "good" or the defect's name.
-        unseen: Names of defective images whose mask has nothing left in the frame that the network sees.
+        reasons: Why a figure is not defined, by its name.
+        names, kinds, scores: Name, kind and score of each image; kinds are "good" or the defect's name.
+        unseen: Names of defective images whose defect lies outside the frame that the network sees.
     """
 
     image_auroc: float | None
@@ -54,44 +71,47 @@ class Results:
 
 def evaluate(
     detector: Detector,
-    data: Dataset | Iterable[Sample],
+    data: Dataset | Iterable[Batch],
     *,
     batch: int = 16,
     device: torch.device | str = "cpu",
     progress: bool = False,
-    each: Callable[[Sample, Float[Tensor, "n h w"]], None] | None = None,
+    each: Callable[[Batch, Float[Tensor, "n h w"]], None] | None = None,
 ) -> Results:
     """Measure a detector on a test set, at the resolution of the preprocessed images.
 
     Images go through one batch at a time; their maps are kept (4 bytes a pixel) until all are there.
 
+    >>> class Brightness:
+    ...     def anomaly_maps(self, images):
+    ...         return images.mean(1)
+    >>> images = torch.tensor([1.0, 2.0]).view(2, 1, 1, 1).expand(2, 3, 4, 4)
+    >>> batch = Sample(images, images[:, 0] > 1, ["good", "scratch"], ["a", "b"])
+    >>> evaluate(Brightness(), [batch]).pixel_auroc
+    1.0
+
     Args:
-        detector: Gives anomaly maps at the images' size.
-        data: A data set made with ``preprocess=`` (`MVTecAD`, `Inspection`), or a loader of its batches.
-        batch: Images at a time, where data is a data set.
-        device: Where the detector wants its images.
-        progress: Show a bar.
-        each: Called with every batch and its maps.
+        detector: Detector whose anomaly maps have the images' size.
+        data: Data set made with ``preprocess=`` (`MVTecAD`, `Inspection`), or a loader of its batches.
+        batch: Number of images at a time, where data is a data set.
+        device: Device on which the detector wants its images.
+        progress: Whether to show a progress bar.
+        each: Function that is called with every batch and its maps.
 
     Raises:
         ValueError: if there are no images, they are not preprocessed, or maps are not finite or not of their size.
         TypeError: if maps are no tensor.
     """
-    names, kinds, masks, maps = [], [], [], []
-    batches = _batches(data, batch) if isinstance(data, Dataset) else data
-    for group in tqdm(batches, total=_count(data, batch), disable=not progress, desc="scoring", unit="batch"):
-        if not group.image.is_floating_point():
-            raise ValueError("the images are not preprocessed: make the data set with preprocess=network.preprocess")
-        found = detector.anomaly_maps(group.image.to(device))
-        if not isinstance(found, Tensor):
-            raise TypeError(f"anomaly_maps gives a {type(found).__name__}, expected one tensor (n, height, width)")
-        found = found.detach().float().cpu()
-        expected = (len(group.image), *group.image.shape[2:])
-        for what, shape in (("maps", found.shape), ("masks", group.mask.shape)):
-            if shape != expected and 0 not in shape[1:]:
-                raise ValueError(f"{what} {tuple(shape)} for images {tuple(group.image.shape)}: expected {expected}")
-        if not torch.isfinite(found).all():
-            raise ValueError(f"among {', '.join(group.name)} is a map with values that are NaN or infinite")
+    names: list[str] = []
+    kinds: list[str] = []
+    masks: list[np.ndarray] = []
+    maps: list[np.ndarray] = []
+    if isinstance(data, Dataset):
+        total, groups = -(-length_hint(data) // batch), _batches(data, batch)
+    else:
+        total, groups = length_hint(data) or None, data
+    for group in tqdm(groups, total=total, disable=not progress, desc="scoring", unit="batch"):
+        found = _maps(detector, group, device)
         names += group.name
         kinds += group.defect
         masks += list(group.mask.numpy())
@@ -103,10 +123,27 @@ def evaluate(
     return _figures(names, kinds, masks, maps)
 
 
-def _batches(data: Dataset, batch: int) -> Iterator[Sample]:
-    """Batches of images of one size."""
+def _maps(detector: Detector, group: Batch, device: torch.device | str) -> Float[Tensor, "n h w"]:
+    """Compute the maps of a batch on the processor, and check them."""
+    if not group.image.is_floating_point():
+        raise ValueError("the images are not preprocessed: make the data set with preprocess=network.preprocess")
+    found = detector.anomaly_maps(group.image.to(device))
+    if not isinstance(found, Tensor):
+        raise TypeError(f"anomaly_maps gives a {type(found).__name__}, expected one tensor (n, height, width)")
+    found = found.detach().float().cpu()
+    expected = (len(group.image), *group.image.shape[2:])
+    for what, shape in (("maps", found.shape), ("masks", group.mask.shape)):
+        if shape != expected and 0 not in shape[1:]:
+            raise ValueError(f"{what} {tuple(shape)} for images {tuple(group.image.shape)}: expected {expected}")
+    if not torch.isfinite(found).all():
+        raise ValueError(f"among {', '.join(group.name)} is a map with values that are NaN or infinite")
+    return found
+
+
+def _batches(data: Dataset, batch: int) -> Iterator[Batch]:
+    """Yield batches of images of one size."""
     waiting: list[Sample] = []
-    for i in range(len(data)):
+    for i in range(length_hint(data)):
         sample = data[i]
         if waiting and (len(waiting) == batch or sample.image.shape != waiting[0].image.shape):
             yield default_collate(waiting)
@@ -114,12 +151,6 @@ def _batches(data: Dataset, batch: int) -> Iterator[Sample]:
         waiting.append(sample)
     if waiting:
         yield default_collate(waiting)
-
-
-def _count(data: Dataset | Iterable[Sample], batch: int) -> int | None:
-    if isinstance(data, Dataset):
-        return -(-len(data) // batch)
-    return len(data) if hasattr(data, "__len__") else None
 
 
 def _figures(names: list[str], kinds: list[str], masks: list[np.ndarray], maps: list[np.ndarray]) -> Results:
@@ -130,11 +161,12 @@ def _figures(names: list[str], kinds: list[str], masks: list[np.ndarray], maps: 
             return metric()
         except ValueError as error:  # a class is absent, or the masks are
             reasons[name] = str(error)
+            return None
 
     def pixels(some: Sequence[int]) -> list[np.ndarray]:
         return [np.concatenate([each[i].ravel() for i in some]) for each in (_known(masks), maps)]
 
-    labels, scores = np.array(kinds) != GOOD, np.array([map.max() for map in maps])
+    labels, scores = np.array(kinds) != GOOD, np.array([heat.max() for heat in maps])
     defects = {}
     for defect in dict.fromkeys(kind for kind in kinds if kind != GOOD):
         some = [i for i, kind in enumerate(kinds) if kind in (GOOD, defect)]

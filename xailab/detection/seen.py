@@ -1,4 +1,4 @@
-"""Which pictures a detector has learned from, so that no threshold is set by them."""
+"""Recognise the images that a detector was fitted to, so that no threshold is set by them."""
 
 import torch
 import torch.distributed as dist
@@ -11,14 +11,19 @@ ROUNDING = 2**-7  # as a share of the largest value: rounding to bfloat16 or 8 b
 
 
 class Seen:
-    """Knows pictures again, whatever their order, batches, device and precision.
+    """Recognise images, whatever their order, batches, device and precision.
 
-    Of each picture it keeps, for each channel, the mean and one pixel of 16 x 16 cells, in half precision: 3 KB in
-    colour. A picture is one of those seen if none of these numbers differs by more than rounding makes of it; the means
-    tell pictures apart that differ in a small part, the pixels those that differ in their noise alone.
+    Of each image it keeps, for each channel, the mean and one pixel of 16 x 16 cells, in half precision: 3 KB in
+    colour. An image was seen before if none of these numbers differs by more than rounding changes it. The means
+    tell images apart that differ in a small part, and the pixels those that differ in their noise alone.
+
+    >>> seen = Seen()
+    >>> seen.add(torch.zeros(1, 3, 8, 8))
+    >>> seen.among(torch.stack([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)]))
+    tensor([ True, False])
 
     Attributes:
-        prints: Those numbers, one row a picture.
+        prints: These numbers, one row for each image.
     """
 
     def __init__(self, prints: Float[Tensor, "n _k"] | None = None) -> None:
@@ -28,11 +33,11 @@ class Seen:
         return len(self.prints)
 
     def add(self, images: Float[Tensor, "n _c _h _w"]) -> None:
-        """Remember pictures of one size."""
+        """Remember images of one size."""
         self.prints = torch.cat([self.prints, _prints(images)]) if len(self) else _prints(images)
 
     def among(self, images: Float[Tensor, "n _c _h _w"]) -> Bool[Tensor, "n"]:
-        """Which of these pictures were seen before."""
+        """Return which of these images were seen before."""
         new = _prints(images).float()
         if self.prints.shape[1] != new.shape[1]:
             return torch.zeros(len(new), dtype=torch.bool)
@@ -40,7 +45,7 @@ class Seen:
         return (differences <= ROUNDING * new.abs().amax(1, keepdim=True)).any(1)
 
     def all_gather(self, device: torch.device | str) -> None:
-        """Put together what all processes of ``torch.distributed`` have seen, through tensors on a device."""
+        """Gather the images of all processes of ``torch.distributed``, through tensors on a device."""
         shapes = [torch.zeros(2, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
         dist.all_gather(shapes, torch.tensor(self.prints.shape, device=device))
         rows, columns = torch.stack(shapes).amax(0).tolist()
@@ -55,7 +60,7 @@ class Seen:
 def _prints(images: Float[Tensor, "n _c _h _w"]) -> Float[Tensor, "n _k"]:
     with torch.inference_mode(False), torch.no_grad():
         images = images.detach().to("cpu", torch.float32, copy=True)
-        size = [min(SIDE, side) for side in images.shape[2:]]
+        size = min(SIDE, images.shape[2]), min(SIDE, images.shape[3])
         means, pixels = F.adaptive_avg_pool2d(images, size), F.interpolate(images, size, mode="nearest-exact")
         largest = torch.finfo(torch.float16).max
         return torch.cat([means, pixels], 1).flatten(1).clamp(-largest, largest).half()

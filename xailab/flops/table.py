@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from xailab import tables
 from xailab.flops.formulas import Cost
 
 Factor = tuple[tuple[str, ...], int]  # the parameters that a weight is computed from, and its elements
@@ -93,17 +94,10 @@ class Table:
         words = sum(i < self.text_columns for i in kept)
         return Table(pick(self.header), tuple(map(pick, self.rows)), pick(self.total), self.notes, words)
 
-    def _aligned(self, cells: tuple[str, ...]) -> list[tuple[str, bool]]:
-        return [(cell, i < self.text_columns) for i, cell in enumerate(cells)]
-
     def __str__(self) -> str:
-        lines = [self.header, *self.rows, *([self.total] if self.total else [])]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        text = []
-        for line in lines:
-            cells = zip(self._aligned(line), widths, strict=True)
-            text.append("  ".join(c.ljust(w) if left else c.rjust(w) for (c, left), w in cells).rstrip())
-        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+        rows = [self.header, *self.rows, *([self.total] if self.total else [])]
+        text = tables.lines(rows, range(self.text_columns))
+        rule = "-" * max(map(len, text))
         text.insert(1, rule)
         if self.total:
             text.insert(-1, rule)
@@ -114,8 +108,8 @@ class Table:
     def _repr_html_(self) -> str:
         def line(cells, tag):
             inner = (
-                f'<{tag} style="text-align:{"left" if left else "right"}">{html.escape(cell)}</{tag}>'
-                for cell, left in self._aligned(cells)
+                f'<{tag} style="text-align:{"left" if i < self.text_columns else "right"}">{html.escape(cell)}</{tag}>'
+                for i, cell in enumerate(cells)
             )
             return f"<tr>{''.join(inner)}</tr>"
 

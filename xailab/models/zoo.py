@@ -16,6 +16,7 @@ from torchvision import models as torchvision_models
 from torchvision.models import WeightsEnum
 
 from xailab.images import Preprocess
+from xailab.models import efficientnet_lite
 from xailab.models import manifest as manifests
 from xailab.models.classifier import Classifier, labelled
 from xailab.models.mobilenet import MobileNetV1
@@ -25,6 +26,7 @@ from xailab.storage import data_root
 
 WEIGHTS = Path(__file__).parent / "weights"
 TRAINED = "trained"
+INSTALLED = "efficientnet_lite0"  # a package of the course brings its weights
 ARCHITECTURES = {each.__name__: each for each in (SmallResNet, SmallVGG, MobileNetV1)}
 
 # GoogLeNet's and Inception's published weights come with auxiliary heads and another scaling of the input.
@@ -40,8 +42,10 @@ def load(name: str, *, weights: str | Path | None = TRAINED, seed: int = 0) -> C
     (('cat', 'dog', 'bird'), 128)
 
     Args:
-        name: A shipped network or a classification network of torchvision; ``available()`` lists them.
-        weights: "trained" for the shipped weights, or for a network of torchvision the ImageNet weights on this disk,
+        name: A shipped network, "efficientnet_lite0", or a classification network of torchvision; ``available()`` lists
+            them.
+        weights: "trained" for the shipped weights, for the ImageNet weights of efficientnet_lite0, which are installed
+            with the course, or for a network of torchvision the ImageNet weights on this disk,
             in ``$XAILAB_DATA/weights/<name>.safetensors`` or in torch's own download folder. None for random weights.
             Or a file of weights for a network of torchvision: safetensors, or a state dict of torch, alone or in a
             checkpoint ({"state_dict": ...}), with or without the ``module.`` of ``DataParallel`` in its names.
@@ -56,18 +60,21 @@ def load(name: str, *, weights: str | Path | None = TRAINED, seed: int = 0) -> C
         FileNotFoundError: if the ImageNet weights are not on this disk; the message says how to get them.
     """
     with _seeded(seed) if weights is None else nullcontext():
-        network = _shipped(name, weights) if name in manifest() else _torchvision(name, weights)
+        if name == INSTALLED:
+            network = _efficientnet_lite(weights)
+        else:
+            network = _shipped(name, weights) if name in manifest() else _torchvision(name, weights)
     network.eval()
     return network
 
 
 def available() -> list[str]:
-    """List the names of the shipped networks, then of torchvision's classification networks.
+    """List the names of the shipped networks, the installed one, then torchvision's classification networks.
 
     >>> "scenes_resnet" in available(), "vgg16" in available()
     (True, True)
     """
-    return [*manifest(), *torchvision_models.list_models(module=torchvision_models)]
+    return [*manifest(), INSTALLED, *torchvision_models.list_models(module=torchvision_models)]
 
 
 def manifest() -> dict[str, dict]:
@@ -114,6 +121,16 @@ def _shipped(name: str, weights: str | Path | None) -> Classifier:
         network.load_state_dict(load_file(manifests.file(WEIGHTS, name)))
     preprocess = entry["preprocess"] | {key: tuple(entry["preprocess"][key]) for key in ("mean", "std")}
     return labelled(network, Preprocess(**preprocess), tuple(entry["classes"]))
+
+
+def _efficientnet_lite(weights: str | Path | None) -> Classifier:
+    if weights not in (TRAINED, None):
+        raise ValueError(f"{INSTALLED!r} has weights of its own: leave out weights=, or name a network of torchvision")
+    network = efficientnet_lite.EfficientNetLite0()
+    if weights is not None:
+        network.load_state_dict(efficientnet_lite.imagenet_weights())
+    classes = torchvision_models.ResNet18_Weights.DEFAULT.meta["categories"]
+    return labelled(network, Preprocess(256, 224, (0.498, 0.498, 0.498), (0.502, 0.502, 0.502)), tuple(classes))
 
 
 def _torchvision(name: str, weights: str | Path | None) -> Classifier:

@@ -1,6 +1,6 @@
-"""``python -m xailab.padim DATA``: fit PaDiM, score, and compare with the published figures.
+"""Run ``python -m xailab.padim DATA``: fit PaDiM, score, and compare with the published figures.
 
-What is PaDiM's own: its options, and how it is fitted. The rest is ``xailab.detection.command``, for all detectors.
+Here are PaDiM's own options and its fit. The rest is ``xailab.detection``, for all detectors.
 """
 
 import argparse
@@ -10,18 +10,17 @@ import sys
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from xailab.detection.command import Method, Prepared, run
-from xailab.detection.measuring import Detector
+from xailab.detection import Method, Prepared, run
 from xailab.models import zoo
 from xailab.padim import PaDiM
 
 RANDOM = "random"
-SHIPPED = "scenes_resnet"  # what runs without any weights to download
-FRAMES = {SHIPPED: {"resize": 192, "crop": None}}  # it was taught at 128 pixels, and finds finer defects at 192
+SHIPPED = "scenes_resnet"  # runs without any weights to download
+FRAMES = {SHIPPED: {"resize": 192, "crop": None}}  # it was trained at 128 pixels, and finds finer defects at 192
 BACKBONES = f"resnet18 and wide_resnet50_2 are the paper's, {SHIPPED} (default) comes with the course"
-DIMENSIONS = {"wide_resnet50_2": 550}  # of the paper; 100 elsewhere
-PUBLISHED = {"wide_resnet50_2": "WR50-Rd550"}  # beside which figures of the paper; ResNet18's elsewhere
-LAYERS = {  # of networks whose layers are not called layer1, layer2, layer3
+DIMENSIONS = {"wide_resnet50_2": 550}  # as in the paper; 100 for other networks
+PUBLISHED = {"wide_resnet50_2": "WR50-Rd550"}  # variant in the paper; that of ResNet18 for other networks
+LAYERS = {  # for networks whose layers are not called layer1, layer2, layer3
     "squeezenet1_0": ("features.5", "features.10", "features.12"),
     "squeezenet1_1": ("features.4", "features.7", "features.12"),
     "efficientnet_b5": ("features.2", "features.5.0", "features.5"),
@@ -51,7 +50,7 @@ def _prepare(options: argparse.Namespace) -> Prepared:
     def loader(data: Dataset) -> DataLoader:
         return DataLoader(data, options.batch, num_workers=options.workers)
 
-    def fit(normal: Dataset, held_out: Dataset | None) -> Detector:
+    def fit(normal: Dataset, held_out: Dataset | None) -> PaDiM:
         detector = PaDiM(network, layers, dimensions, **made).fit(loader(normal), progress=sys.stderr.isatty())
         if held_out is not None:
             detector.calibrate(loader(held_out), options.calibrate, progress=sys.stderr.isatty())

@@ -1,4 +1,4 @@
-"""A network up to the last of some layers."""
+"""Run a network up to the last of some layers."""
 
 import warnings
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from xailab.hooks import evaluating, find_layer, recording, unwrapped
+from xailab.hooks import eval_mode, find_layer, recording, unwrapped
 
 Layer = nn.Module | str
 CHANNELS_FIRST = (
@@ -20,15 +20,15 @@ CHANNELS_FIRST = (
     nn.modules.pooling._AvgPoolNd,
     nn.modules.pooling._AdaptiveMaxPoolNd,
     nn.modules.pooling._AdaptiveAvgPoolNd,
-)  # what these put out is (n, channels, rows, columns) by their definition
-SMALLEST = 64  # shorter side of a picture that half of a picture may have, in pixels
+)  # their outputs are (n, channels, rows, columns) by definition
+SMALLEST = 64  # shorter side of the halved picture, in pixels
 
 
 class Backbone:
-    """Gives the outputs of some layers, and leaves the network as it was.
+    """Record the outputs of some layers, and leave the network as it was.
 
     Args:
-        network: Any network; it runs in eval mode, without a graph, on its own device and in its own precision.
+        network: Any network. It runs in eval mode, without a graph, on its own device and in its own precision.
         layers: Layers or their dotted names.
 
     Raises:
@@ -47,11 +47,11 @@ class Backbone:
 
     @property
     def like(self) -> Tensor:
-        """A parameter, which tells the network's device and precision."""
+        """One parameter, which has the network's device and precision."""
         return next((x for x in self.network.parameters() if x.is_floating_point()), torch.empty(0))
 
     def outputs(self, images: Float[Tensor, "n _c _h _w"]) -> list[Float[Tensor, "n _k _rows _columns"]]:
-        """Run the network and return what each layer puts out, in single precision at least.
+        """Run the network and return the output of each layer, in single precision at least.
 
         The first time it runs as a whole, and shows in which order it calls the layers; from then on it stops after
         the last call. The first time it runs on one picture of another size, too, to see which dimension of an output
@@ -76,7 +76,7 @@ class Backbone:
         return [x if x.dtype == torch.float64 else x.float() for x in moved]
 
     def _run(self, images: Float[Tensor, "n _c _h _w"]) -> dict[str, Tensor]:
-        """What the layers that are called put out, in the order of the names."""
+        """Return the outputs of those layers that are called, in the order of the names."""
         calls: list[str] = []
 
         def count(name: str) -> None:
@@ -85,7 +85,7 @@ class Backbone:
                 raise _Enough
 
         with ExitStack() as stack:
-            for context in (torch.inference_mode(False), torch.no_grad(), evaluating(self.network)):
+            for context in (torch.inference_mode(False), torch.no_grad(), eval_mode(self.network)):
                 stack.enter_context(context)
             outputs = stack.enter_context(recording(self.network, *self.names))
             for name in self.names:  # hooks run in the order in which they were added: recorded first, then counted
@@ -97,7 +97,7 @@ class Backbone:
         return {name: outputs[name] for name in self.names if name in outputs}
 
     def _layouts(self, images: Float[Tensor, "n _c _h _w"], outputs: dict[str, Tensor]) -> dict[str, bool]:
-        """Whether each layer has its channels last, and a word where there is something odd about its grid."""
+        """Return whether each layer has its channels last, and warn where its grid is not shaped as the picture."""
         modules = {name: find_layer(self.network, name)[1] for name in self.names}
         others = {}
         if not all(isinstance(module, CHANNELS_FIRST) for module in modules.values()):
@@ -116,7 +116,7 @@ class Backbone:
                     "pixels, which has no rows and columns: choose a layer before the network pools it, or larger "
                     "pictures"
                 )
-            if not _share(rows, columns, size):
+            if not _share((rows, columns), size):
                 warnings.warn(
                     f"layer {name!r} has {rows} x {columns} cells for pictures of {size[0]} x {size[1]} pixels: not "
                     "the same rows : columns. Maps are stretched to the picture, so look whether a defect that you "
@@ -127,7 +127,7 @@ class Backbone:
         return found
 
     def _at_another_size(self, images: Float[Tensor, "n _c _h _w"]) -> dict[str, Tensor]:
-        """What the layers put out for one black picture of half the size, or twice; nothing where that cannot be."""
+        """Return the outputs for one black picture of half or twice the size; none where the network refuses both."""
         sides = images.shape[2:]
         halves = [tuple(side // 2 for side in sides)] if min(sides) >= 2 * SMALLEST else []
         for size in (*halves, tuple(2 * side for side in sides)):
@@ -144,7 +144,7 @@ WANTED = "choose one whose output is (n, channels, rows, columns) or (n, rows, c
 def _has_channels_last(
     name: str, module: nn.Module, shape: tuple[int, ...], other: tuple[int, ...], size: tuple[int, ...]
 ) -> bool:
-    """Whether an output without its images is (rows, columns, channels) rather than (channels, rows, columns).
+    """Return whether an output without its images is (rows, columns, channels) rather than (channels, rows, columns).
 
     Channels are the dimension that does not change with the picture's size. Where none changes, since the network
     takes one size only or pools to a fixed grid, rows and columns are the two that share the picture's ratio; a layer
@@ -159,7 +159,7 @@ def _has_channels_last(
     if changes == (True, True, False):
         return True
     if not any(changes):
-        first, last = _share(*shape[1:], size), _share(*shape[:2], size)
+        first, last = _share(shape[1:], size), _share(shape[:2], size)
         convolves = any(isinstance(each, nn.modules.conv._ConvNd) for each in module.modules())
         if first != last and not (last and convolves):
             return last
@@ -171,11 +171,11 @@ def _has_channels_last(
     )
 
 
-def _share(rows: int, columns: int, size: tuple[int, ...]) -> bool:
-    """Whether a grid has the ratio of a picture's sides, up to a cell."""
-    height, width = size
+def _share(grid: tuple[int, ...], size: tuple[int, ...]) -> bool:
+    """Return whether a grid has the ratio of a picture's sides, up to a cell."""
+    (rows, columns), (height, width) = grid, size
     return abs(rows * width - columns * height) <= max(height, width)
 
 
 class _Enough(Exception):
-    """The last of the layers has run: what lies after it need not."""
+    """Stop the network: the last of the layers has run."""

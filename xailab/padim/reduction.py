@@ -1,7 +1,8 @@
-"""Fewer dimensions: channels chosen at random, or principal components (Section III-A of arXiv 2011.08785)."""
+"""Reduce dimensions by random channels or principal components (Section III-A of arXiv 2011.08785)."""
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from itertools import combinations_with_replacement
 
 import torch
@@ -10,15 +11,26 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from xailab.padim.levels import Shape
+from xailab.padim.levels import finest, shape_of
 
 Layers = Sequence[Float[Tensor, "n _c _h _w"]]
 
 
 def random_channels(counts: Sequence[int], dimensions: int | None, seed: int) -> list[Int[Tensor, "_kept"]]:
-    """Choose from all layers' channels together, without replacement; of each layer, the numbers in rising order.
+    """Choose channels at random from all layers together, without replacement.
 
-    A layer's share thus follows its number of channels. None keeps all.
+    A layer's share thus follows its number of channels.
+
+    >>> [len(kept) for kept in random_channels([64, 128, 256], 448, seed=0)]
+    [64, 128, 256]
+
+    Args:
+        counts: Number of channels of each layer.
+        dimensions: Number of channels to keep; None for all.
+        seed: Seed of the choice.
+
+    Returns:
+        Numbers of the channels to keep in each layer, in rising order.
     """
     total = sum(counts)
     chosen = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:dimensions].sort().values
@@ -27,35 +39,39 @@ def random_channels(counts: Sequence[int], dimensions: int | None, seed: int) ->
 
 
 def project(layers: Layers, basis: Sequence[Float[Tensor, "_c d"]]) -> Float[Tensor, "n d h w"]:
-    """Map the channels of all layers to d components, at the grid of the finest layer.
+    """Project the channels of all layers on d components, at the grid of the finest layer.
 
     Each layer is projected at its own resolution and repeated to the finest grid (nearest) afterwards, which is the
     same and cheaper.
+
+    >>> layers = [torch.rand(2, 3, 4, 4), torch.rand(2, 5, 2, 2)]
+    >>> project(layers, [torch.rand(3, 6), torch.rand(5, 6)]).shape
+    torch.Size([2, 6, 4, 4])
     """
-    grid = finest([tuple(layer.shape[1:]) for layer in layers])
+    grid = finest([shape_of(layer) for layer in layers])
     parts = (torch.einsum("nchw, cd -> ndhw", x, part.to(x)) for x, part in zip(layers, basis, strict=True))
-    return sum(part if part.shape[2:] == grid else F.interpolate(part, grid) for part in parts)
-
-
-def finest(shapes: Sequence[Shape]) -> tuple[int, int]:
-    """Rows and columns of the layer with the most cells, the first of those with as many."""
-    return max((shape[1:] for shape in shapes), key=lambda grid: grid[0] * grid[1])
+    return reduce(torch.add, (part if part.shape[2:] == grid else F.interpolate(part, grid) for part in parts))
 
 
 class Moments:
-    """Mean and covariance of the channels of all layers over all images and positions of the finest grid.
+    """Accumulate mean and covariance of the channels of all layers, over all images and positions of the finest grid.
 
     No layer is repeated: a cell counts as often as it covers positions, and a pair of cells of two layers as often as
     they cover the same ones.
 
+    >>> moments = Moments([(3, 4, 4), (5, 2, 2)])
+    >>> moments.update([torch.rand(2, 3, 4, 4), torch.rand(2, 5, 2, 2)])
+    >>> [tuple(part.shape) for part in moments.principal_components(6)]
+    [(3, 6), (5, 6)]
+
     Args:
         shapes: (channels, rows, columns) of each layer.
-        device: Of the sums, which are in double precision.
+        device: Device of the sums, which are in double precision.
     """
 
-    def __init__(self, shapes: Sequence[Shape], device: torch.device | str = "cpu") -> None:
+    def __init__(self, shapes: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> None:
         counts = [shape[0] for shape in shapes]
-        self.counts, grid = counts, finest(shapes)
+        self.counts, grid = counts, finest([(channels, rows, columns) for channels, rows, columns in shapes])
         self.n = torch.zeros((), dtype=torch.float64, device=device)  # positions of all images
         self.sums = self.n.new_zeros(sum(counts))
         self.products = self.n.new_zeros(sum(counts), sum(counts))
@@ -87,7 +103,7 @@ class Moments:
             dist.all_reduce(tensor)
 
     def principal_components(self, dimensions: int | None) -> list[Float[Tensor, "_c d"]]:
-        """Unit vectors along which the variance is largest, in falling order, cut up by layer.
+        """Return the unit vectors along which the variance is largest, in falling order, split by layer.
 
         Raises:
             ValueError: if a value was NaN or infinite.
@@ -102,5 +118,5 @@ class Moments:
 
 
 def _covered(cells: int, positions: int) -> Float[Tensor, "cells positions"]:
-    """1 where a cell covers a position, along one axis."""
+    """Return 1 where a cell covers a position, along one axis."""
     return F.interpolate(torch.eye(cells).unsqueeze(0), positions)[0]

@@ -1,6 +1,7 @@
 """``python -m xailab.patch_svdd DATA``: train Patch SVDD, score, and compare with the published figures.
 
-This file has the options of the method, and its training. The rest is ``xailab.detection.command``, for all detectors.
+What is the method's own: its options, and how it is trained. The rest is ``xailab.detection``, for all
+detectors.
 """
 
 import argparse
@@ -10,8 +11,7 @@ from typing import get_args
 
 from torch.utils.data import DataLoader, Dataset
 
-from xailab.detection.command import Method, Prepared, run
-from xailab.detection.measuring import Detector
+from xailab.detection import Method, Prepared, run
 from xailab.patch_svdd import PatchSVDD
 from xailab.patch_svdd.detector import check_memory
 from xailab.patch_svdd.network import STRIDES
@@ -75,7 +75,7 @@ def _prepare(options: argparse.Namespace) -> Prepared:
     def loader(data: Dataset) -> DataLoader:
         return DataLoader(data, options.batch, num_workers=options.workers)
 
-    def fit(normal: Dataset, held_out: Dataset | None) -> Detector:
+    def fit(normal: Dataset, held_out: Dataset | None) -> PatchSVDD:
         detector = fresh()
         if options.encoders is None:
             detector.fit(loader(normal), settings, steps=options.steps, progress=progress)

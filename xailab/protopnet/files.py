@@ -1,4 +1,4 @@
-"""A network as a file: safetensors with a JSON description, that says of each prototype where it comes from."""
+"""Networks as safetensors files, whose JSON description says where each prototype comes from."""
 
 import hashlib
 from pathlib import Path
@@ -15,19 +15,22 @@ BYTES = 255  # pixel values that are whole numbers of this are kept as bytes
 
 
 @of_a_protopnet
-def save(model: ProtoPNet, path: str | Path, *, note: dict | None = None) -> None:
-    """Write a network, whole or not at all.
+def save(model: ProtoPNet, path: str | Path) -> None:
+    """Write a network as a whole or not at all.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save(ProtoPNet(SmallFeatures(), dimensions=8), Path(folder) / "network")
 
     Args:
-        model: Projected or not.
+        model: The network, projected or not.
         path: The file; what was there before is replaced.
-        note: What else to remember, as JSON can hold it: a recipe, the hash of the training data.
 
     Raises:
         FileNotFoundError: if there is no such folder.
     """
     tensors = {f"network.{name}": value for name, value in fingerprints.state(model).items()}
-    description = _architecture(model) | {"note": note or {}, "projected": None}
+    description = _architecture(model) | {"projected": None}
     origin = model.provenance
     if origin is not None:
         pixels = origin.images * BYTES
@@ -35,17 +38,23 @@ def save(model: ProtoPNet, path: str | Path, *, note: dict | None = None) -> Non
         tensors["origin.images"] = pixels.round().to(torch.uint8) if exact else origin.images
         rest = {name: each for name, each in origin.tensors().items() if name != "images"}
         tensors |= {f"origin.{name}": each for name, each in rest.items()}
-        told = {"field": origin.field, "embedding": origin.embedding, "prototypes": _told(model, origin)}
-        description["projected"] = told
+        where = {"field": origin.field, "embedding": origin.embedding, "prototypes": _patches(model, origin)}
+        description["projected"] = where
     storage.write(path, KIND, description, tensors)
 
 
 def load(path: str | Path, features: nn.Module | None = None) -> ProtoPNet:
     """Read a network, in eval mode.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save(ProtoPNet(SmallFeatures(), classes=("healthy", "ill"), dimensions=8), Path(folder) / "network")
+    ...     load(Path(folder) / "network").classes
+    ('healthy', 'ill')
+
     Args:
-        path: What ``save`` wrote.
-        features: Of the same architecture, for networks whose features are not our ``SmallFeatures``; their weights are
+        path: The file that ``save`` wrote.
+        features: Features of the same architecture, if the network's are not ``SmallFeatures``; their weights are
             replaced.
 
     Raises:
@@ -58,7 +67,9 @@ def load(path: str | Path, features: nn.Module | None = None) -> ProtoPNet:
         if small is None:
             raise ValueError(f"{path} has features of its own kind: give load(path, features=...) some of that kind")
         features = SmallFeatures(small["channels"], small["widths"])
-    options = {name: description[name] for name in ("dimensions", "add_on", "similarity", "mean", "std")}
+    if description.get("similarity", "log") != "log":  # files of 0.1
+        raise ValueError(f"{path} has similarity={description['similarity']!r}, which xailab no longer computes")
+    options = {name: description[name] for name in ("dimensions", "add_on", "mean", "std")}
     model = ProtoPNet(features, 1, description["classes"], **options)
     state = part(tensors, "network.")
     count = len(state["prototypes"])
@@ -77,18 +88,14 @@ def load(path: str | Path, features: nn.Module | None = None) -> ProtoPNet:
     return model.eval()
 
 
-def describe(path: str | Path) -> dict:
-    """What a file says of its network, without building it: architecture, note, and each prototype's origin."""
-    return storage.read(path, KIND)[0]
-
-
-def provenance(tensors: dict[str, Tensor], told: dict) -> Provenance:
-    """From what a file has of it."""
-    field = told["field"]
-    return Provenance(**tensors, field=None if field is None else tuple(field), embedding=told["embedding"])
+def provenance(tensors: dict[str, Tensor], description: dict) -> Provenance:
+    """Rebuild a provenance from a file's tensors and description."""
+    field = description["field"]
+    return Provenance(**tensors, field=None if field is None else tuple(field), embedding=description["embedding"])
 
 
 def _architecture(model: ProtoPNet) -> dict:
+    """Describe a network without its weights."""
     small = None
     if isinstance(model.features, SmallFeatures):
         small = {"channels": model.features.channels, "widths": list(model.features.widths)}
@@ -97,19 +104,18 @@ def _architecture(model: ProtoPNet) -> dict:
         "classes": list(model.classes),
         "dimensions": model.prototypes.shape[1],
         "add_on": model.add_on_kind,
-        "similarity": model.similarity,
         "mean": model.mean.flatten().double().tolist(),
         "std": model.std.flatten().double().tolist(),
     }
 
 
-def _told(model: ProtoPNet, origin: Provenance) -> list[dict]:
-    """For each prototype its class, training image and that image's hash, cell, and the distance it moved."""
+def _patches(model: ProtoPNet, origin: Provenance) -> list[dict]:
+    """Describe each prototype: its class, its training image and that image's hash, its cell, and how far it moved."""
     return [
         {
             "class": model.classes[int(label)],
             "image": int(name),
-            "sha256": hashlib.sha256(image.contiguous().cpu().numpy()).hexdigest(),
+            "sha256": hashlib.sha256(image.contiguous().cpu().numpy().tobytes()).hexdigest(),
             "cell": cell.tolist(),
             "moved": float(moved),
         }
@@ -118,5 +124,5 @@ def _told(model: ProtoPNet, origin: Provenance) -> list[dict]:
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose names begin with a prefix, without it."""
+    """Take the tensors whose names begin with a prefix, and remove it from their names."""
     return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}

@@ -1,11 +1,14 @@
-r"""The last layer alone: a convex problem on similarities that are computed once (Section 2.2, stage 3).
+r"""Fit the last layer alone by FISTA, as scikit-learn cannot: its L1 penalty spares the connections to the own class.
+
+This is a convex problem on similarities that are computed once (Section 2.2, stage 3):
 
     mean cross-entropy(W g, y)  +  l1 sum |W_other|  +  ridge / 2 sum W^2
 
-with g the similarities of frozen prototypes and W_other the connections to other classes. The last term is ours: where
-the classes can be separated, the weights would grow for ever without it. It is minimised by proximal gradient steps
-with momentum (Beck, Teboulle, "A Fast Iterative Shrinkage-Thresholding Algorithm", SIAM 2009) that starts anew where
-it would climb (O'Donoghue, Candes, arXiv 1204.3982), in double precision.
+with g the similarities of frozen prototypes and W_other the connections to other classes. scikit-learn's
+LogisticRegression penalises all weights alike. The last term is ours: where the classes can be separated, the weights
+would grow for ever without it. FISTA takes proximal gradient steps with momentum (Beck, Teboulle, "A Fast Iterative
+Shrinkage-Thresholding Algorithm", SIAM 2009). The momentum starts anew where the objective would rise (O'Donoghue,
+Candes, arXiv 1204.3982). All is computed in double precision.
 """
 
 from typing import NamedTuple
@@ -15,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from xailab.hooks import evaluating
+from xailab.hooks import eval_mode
 from xailab.protopnet.network import Labels, ProtoPNet, of_a_protopnet
 from xailab.protopnet.projection import nearest
 
@@ -23,11 +26,11 @@ L1, RIDGE = 1e-4, 1e-3
 
 
 class Fit(NamedTuple):
-    """How a fit of the last layer ended.
+    """The end of a fit of the last layer.
 
     Attributes:
-        loss: The objective at the end.
-        steps: Taken.
+        loss: Value of the objective.
+        steps: Number of steps taken.
         change: Largest change of a weight in the last step, as a share of the largest weight.
     """
 
@@ -47,25 +50,31 @@ def fit_last_layer(
     steps: int = 5000,
     batch: int = 64,
 ) -> Fit:
-    """Minimise over the last layer alone; features, prototypes and statistics are not touched.
+    """Fit the last layer; features, prototypes and batch-norm statistics stay as they are.
+
+    >>> from xailab.protopnet import SmallFeatures
+    >>> model = ProtoPNet(SmallFeatures(), 2, dimensions=8)
+    >>> fit_last_layer(model, torch.rand(8, 1, 64, 64), torch.arange(8) % 2).change <= 1e-7
+    True
 
     Args:
         model: The network; its similarities are computed in eval mode.
-        images, labels: Training images, pixel values from 0 to 1.
-        l1: Weight of the connections to other classes.
+        images: Training images, pixel values from 0 to 1.
+        labels: Their classes.
+        l1: Weight of the absolute connections to other classes.
         ridge: Weight of all squared connections, above 0.
-        steps: At most.
-        batch: Images a forward pass.
+        steps: Largest number of steps.
+        batch: Number of images in a forward pass.
 
     Raises:
         ValueError: if a weight is out of its range, or images or labels are not what the network takes.
     """
     if not l1 >= 0 or not ridge > 0:
         raise ValueError(f"l1={l1}, ridge={ridge}: expected from 0, and above 0")
-    with evaluating(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         found = nearest(model, images, labels, batch=batch)
-        similarities = model.similar(found.distances)
-    weight, fit = minimise(similarities.double(), found.labels, model.own, l1, ridge, steps)
+        similarities = model.distance_to_similarity(found.distances)
+    weight, fit = minimise(similarities.double(), found.labels, model.prototype_class_identity, l1, ridge, steps)
     with torch.no_grad():
         model.last_layer.weight.copy_(weight)
     return fit
@@ -79,7 +88,7 @@ def objective(
     l1: float,
     ridge: float,
 ) -> Float[Tensor, ""]:
-    """What is minimised."""
+    """Compute the function that is minimised."""
     smooth = F.cross_entropy(similarities @ weight.mT, labels) + ridge / 2 * weight.square().sum()
     return smooth + l1 * weight[~own].abs().sum()
 
@@ -94,9 +103,9 @@ def minimise(
     steps: int = 5000,
     tolerance: float = 1e-7,
 ) -> tuple[Float[Tensor, "classes p"], Fit]:
-    """The weights with the smallest objective, which are unique."""
+    """Find the weights with the smallest objective, which are unique."""
     truth = F.one_hot(labels, len(own)).to(similarities)
-    # the softmax has curvature 1/2 at most
+    # the curvature of the softmax is at most 1/2
     bound = 0.5 * float(torch.linalg.matrix_norm(similarities, 2)) ** 2 / len(similarities) + ridge
     shrink = (l1 / bound) * (~own).to(similarities)
     weight = ahead = torch.zeros_like(shrink)

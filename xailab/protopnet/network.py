@@ -1,4 +1,4 @@
-"""The network: features, add-on layers, prototypes, and a linear layer on how much each prototype finds itself.
+"""The network: features, add-on layers, prototypes, and a linear layer on the prototypes' similarity scores.
 
 Chen et al., "This Looks Like That: Deep Learning for Interpretable Image Recognition", NeurIPS 2019, arXiv 1806.10574.
 With z a latent cell and p a prototype, of C numbers each, and d = |z - p|^2:
@@ -6,41 +6,41 @@ With z a latent cell and p a prototype, of C numbers each, and d = |z - p|^2:
     similarity  g(d) = log((d + 1) / (d + 1e-4))         (Section 2.1; at most log(1e4) = 9.2103)
     score       g_j  = max over the cells of g(d)
     logits      W g, without a bias
-
-The cosine kind has g = cos(z, p) instead, with d = 2 - 2 cos, the squared distance of both at length one.
 """
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Literal, NamedTuple, get_args
+from typing import Concatenate, Literal, NamedTuple, ParamSpec, TypeVar, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor, nn
 
-from xailab.hooks import check_not_quantised, evaluating, unwrapped
+from xailab.hooks import check_not_quantised, eval_mode, unwrapped
 from xailab.protopnet.provenance import Provenance
 
-Similarity = Literal["log", "cosine"]
 AddOn = Literal["regular", "bottleneck"]
 Labels = Integer[Tensor, "n"] | Integer[np.ndarray, "n"] | Sequence[int]
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 EPSILON = 1e-4
-SIZES = ((64, 128), (224, 288))  # sides of images that only ask for shapes; the larger for what takes no smaller
-OWN, OTHER = 1.0, -0.5  # first weights of the last layer
+SIZES = ((64, 128), (224, 288))  # sides of the images that features are tried on; the second pair if the first fails
+OWN, OTHER = 1.0, -0.5  # initial weights of the last layer
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 class Output(NamedTuple):
-    """What the network makes of images.
+    """The logits of images, with all that led to them.
 
     Attributes:
         logits: Score of each class.
-        similarities: Of each prototype to its nearest cell.
-        cells: Where that is, (row, column).
-        distances: Squared, of each prototype to each cell.
+        similarities: Similarity of each prototype to its nearest cell.
+        cells: The (row, column) of this nearest cell.
+        distances: Squared distance of each prototype to each cell.
         maps: Similarity of each prototype to each cell.
     """
 
@@ -52,13 +52,16 @@ class Output(NamedTuple):
 
 
 class SmallFeatures(nn.Sequential):
-    """Convolutions of 3 x 3, batch norm and ReLU behind each, every second one with a stride of 2.
+    """Compute features by 3 x 3 convolutions, each with batch norm and ReLU; the first, third and fifth have stride 2.
 
-    Five of them see 27 x 27 pixels, six 43 x 43, and have one cell for 8 x 8 pixels.
+    A cell of five convolutions sees 27 x 27 pixels, one of six 43 x 43. The cells are 8 pixels apart.
+
+    >>> SmallFeatures()(torch.zeros(1, 1, 96, 96)).shape
+    torch.Size([1, 64, 12, 12])
 
     Args:
-        channels: Of the images.
-        widths: Channels behind each convolution.
+        channels: Number of channels of the images.
+        widths: Number of channels after each convolution.
     """
 
     def __init__(self, channels: int = 1, widths: Sequence[int] = (16, 16, 32, 32, 64)) -> None:
@@ -75,30 +78,37 @@ class SmallFeatures(nn.Sequential):
 
 
 class ProtoPNet(nn.Module):
-    """A classifier that says which training patches an image looks like, and where.
+    """Classify images by the training patches that they look like.
 
-    It takes pixel values from 0 to 1 and normalises them itself, so that nothing can be normalised twice.
+    The network takes pixel values from 0 to 1 and normalises them itself, so that nothing can be normalised twice.
+
+    >>> model = ProtoPNet(SmallFeatures(), prototypes_per_class=3, classes=("healthy", "ill"), dimensions=16).eval()
+    >>> model(torch.rand(4, 1, 64, 64)).shape, model.prototypes.shape
+    (torch.Size([4, 2]), torch.Size([6, 16]))
 
     Args:
-        features: From images to cells (n, k, h, w), without pooling and classifier; ``features_of`` takes them from
-            torchvision's ResNets and VGGs.
-        prototypes_per_class: How many prototypes each class has.
-        classes: Their names, or how many there are.
-        dimensions: C, numbers in a latent cell (the paper: 128).
-        add_on: "regular" (two 1 x 1 convolutions), or "bottleneck" (as many pairs as it takes to halve the channels
+        features: Network from images to cells (n, k, h, w), without pooling and classifier; ``features_of`` takes it
+            from torchvision's ResNets and VGGs.
+        prototypes_per_class: Number of prototypes of each class.
+        classes: Names of the classes, or their number.
+        dimensions: C, the numbers in a latent cell (the paper: 128).
+        add_on: "regular" (two 1 x 1 convolutions), or "bottleneck" (pairs of them, each of which halves the channels,
             down to ``dimensions``).
-        similarity: "log" or "cosine".
-        mean, std: Of each channel's pixel values; one value means grey images.
-        seed: Of the first weights of add-on layers and prototypes.
+        mean, std: Mean and standard deviation of each channel's pixel values; one value means grey images.
+        seed: Seed of the initial add-on layers and prototypes.
 
     Attributes:
-        prototypes: (p, C).
-        prototype_classes: The class that each prototype belongs to.
+        prototypes: The prototypes (p, C).
+        prototype_classes: The class of each prototype (p,).
         provenance: The training patches that the prototypes are, once they are projected; else None.
 
     Raises:
-        ValueError: if an argument is out of its range, or the features are of no use.
+        ValueError: if an argument is out of its range, or the features do not give cells.
     """
+
+    prototype_classes: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -108,15 +118,14 @@ class ProtoPNet(nn.Module):
         *,
         dimensions: int = 128,
         add_on: AddOn = "regular",
-        similarity: Similarity = "log",
         mean: Sequence[float] = (0.5,),
         std: Sequence[float] = (0.25,),
         seed: int = 0,
     ) -> None:
         super().__init__()
         names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
-        _check(names, prototypes_per_class, dimensions, add_on, similarity, mean, std)
-        self.classes, self.add_on_kind, self.similarity = names, add_on, similarity
+        _check(names, prototypes_per_class, dimensions, add_on, mean, std)
+        self.classes, self.add_on_kind = names, add_on
         self.features = features = unwrapped(features)
         channels = _outputs(features, len(mean))
         with torch.random.fork_rng(devices=[]):
@@ -125,64 +134,65 @@ class ProtoPNet(nn.Module):
             count = len(names) * prototypes_per_class
             self.prototypes = nn.Parameter(torch.rand(count, dimensions))
             self.last_layer = nn.Linear(count, len(names), bias=False)
-        owners = torch.arange(count) // prototypes_per_class
-        self.register_buffer("prototype_classes", owners)
+        self.register_buffer("prototype_classes", torch.arange(count) // prototypes_per_class)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
         with torch.no_grad():
-            self.last_layer.weight.copy_(torch.where(self.own, OWN, OTHER))
+            self.last_layer.weight.copy_(torch.where(self.prototype_class_identity, OWN, OTHER))
         self.provenance: Provenance | None = None
 
     @property
     def channels(self) -> int:
-        """Of the images: 1 or 3."""
+        """Number of channels of the images: 1 or 3."""
         return len(self.mean)
 
     @property
-    def own(self) -> Bool[Tensor, "classes p"]:
-        """Which connections of the last layer join a prototype with its own class."""
-        return self.prototype_classes == torch.arange(len(self.classes), device=self.prototypes.device)[:, None]
+    def prototype_class_identity(self) -> Bool[Tensor, "classes p"]:
+        """Whether a prototype is of a class (the transpose of the authors' matrix of this name)."""
+        classes = torch.arange(len(self.classes), device=self.prototypes.device)
+        return self.prototype_classes.eq(classes[:, None])
+
+    def foreign(self, labels: Int[Tensor, "n"]) -> Bool[Tensor, "n p"]:
+        """Say for images of these classes which prototypes are of another class."""
+        return self.prototype_classes.ne(labels[:, None])
 
     def embed(self, images: Float[Tensor, "n c H W"]) -> Float[Tensor, "n C h w"]:
-        """The latent cells of images with pixel values from 0 to 1."""
+        """Compute the latent cells of images with pixel values from 0 to 1."""
         return self.add_on(self.features((images.to(self.mean.dtype) - self.mean) / self.std))
 
     def distances(self, latent: Float[Tensor, "n C h w"]) -> Float[Tensor, "n p h w"]:
-        """Squared distance of every prototype to every cell.
+        """Compute the squared distance of every prototype to every cell.
 
         Differences are taken before they are squared: |z|^2 - 2 z p + |p|^2 would be off by 1e-5 in single precision,
         which turns a similarity of 9.21 into 9.11.
         """
-        cells, prototypes = latent.flatten(2).mT.contiguous(), self.prototypes
-        if self.similarity == "cosine":
-            cells, prototypes = nn.functional.normalize(cells, dim=2), nn.functional.normalize(prototypes, dim=1)
-        exact = torch.cdist(cells, prototypes[None], compute_mode="donot_use_mm_for_euclid_dist").square()
+        cells = latent.flatten(2).mT.contiguous()
+        exact = torch.cdist(cells, self.prototypes[None], compute_mode="donot_use_mm_for_euclid_dist").square()
         return exact.mT.unflatten(2, latent.shape[2:])
 
-    def similar(self, distances: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """From squared distance to similarity."""
-        if self.similarity == "cosine":
-            return 1 - distances / 2
+    def distance_to_similarity(self, distances: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """Turn squared distances into similarities, log((d + 1) / (d + 1e-4))."""
         return torch.log((distances + 1) / (distances + EPSILON))
 
-    def look(self, images: Float[Tensor, "n c H W"]) -> Output:
-        """The logits, with all that led to them."""
-        return self.compare(self.embed(images))
+    def forward_details(self, images: Float[Tensor, "n c H W"]) -> Output:
+        """Score each class, and return all that led to the logits."""
+        return self.compare_patches(self.embed(images))
 
-    def compare(self, latent: Float[Tensor, "n C h w"]) -> Output:
-        """As ``look``, from the latent cells on."""
+    def compare_patches(self, latent: Float[Tensor, "n C h w"]) -> Output:
+        """Compare latent cells with the prototypes: ``forward_details`` from the latent cells on."""
         distances = self.distances(latent)
-        nearest, cell = distances.flatten(2).min(2)
-        similarities = self.similar(nearest)
-        cells = torch.stack([cell // latent.shape[3], cell % latent.shape[3]], 2)
-        return Output(self.last_layer(similarities), similarities, cells, distances, self.similar(distances))
+        nearest, cells = nearest_cells(distances)
+        similarities = self.distance_to_similarity(nearest)
+        maps = self.distance_to_similarity(distances)
+        return Output(self.last_layer(similarities), similarities, cells, distances, maps)
 
     def forward(self, images: Float[Tensor, "n c H W"]) -> Float[Tensor, "n classes"]:
         """Score each class."""
-        return self.last_layer(self.similar(self.distances(self.embed(images)).flatten(2).amin(2)))
+        nearest = self.distances(self.embed(images)).flatten(2).amin(2)
+        return self.last_layer(self.distance_to_similarity(nearest))
 
     def embedding(self) -> nn.Module:
-        """All that decides similarities, which is all but the last layer, as one module that shares its tensors."""
+        """Return all parts that decide similarities (all but the last layer) as one module with the same tensors."""
         part = nn.Module()
         part.features, part.add_on, part.prototypes = self.features, self.add_on, self.prototypes
         for name in ("mean", "std", "prototype_classes"):
@@ -190,23 +200,34 @@ class ProtoPNet(nn.Module):
         return part
 
 
+def nearest_cells(distances: Float[Tensor, "n p h w"]) -> tuple[Float[Tensor, "n p"], Int[Tensor, "n p 2"]]:
+    """Find the smallest distance of each prototype to a cell, and the (row, column) of this cell."""
+    smallest, cell = distances.flatten(2).min(2)
+    columns = distances.shape[3]
+    return smallest, torch.stack([cell // columns, cell % columns], 2)
+
+
 def features_of(network: nn.Module, channels: int = 3) -> nn.Sequential:
-    """The features of one of torchvision's ResNets or VGGs (or of ours with the same parts), for ``ProtoPNet``.
+    """Take the features of one of torchvision's ResNets or VGGs (or of ours with the same parts), for ``ProtoPNet``.
+
+    >>> from torchvision.models import resnet18
+    >>> features_of(resnet18(weights=None), channels=1)(torch.zeros(1, 1, 64, 64)).shape
+    torch.Size([1, 512, 2, 2])
 
     Args:
-        network: It is not copied: what trains the features trains the network.
-        channels: 1 for grey images; the first convolution then gets one channel, whose weights are the sums over the
-            colours, so that a grey image gives what it gave as three equal channels.
+        network: The network; it is not copied, so training the features trains the network.
+        channels: 1 for grey images: the weights of the first convolution are summed over the colours, so that a grey
+            image has the features that it had as three equal channels.
 
     Raises:
-        ValueError: if the network is of another family, or its features are no cells (n, k, h, w).
+        ValueError: if the network is of another family, or its features are not cells (n, k, h, w).
     """
     network = unwrapped(network)
     names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
     if all(hasattr(network, name) for name in names):
         features = nn.Sequential(OrderedDict((name, getattr(network, name)) for name in names))
-    elif isinstance(getattr(network, "features", None), nn.Sequential):
-        features = nn.Sequential(OrderedDict(network.features.named_children()))
+    elif isinstance(found := getattr(network, "features", None), nn.Sequential):
+        features = nn.Sequential(OrderedDict(found.named_children()))
     else:
         raise ValueError(
             f"{type(network).__name__} is no ResNet and no VGG: give ProtoPNet a module that turns images into cells"
@@ -225,18 +246,20 @@ def features_of(network: nn.Module, channels: int = 3) -> nn.Sequential:
     return features
 
 
-def of_a_protopnet(function: Callable) -> Callable:
-    """Let a function whose first argument is a ProtoPNet take one in ``DataParallel`` or the like, and nothing else."""
+def of_a_protopnet(
+    function: Callable[Concatenate[ProtoPNet, Arguments], Result],
+) -> Callable[Concatenate[nn.Module, Arguments], Result]:
+    """Let a function of a ProtoPNet take one in ``DataParallel`` or the like, and refuse other networks."""
 
     @wraps(function)
-    def unwrapping(model: nn.Module, *args, **kwargs):
+    def unwrapping(model: nn.Module, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         return function(inside(model), *args, **kwargs)
 
     return unwrapping
 
 
 def inside(model: nn.Module) -> ProtoPNet:
-    """The ProtoPNet in whatever wraps it.
+    """Return the ProtoPNet inside its wrappers.
 
     Raises:
         TypeError: if there is none.
@@ -248,7 +271,7 @@ def inside(model: nn.Module) -> ProtoPNet:
 
 
 def check_images(model: ProtoPNet, images: Tensor) -> None:
-    """Raise ValueError if images cannot be what the network takes: pixel values from 0 to 1, of its channels."""
+    """Raise ValueError if images are not what the network takes: pixel values from 0 to 1, with its channels."""
     if images.ndim != 4 or images.shape[1] != model.channels or not images.is_floating_point() or not len(images):
         kind = "grey" if model.channels == 1 else "colour"
         raise ValueError(
@@ -263,7 +286,7 @@ def check_images(model: ProtoPNet, images: Tensor) -> None:
 
 
 def check_labels(model: ProtoPNet, images: Tensor, labels: Labels) -> Int[Tensor, "n"]:
-    """The labels of images as 64-bit class numbers, whatever integers they came in.
+    """Return the labels of images as 64-bit class numbers, whatever integers they came in.
 
     Raises:
         TypeError: if they are no integers.
@@ -282,44 +305,34 @@ def check_labels(model: ProtoPNet, images: Tensor, labels: Labels) -> Int[Tensor
     return labels
 
 
-def _check(names, prototypes_per_class, dimensions, add_on, similarity, mean, std) -> None:
+def _check(
+    names: Sequence[str],
+    prototypes_per_class: int,
+    dimensions: int,
+    add_on: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> None:
     if len(names) < 2 or prototypes_per_class < 1 or dimensions < 1:
         raise ValueError(
             f"{len(names)} classes, {prototypes_per_class} prototypes each, {dimensions} dimensions: expected at least "
             "2, 1 and 1"
         )
-    for what, value, valid in (("add_on", add_on, AddOn), ("similarity", similarity, Similarity)):
-        if value not in get_args(valid):
-            raise ValueError(f"{what}={value!r}: expected one of {', '.join(map(repr, get_args(valid)))}")
+    if add_on not in get_args(AddOn):
+        raise ValueError(f"add_on={add_on!r}: expected one of {', '.join(map(repr, get_args(AddOn)))}")
     if len(mean) not in (1, 3) or len(mean) != len(std) or not all(s > 0 for s in std):
         raise ValueError(f"mean={tuple(mean)}, std={tuple(std)}: expected 1 value each (grey) or 3, std above 0")
 
 
 def _outputs(features: nn.Module, channels: int) -> int:
-    """How many channels features put out, seen on black images of two sizes.
+    """Count the channels that features put out, by trying them on black images of two sizes.
 
     Raises:
-        ValueError: if they cannot see the images, or what they put out is no cells (n, k, h, w).
+        ValueError: if they cannot take the images, or do not give cells (n, k, h, w).
     """
     wanted = "expected a network without its pooling and classifier, that turns images of any size into (n, k, h, w)"
     check_not_quantised(features)
-    like, reason = next((p for p in features.parameters() if p.is_floating_point()), None), ""
-    if like is None:
-        raise ValueError(f"the features, a {type(features).__name__}, have no weights: {wanted}")
-    for sides in SIZES:
-        with torch.no_grad(), evaluating(features):
-            try:
-                found = [features(like.new_zeros(2, channels, side, side)) for side in sides]
-            except Exception as error:  # whatever keeps them from this size
-                reason = reason or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-                continue
-        break
-    else:
-        tried = " and ".join(f"{side} x {side}" for side in SIZES[0])
-        raise ValueError(
-            f"the features cannot take images of {channels} channels (as mean and std have) and {tried} pixels "
-            f"({reason}); {wanted}"
-        )
+    sides, found = _tried(features, channels, wanted)
     if not all(isinstance(each, Tensor) for each in found):
         raise ValueError(f"the features put out a {type(found[0]).__name__}: {wanted}")
     small, large = (tuple(each.shape) for each in found)
@@ -334,7 +347,26 @@ def _outputs(features: nn.Module, channels: int) -> int:
     return small[1]
 
 
+def _tried(features: nn.Module, channels: int, wanted: str) -> tuple[tuple[int, int], list]:
+    """Run features on black images of the first two sides that they take, and return these sides and the outputs."""
+    like, reason = next((p for p in features.parameters() if p.is_floating_point()), None), ""
+    if like is None:
+        raise ValueError(f"the features, a {type(features).__name__}, have no weights: {wanted}")
+    for sides in SIZES:
+        with torch.no_grad(), eval_mode(features):
+            try:
+                return sides, [features(like.new_zeros(2, channels, side, side)) for side in sides]
+            except Exception as error:  # whatever keeps them from this size
+                reason = reason or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    tried = " and ".join(f"{side} x {side}" for side in SIZES[0])
+    raise ValueError(
+        f"the features cannot take images of {channels} channels (as mean and std have) and {tried} pixels "
+        f"({reason}); {wanted}"
+    )
+
+
 def _add_on(inputs: int, dimensions: int, kind: AddOn) -> nn.Sequential:
+    """Make the add-on layers: 1 x 1 convolutions with ReLUs, and a sigmoid at the end."""
     layers: list[nn.Module] = []
     outputs = inputs
     while kind == "bottleneck" and outputs > dimensions:
@@ -348,17 +380,14 @@ def _add_on(inputs: int, dimensions: int, kind: AddOn) -> nn.Sequential:
     for layer in layers:
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers)
 
 
 def _grey(convolution: nn.Conv2d) -> nn.Conv2d:
-    """A convolution on grey pictures that does what one on three equal channels did."""
-    c = convolution
-    options = {"bias": c.bias is not None, "padding_mode": c.padding_mode}
-    grey = nn.Conv2d(1, c.out_channels, c.kernel_size, c.stride, c.padding, c.dilation, **options)
-    with torch.no_grad():
-        grey.weight.copy_(c.weight.sum(1, keepdim=True))
-        if c.bias is not None:
-            grey.bias.copy_(c.bias)
-    return grey.to(c.weight)
+    """Copy a convolution for grey images, which it treats as three equal channels."""
+    grey = copy.deepcopy(convolution)
+    grey.in_channels = 1
+    grey.weight = nn.Parameter(convolution.weight.detach().sum(1, keepdim=True))
+    return grey

@@ -1,12 +1,12 @@
-"""A local analysis as files, under the names that the authors' programs give them.
+"""Write a local analysis as files, under the names that the authors' programs give them.
 
     img/epoch-<e>/prototype-img<j>.png                          prototype j: the crop of its box
     img/epoch-<e>/prototype-img-original<j>.png                 the training image that it is from
     img/epoch-<e>/prototype-img-original_with_self_act<j>.png   the same under its own activation
     img/epoch-<e>/prototype-self-act<j>.npy                     that activation, as numbers
     img/epoch-<e>/bb<e>.npy                                     rows [training index, y1, y2, x1, x2, label]
-    <i>/original_img.png                                        image i that was explained
-    <i>/top-<k>_activated_prototype.txt                         similarity, connections, and which prototype
+    <i>/original_img.png                                        image i, which was explained
+    <i>/top-<k>_activated_prototype.txt                         similarity, connections, and the prototype's number
     <i>/top-<k>_activated_prototype.png                         prototype-img of the k-th most similar prototype
     <i>/top-<k>_activated_prototype_in_original_pimg.png        its image with the box
     <i>/top-<k>_activated_prototype_self_act.png                its image under its own activation
@@ -14,9 +14,10 @@
     <i>/most_highly_activated_patch_in_original_img_by_top-<k>_prototype.png
     <i>/prototype_activation_map_by_top-<k>_prototype.png       image i under the activation
 
-Ends of boxes are exclusive. Activations are laid over as 0.5 of the picture and 0.3 of the colour map "jet".
+Ends of boxes are exclusive. An image under its activation is 0.5 of the picture and 0.3 of the colour map "jet".
 """
 
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -34,39 +35,45 @@ YELLOW, LINE = (255, 255, 0), 1
 
 
 def picture(image: Float[Tensor, "c h w"]) -> Picture:
-    """An image with pixel values from 0 to 1 as a picture; grey gets three equal channels."""
+    """Turn an image with pixel values from 0 to 1 into a picture; grey gets three equal channels."""
     pixels = (image.detach().clamp(0, 1) * 255).round().to("cpu", torch.uint8).expand(3, -1, -1)
     return pixels.permute(1, 2, 0).contiguous().numpy()
 
 
 def activated(image: Float[Tensor, "c h w"], large: Float[Tensor, "h w"]) -> Picture:
-    """An image under a map of its size, as the authors lay it over."""
+    """Draw a map of its size over an image, as the authors do."""
     colour = heatmap(normalise(large.detach().cpu()), "jet")
     return np.clip(0.5 * picture(image) + 0.3 * colour + 0.5, 0, 255).astype(np.uint8)
 
 
 def boxed(image: Picture, box: Int[Tensor, "4"], colour: tuple[int, int, int] = YELLOW) -> Picture:
-    """A picture with a box drawn just inside its ends."""
+    """Draw a box into a picture, just inside its ends."""
     left, top, right, bottom = box.tolist()
     return cv2.rectangle(image.copy(), (left, top), (right - 1, bottom - 1), colour, LINE)
 
 
 def cropped(image: Picture, box: Int[Tensor, "4"]) -> UInt8[np.ndarray, "_h _w 3"]:
-    """What lies in a box."""
+    """Cut a box out of a picture."""
     left, top, right, bottom = box.tolist()
     return image[top:bottom, left:right]
 
 
 def write(analysis: LocalAnalysis, folder: str | Path, *, epoch: int = 0) -> Path:
-    """Write an analysis; each file whole or not at all.
+    """Write the files of an analysis, each as a whole or not at all.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from xailab.protopnet import local_analysis, shipped
+    >>> with TemporaryDirectory() as folder:
+    ...     len(list(write(local_analysis(shipped(), torch.rand(1, 1, 96, 96)), folder).glob("0/*")))
+    36
 
     Args:
-        analysis: What ``local_analysis`` returned.
-        folder: It is made if it is not there, what lies in the one that holds it stays.
-        epoch: For the names of files.
+        analysis: A result of ``local_analysis``.
+        folder: The folder for the files; it is made if it is not there. Other files in it stay.
+        epoch: Number of the epoch, for the names of files.
 
     Raises:
-        FileNotFoundError: if the folder that is to hold the folder does not exist.
+        FileNotFoundError: if the folder above it does not exist.
     """
     folder = Path(folder)
     storage.check_folder(folder)
@@ -78,14 +85,14 @@ def write(analysis: LocalAnalysis, folder: str | Path, *, epoch: int = 0) -> Pat
 
 
 def bounding_boxes(analysis: LocalAnalysis) -> np.ndarray:
-    """Rows [training index, y1, y2, x1, x2, label], one a prototype."""
+    """Return a row [training index, y1, y2, x1, x2, label] for each prototype."""
     origin = analysis.origin.provenance
     boxes = analysis.origin.boxes.cpu()[:, [1, 3, 0, 2]]
     return torch.cat([origin.ids[:, None], boxes, origin.labels[:, None]], 1).numpy()
 
 
 def text(analysis: LocalAnalysis, i: int, rank: int) -> str:
-    """What ``top-k_activated_prototype.txt`` says of the prototype of a rank (from 0) in image i."""
+    """Write the text of ``top-k_activated_prototype.txt`` for image i and the prototype at a rank (from 0)."""
     j, similarity = int(analysis.prototypes[i, rank]), float(analysis.similarities[i, rank])
     weights = analysis.weights[:, j].tolist()
     lines = [
@@ -115,7 +122,7 @@ def _write_image(analysis: LocalAnalysis, i: int, folder: Path) -> None:
     _png(folder / "original_img.png", plain)
     for rank, j in enumerate(analysis.prototypes[i].tolist()):
         name, source = f"top-{rank + 1}", origin.provenance.images[j]
-        _whole(folder / f"{name}_activated_prototype.txt", text(analysis, i, rank).encode())
+        _write(folder / f"{name}_activated_prototype.txt", text(analysis, i, rank).encode())
         pictures = {
             f"{name}_activated_prototype": cropped(picture(source), origin.boxes[j]),
             f"{name}_activated_prototype_in_original_pimg": boxed(picture(source), origin.boxes[j]),
@@ -134,8 +141,6 @@ def _png(path: Path, image: UInt8[np.ndarray, "_h _w 3"]) -> None:
 
 
 def _npy(path: Path, values: np.ndarray) -> None:
-    from io import BytesIO
-
     data = BytesIO()
     np.save(data, values, allow_pickle=False)
     _write(path, data.getvalue())

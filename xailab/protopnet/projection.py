@@ -1,7 +1,8 @@
 """Projection ("push"): each prototype becomes the nearest training patch of its own class (Section 2.2, stage 2).
 
-One pass over the images, in eval mode: distances (B, p, h, w), the smallest of each image, and the best so far. Then
-the winners are embedded again, each image by itself, so that a prototype does not depend on who shared its batch.
+It takes one pass over the images, in eval mode: distances (B, p, h, w), the smallest of each image, and the best so
+far. Then the images found are embedded again, each by itself, so that a prototype does not depend on the other images
+of its batch.
 """
 
 import warnings
@@ -14,10 +15,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
 from xailab import fingerprints
-from xailab.hooks import evaluating
-from xailab.protopnet.geometry import receptive_field
-from xailab.protopnet.network import Labels, ProtoPNet, check_images, check_labels, of_a_protopnet
+from xailab.hooks import eval_mode
+from xailab.protopnet.geometry import size_of
+from xailab.protopnet.network import Labels, ProtoPNet, check_images, check_labels, nearest_cells, of_a_protopnet
 from xailab.protopnet.provenance import Provenance
+from xailab.receptive_field import receptive_field
 
 
 class Collapse(UserWarning):
@@ -28,14 +30,30 @@ class Nearest(NamedTuple):
     """The nearest cell of each image to each prototype.
 
     Attributes:
-        distances: Squared, (images, prototypes).
-        cells: (row, column).
-        labels: Of the images.
+        distances: Squared distances to these cells.
+        cells: The (row, column) of these cells.
+        labels: Classes of the images.
     """
 
     distances: Float[Tensor, "n p"]
     cells: Int[Tensor, "n p 2"]
     labels: Int[Tensor, "n"]
+
+
+class Best(NamedTuple):
+    """The nearest own-class patch of each prototype, among the images seen so far.
+
+    Attributes:
+        distances: Squared distances; infinite where the class had no image.
+        cells: The (row, column) of the patches.
+        names: Numbers of the images.
+        images: The images.
+    """
+
+    distances: Float[Tensor, "p"]
+    cells: Int[Tensor, "p 2"]
+    names: Int[Tensor, "p"]
+    images: Float[Tensor, "p c H W"]
 
 
 @of_a_protopnet
@@ -48,55 +66,49 @@ def project(
     ids: Integer[Tensor, "_n"] | None = None,
     batch: int = 64,
 ) -> Provenance:
-    """Make each prototype the nearest latent patch of its own class, and remember where it comes from.
+    """Project each prototype to the nearest latent patch of its own class, and note where it comes from.
+
+    >>> from xailab.protopnet import SmallFeatures
+    >>> model = ProtoPNet(SmallFeatures(), 1, dimensions=8)
+    >>> project(model, torch.rand(4, 1, 64, 64), [0, 0, 1, 1]).labels
+    tensor([0, 1])
 
     Args:
-        model: Its prototypes are replaced; weights, modes and statistics stay.
+        model: A network; its prototypes are replaced, while weights, modes and statistics stay.
         data: All training images, unaugmented, pixel values from 0 to 1; or a loader that gives (images, labels), in
             the order of its data set.
-        labels: Of the images, class numbers of any integer type; none with a loader.
-        ids: What to call the images; if None, by their order.
-        batch: Images a forward pass; the outcome does not depend on it.
+        labels: Class numbers of the images, of any integer type; None with a loader.
+        ids: Numbers of the images; if None, their places in the data.
+        batch: Number of images in a forward pass; the outcome does not depend on it.
 
     Returns:
-        What ``model.provenance`` is from now on.
+        The new ``model.provenance``.
 
     Raises:
         ValueError: if images are not from 0 to 1, or of different sizes, a class has none, there are more or fewer ids
             than images, or the loader shuffles or augments.
-        TypeError: if labels are no integers.
+        TypeError: if labels are not integers.
     """
-    best: list[Tensor] = []
-    pictures = None
-    with evaluating(model):
-        start = 0
-        for images, classes in _batches(model, data, labels, batch):
-            found = _nearest(model, images, classes)
-            name = torch.arange(start, start + len(images)) if ids is None else ids[start : start + len(images)].long()
-            if len(name) != len(images):
-                raise ValueError(f"{len(ids)} ids for more than {start} images: expected one for each")
-            pictures, best = _better(model, found, images, name, pictures, best)
-            start += len(images)
-        if ids is not None and len(ids) != start:
-            raise ValueError(f"{len(ids)} ids for {start} images: expected one for each")
-        if pictures is None or not torch.isfinite(best[0]).all():
-            missing = sorted({model.classes[int(k)] for k in model.prototype_classes[~torch.isfinite(best[0])]})
+    with eval_mode(model):
+        best = _search(model, _batches(model, data, labels, batch), ids)
+        if best is None or not torch.isfinite(best.distances).all():
+            empty = slice(None) if best is None else ~torch.isfinite(best.distances)
+            missing = sorted({model.classes[int(k)] for k in model.prototype_classes[empty]})
             raise ValueError(f"no training image of class {', '.join(missing)}: its prototypes have nothing to become")
-        moved, cells, names = best
         if isinstance(data, DataLoader) and ids is None:
-            _check_again(data, names, pictures)
-        vectors = torch.cat([model.embed(picture[None]) for picture in pictures])
-    _warn_of_collapse(model, names, cells)
-    each = torch.arange(len(cells))
-    model.prototypes.copy_(vectors[each, :, cells[:, 0], cells[:, 1]])
+            _check_again(data, best)
+        vectors = torch.cat([model.embed(image[None]) for image in best.images])
+    _warn_of_collapse(model, best.names, best.cells)
+    each = torch.arange(len(vectors))
+    model.prototypes.copy_(vectors[each, :, best.cells[:, 0], best.cells[:, 1]])
     model.provenance = Provenance(
-        images=pictures.cpu(),
-        ids=names,
+        images=best.images.cpu(),
+        ids=best.names,
         labels=model.prototype_classes.clone().cpu(),
-        cells=cells.cpu(),
-        moved=moved.cpu(),
-        maps=model.similar(model.distances(vectors))[each, each].cpu(),
-        field=_field(model, tuple(pictures.shape[2:])),
+        cells=best.cells.cpu(),
+        moved=best.distances.cpu(),
+        maps=model.distance_to_similarity(model.distances(vectors))[each, each].cpu(),
+        field=_field(model, size_of(best.images)),
         embedding=fingerprints.fingerprint(model.embedding()),
     )
     return model.provenance
@@ -107,7 +119,7 @@ def project(
 def nearest(model: ProtoPNet, images: Float[Tensor, "n c H W"], labels: Labels, *, batch: int = 64) -> Nearest:
     """Find the nearest cell of each image to each prototype, whatever their classes, in eval mode."""
     parts = []
-    with evaluating(model):
+    with eval_mode(model):
         for some, classes in _batches(model, images, labels, batch):
             parts.append(_nearest(model, some, classes))
     return Nearest(*(torch.cat(each) for each in zip(*parts, strict=True)))
@@ -115,7 +127,7 @@ def nearest(model: ProtoPNet, images: Float[Tensor, "n c H W"], labels: Labels, 
 
 @of_a_protopnet
 def check_projected(model: ProtoPNet) -> Provenance:
-    """The provenance of a network whose prototypes are training patches.
+    """Return the provenance of a network whose prototypes are training patches.
 
     Raises:
         ValueError: if they were never projected, or anything that decides embeddings changed since.
@@ -135,6 +147,7 @@ def check_projected(model: ProtoPNet) -> Provenance:
 
 
 def _warn_of_collapse(model: ProtoPNet, names: Tensor, cells: Tensor) -> None:
+    """Warn of classes with several prototypes that all became one patch."""
     for owner in model.prototype_classes.unique().tolist():
         own = (model.prototype_classes == owner).cpu()
         places = torch.cat([names[own][:, None], cells.cpu()[own]], 1)
@@ -143,20 +156,25 @@ def _warn_of_collapse(model: ProtoPNet, names: Tensor, cells: Tensor) -> None:
             name, *cell = patches.pop()
             warnings.warn(
                 f"all {int(own.sum())} prototypes of class {model.classes[owner]} became one patch, image {name} at "
-                f"cell {tuple(cell)}: train with Settings(crowding=0.4, anchor=0.2), or less separation",
+                f"cell {tuple(cell)}: train with Settings(prototype_to_patch=0.2, diversity=0.4), or less separation",
                 Collapse,
                 stacklevel=5,
             )
 
 
 def _field(model: ProtoPNet, size: tuple[int, int]) -> tuple[int, int, int] | None:
+    """Compute the receptive field of a latent cell; None where it is not known, or not one square everywhere."""
     try:
-        return tuple(receptive_field(model, size))
+        field = receptive_field(model, "add_on", size, model.channels, everywhere=True)
     except ValueError:
         return None
+    return field.size, field.stride, field.start
 
 
-def _batches(model: ProtoPNet, data, labels, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(
+    model: ProtoPNet, data: Tensor | DataLoader, labels: Labels | None, batch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images and labels of a tensor or a loader, checked, on the network's device."""
     device = model.prototypes.device
     if isinstance(data, DataLoader):
         if labels is not None:
@@ -184,7 +202,7 @@ def _batches(model: ProtoPNet, data, labels, batch: int) -> Iterator[tuple[Tenso
 
 
 def _pairs(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and labels of each batch."""
+    """Yield images and labels of each batch of a loader."""
     batches = iter(loader)
     while True:
         try:
@@ -202,32 +220,50 @@ def _pairs(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _nearest(model: ProtoPNet, images: Tensor, classes: Tensor) -> Nearest:
-    distances = model.distances(model.embed(images))
-    least, cell = distances.flatten(2).min(2)
-    columns = distances.shape[3]
-    return Nearest(least, torch.stack([cell // columns, cell % columns], 2), classes)
+    return Nearest(*nearest_cells(model.distances(model.embed(images))), classes)
 
 
-def _better(model: ProtoPNet, found: Nearest, images: Tensor, names: Tensor, pictures, best):
-    """The best of own-class patches so far; of equal ones, that of the lower name."""
-    foreign = model.prototype_classes != found.labels[:, None]
-    order = names.argsort()
-    distances = found.distances.masked_fill(foreign, torch.inf)[order]
-    least, which = distances.min(0)
-    which = order.to(which.device)[which]
-    here = [least, found.cells[which, torch.arange(len(least))], names[which.cpu()]]
-    if pictures is None:
-        return images[which].clone(), here
-    wins = (least < best[0]) | ((least == best[0]) & (here[2] < best[2]).to(least.device))
-    pictures = torch.where(wins[:, None, None, None], images[which], pictures)
-    cells = torch.where(wins[:, None], here[1], best[1])
-    return pictures, [torch.minimum(least, best[0]), cells, torch.where(wins.cpu(), here[2], best[2])]
+def _search(model: ProtoPNet, batches: Iterator[tuple[Tensor, Tensor]], ids: Tensor | None) -> Best | None:
+    """Find the nearest own-class patch of each prototype; None if there is no batch."""
+    best, start = None, 0
+    for images, classes in batches:
+        end = start + len(images)
+        names = torch.arange(start, end) if ids is None else ids[start:end].long()
+        if ids is not None and len(names) != len(images):
+            raise ValueError(f"{len(ids)} ids for more than {start} images: expected one for each")
+        here = _best(model, images, classes, names)
+        best, start = here if best is None else _nearer(best, here), end
+    if ids is not None and len(ids) != start:
+        raise ValueError(f"{len(ids)} ids for {start} images: expected one for each")
+    return best
 
 
-def _check_again(loader: DataLoader, names: Tensor, pictures: Tensor) -> None:
-    """Read the winners once more: who augments, gives another image each time."""
-    for name, picture in zip(names.tolist(), pictures, strict=True):
-        if not torch.equal(torch.as_tensor(loader.dataset[name][0]).to(picture), picture):
+def _best(model: ProtoPNet, images: Tensor, classes: Tensor, names: Tensor) -> Best:
+    """Find the nearest own-class patch of each prototype in a batch; of equal ones, that with the lower number."""
+    found = _nearest(model, images, classes)
+    order = names.argsort().to(images.device)
+    distances, place = found.distances.masked_fill(model.foreign(classes), torch.inf)[order].min(0)
+    which = order[place]
+    cells = found.cells[which, torch.arange(len(which), device=which.device)]
+    return Best(distances, cells, names[which.cpu()], images[which])
+
+
+def _nearer(one: Best, other: Best) -> Best:
+    """Take for each prototype the nearer of two patches; of equal ones, that with the lower number."""
+    lower = (other.names < one.names).to(one.distances.device)
+    wins = (other.distances < one.distances) | ((other.distances == one.distances) & lower)
+    return Best(
+        torch.minimum(other.distances, one.distances),
+        torch.where(wins[:, None], other.cells, one.cells),
+        torch.where(wins.cpu(), other.names, one.names),
+        torch.where(wins[:, None, None, None], other.images, one.images),
+    )
+
+
+def _check_again(loader: DataLoader, best: Best) -> None:
+    """Read the images found once more: a data set that augments gives another image each time."""
+    for name, image in zip(best.names.tolist(), best.images, strict=True):
+        if not torch.equal(torch.as_tensor(loader.dataset[name][0]).to(image), image):
             raise ValueError(
                 f"image {name} of the data set differs from one reading to the next: project on unaugmented images, "
                 "lest a prototype shows a patch that nobody can find"

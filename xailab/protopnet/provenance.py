@@ -1,4 +1,4 @@
-"""Where prototypes come from: the training patches that a projection has made them."""
+"""The training patches that prototypes became in their projection."""
 
 from typing import NamedTuple
 
@@ -11,13 +11,13 @@ class Provenance(NamedTuple):
 
     Attributes:
         images: The whole training images, pixel values from 0 to 1.
-        ids: Which training image, by its place in the training set.
-        labels: Its class, which is the prototype's.
+        ids: Index of each in the training set.
+        labels: Class of each, which is the prototype's.
         cells: The latent cell, (row, column).
         moved: Squared distance by which the projection moved the prototype.
         maps: Similarity of the prototype to every cell of its own image.
-        field: What a cell can see along one side: size, stride and first pixel (``geometry.Field``); None if that is
-            all of the image.
+        field: Receptive field of a cell: size, stride and start (``xailab.receptive_field.ReceptiveField``); None if
+            it is not known, and a cell may see all of the image.
         embedding: Fingerprint of all that decided the patch's embedding, prototypes included
             (``fingerprints.fingerprint``).
     """
@@ -32,5 +32,5 @@ class Provenance(NamedTuple):
     embedding: dict[str, str]
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that are tensors, by name; each has one entry a prototype."""
+        """Return all tensors by name; each has one entry for each prototype."""
         return {name: value for name, value in self._asdict().items() if isinstance(value, Tensor)}

@@ -10,12 +10,19 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def manifest() -> dict[str, dict]:
-    """Read what is known of each network: the recipe that made it, and its results."""
+    """Read what is known of each network: the recipe that made it, and its results.
+
+    >>> sorted(manifest())
+    ['shortcut', 'usual']
+    """
     return manifests.read(WEIGHTS)
 
 
 def shipped(name: str = "usual") -> ProtoPNet:
-    """Load a trained network: "usual", or "shortcut", which learned from slices with a letter in the corner.
+    """Load a trained network: "usual", or "shortcut", whose training slices had a letter in the corner.
+
+    >>> shipped("usual").prototypes.shape
+    torch.Size([10, 32])
 
     Raises:
         ValueError: if there is none of that name, or the file is damaged.

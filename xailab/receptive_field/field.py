@@ -15,7 +15,14 @@ from xailab.tracing import META, Skeleton, Tracer, name_of, storage_of, tensors_
 OVERWRITTEN = Unknown("before it, a part of a tensor is written in place")
 
 
-def receptive_field(model: nn.Module, layer: nn.Module | str, size: int = 224, channels: int = 3) -> ReceptiveField:
+def receptive_field(
+    model: nn.Module,
+    layer: nn.Module | str,
+    size: int | tuple[int, int] = 224,
+    channels: int = 3,
+    *,
+    everywhere: bool = False,
+) -> ReceptiveField:
     """Compute the receptive field of a layer. The network itself is not called: a copy without values runs.
 
     >>> receptive_field(nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.Conv2d(8, 8, 3)), "1")
@@ -24,12 +31,14 @@ def receptive_field(model: nn.Module, layer: nn.Module | str, size: int = 224, c
     Args:
         model: A network of convolutions and poolings, wrapped or not.
         layer: One of its layers with rows and columns.
-        size: Side of a picture that the network takes.
+        size: Side of a picture that the network takes, or its (height, width).
         channels: Channels of the picture.
+        everywhere: Whether the field has to hold for the cells near the edge, too. A padding that repeats parts of the
+            picture can show them pixels outside of their square.
 
     Raises:
-        ValueError: if a layer does not exist or was not called, or its field is not known or not square; the message
-            names the operation.
+        ValueError: if a layer does not exist or was not called, or its field is not known or not square (the message
+            names the operation), or does not hold everywhere.
     """
     name, module = find_layer(model, layer)
     if isinstance(module, torch.jit.ScriptModule):
@@ -38,14 +47,21 @@ def receptive_field(model: nn.Module, layer: nn.Module | str, size: int = 224, c
     skeleton = Skeleton(model)
     found: list[Seen | Unknown | None] = []
     with torch.inference_mode():
-        picture = torch.empty(1, channels, size, size, device=META, dtype=dtype)
+        sides = (size, size) if isinstance(size, int) else size
+        picture = torch.empty(1, channels, *sides, device=META, dtype=dtype)
         with Fields(skeleton, picture) as fields:
             copied = skeleton.copy_of(module)
             copied.register_forward_hook(lambda module, inputs, output: found.append(fields.of(output)))
             fields.run(lambda: skeleton.network(picture))
     if not found:
         raise ValueError(f"layer {name!r} was not called in the forward pass: choose one that leads to the scores")
-    return square(found[-1], f"the receptive field of layer {name!r}")[0]
+    field, astray = square(found[-1], f"the receptive field of layer {name!r}")
+    if everywhere and astray:
+        raise ValueError(
+            f"the receptive field of layer {name!r} is not one square everywhere: a padding (circular, or wider than "
+            "the windows after it) repeats other parts of the picture, so that cells near the edge see them"
+        )
+    return field
 
 
 def square(seen: Seen | Unknown | None, what: str) -> tuple[ReceptiveField, float]:

@@ -24,6 +24,19 @@ class ReceptiveField(NamedTuple):
     stride: int
     start: int
 
+    @property
+    def centre(self) -> float:
+        """Middle of the first cell's square, in pixels from the picture's edge (0.5: middle of the first pixel)."""
+        return self.start + self.size / 2
+
+    @property
+    def shift(self) -> float:
+        """How far an upsampled map puts a cell beyond the middle of what it sees, in pixels (right and down).
+
+        Upsampling draws cell i on the square from i to i + 1 strides, with its middle at i + 1/2.
+        """
+        return self.stride / 2 - self.centre
+
 
 class Side(NamedTuple):
     """A receptive field along rows or columns.

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from xailab import tables
 from xailab.datasets.catalogue.download import DownloadError
 from xailab.datasets.catalogue.registry import Entry, entries, without_parts
 from xailab.datasets.catalogue.store import DAMAGED, HERE, NOT_HERE, LicenceError, get, megabytes, state, verify
@@ -60,9 +61,7 @@ def listing(root: Path, elsewhere: Callable[[Entry, Path], bool] | None = None) 
             text = "here, not verified"
         site = urlsplit(entry.files[0].urls[0]).hostname or ""
         rows.append((entry.name, " ".join(entry.lessons), _size(entry), entry.licence, site, text))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, tuple("-" * width for width in widths))
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines = tables.lines(rows, range(len(rows[0])), rule=True)
     free = shutil.disk_usage(next(each for each in (root, *root.absolute().parents) if each.is_dir())).free
     lines += ["", f"The data lies in {root} ({megabytes(free)} free); XAILAB_DATA or --root say otherwise."]
     lines += ["To get some of it, name it: python data_download.py stl10 weights/resnet18. More: --help"]

@@ -27,13 +27,13 @@ def draw_cam(
         picture = network.preprocess.frame(picture)
     with torch.no_grad():
         probability = network(batch).softmax(1)[0, label].item()
-    map = class_activation_map(network, batch, label)[0]
-    large = images.upsample(map, picture.shape[:2])
+    cam = class_activation_map(network, batch, label)[0]
+    large = images.upsample(cam, picture.shape[:2])
     figure, axes = figures.new(1, 3, width=10.4, height=3.7)
     figures.picture(axes[0], picture, f"{network.classes[label]}: probability {probability:.2f}")
-    figures.picture(axes[1], map.numpy(), "the map itself", **figures.map_scale(map.numpy()))
+    figures.picture(axes[1], cam.numpy(), "the map itself", **figures.map_scale(cam.numpy()))
     figures.colour_bar(figure, axes[1], "evidence of a cell (units of the score)")
-    figures.picture(axes[2], images.overlay(picture, map, opacity), f"boxes at {100 * threshold:.0f} % of the maximum")
+    figures.picture(axes[2], images.overlay(picture, cam, opacity), f"boxes at {100 * threshold:.0f} % of the maximum")
     for box in boxes(large, threshold):
         figures.outline(axes[0], box)
         figures.outline(axes[2], box)

@@ -51,10 +51,10 @@ def _(my_cam) -> str:
 
 
 def _box(
-    map: np.ndarray,
+    cam: np.ndarray,
     threshold: float,
     *,
-    of=lambda map: map,
+    of=lambda cam: cam,
     level=lambda threshold, values: threshold * values.max(),
     reaches=np.greater_equal,
     structure=((1, 1, 1),) * 3,
@@ -62,7 +62,7 @@ def _box(
     labels=lambda count: range(1, count + 1),
 ) -> tuple[int, ...]:
     """The box of 02.2, with one thing that can be done wrongly at a time; ``labels`` says which regions may be it."""
-    values = of(map)
+    values = of(cam)
     regions = np.empty(values.shape, np.int32)
     count = ndimage.label(reaches(values, level(threshold, values)), structure, regions)
     chosen = max([regions == label for label in labels(count)], key=lambda region: largest(region, values))
@@ -74,13 +74,13 @@ def _box_area(region: np.ndarray, values: np.ndarray) -> int:
     return int(np.prod([np.ptp(places) + 1 for places in np.nonzero(region)]))
 
 
-def _box_around_all(map: np.ndarray, threshold: float) -> tuple[int, ...]:
-    y, x = np.nonzero(map >= threshold * map.max())
+def _box_around_all(cam: np.ndarray, threshold: float) -> tuple[int, ...]:
+    y, x = np.nonzero(cam >= threshold * cam.max())
     return int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1
 
 
-def _box_of_background(map: np.ndarray, threshold: float) -> tuple[int, ...]:
-    return _box(map, threshold, labels=lambda count: range(count + 1))
+def _box_of_background(cam: np.ndarray, threshold: float) -> tuple[int, ...]:
+    return _box(cam, threshold, labels=lambda count: range(count + 1))
 
 
 def _stretched(values):
@@ -89,47 +89,47 @@ def _stretched(values):
 
 BOX_MISTAKES = {
     "rows and columns are exchanged: left and right run along the width, top and bottom the height.": (
-        lambda map, t: tuple(_box(map, t)[i] for i in (1, 0, 3, 2))
+        lambda cam, t: tuple(_box(cam, t)[i] for i in (1, 0, 3, 2))
     ),
     "the last row and column are missing: right and bottom are one past the last bright pixel.": (
-        lambda map, t: (*_box(map, t)[:2], _box(map, t)[2] - 1, _box(map, t)[3] - 1)
+        lambda cam, t: (*_box(cam, t)[:2], _box(cam, t)[2] - 1, _box(cam, t)[3] - 1)
     ),
     "this is (left, top, width, height): right and bottom are places.": (
-        lambda map, t: (*_box(map, t)[:2], _box(map, t)[2] - _box(map, t)[0], _box(map, t)[3] - _box(map, t)[1])
+        lambda cam, t: (*_box(cam, t)[:2], _box(cam, t)[2] - _box(cam, t)[0], _box(cam, t)[3] - _box(cam, t)[1])
     ),
     "this box spans all bright regions: keep the largest connected one (scipy.ndimage.label).": _box_around_all,
     "label 0 is the background, and may be the largest: the regions are numbered from 1.": _box_of_background,
     "region 1 is only the first from above: take the one with the most pixels.": (
-        lambda map, t: _box(map, t, labels=lambda count: [1])
+        lambda cam, t: _box(cam, t, labels=lambda count: [1])
     ),
     "the largest region has the most pixels, not the highest value.": (
-        lambda map, t: _box(map, t, largest=lambda region, values: values[region].max())
+        lambda cam, t: _box(cam, t, largest=lambda region, values: values[region].max())
     ),
     "the largest region has the most pixels, not the largest sum of values: few bright ones do not outweigh many.": (
-        lambda map, t: _box(map, t, largest=lambda region, values: values[region].sum())
+        lambda cam, t: _box(cam, t, largest=lambda region, values: values[region].sum())
     ),
     "the largest region has the most pixels, not the largest box around it.": (
-        lambda map, t: _box(map, t, largest=_box_area)
+        lambda cam, t: _box(cam, t, largest=_box_area)
     ),
     "this is the smallest region: take the one with the most pixels.": (
-        lambda map, t: _box(map, t, largest=lambda region, values: -region.sum())
+        lambda cam, t: _box(cam, t, largest=lambda region, values: -region.sum())
     ),
     "a region reaches the threshold where it is equal, too: what reaches 0.5 counts (>=, not >).": (
-        lambda map, t: _box(map, t, reaches=np.greater)
+        lambda cam, t: _box(cam, t, reaches=np.greater)
     ),
     "diagonal neighbours are connected too: pass structure=np.ones((3, 3)) to label.": (
-        lambda map, t: _box(map, t, structure=None)
+        lambda cam, t: _box(cam, t, structure=None)
     ),
     "the threshold is a share of the maximum: in a row 0, 3, 5, 10 only the 10 reaches 0.6 of it.": (
-        lambda map, t: _box(map, t, level=lambda t, values: t)
+        lambda cam, t: _box(cam, t, level=lambda t, values: t)
     ),
     "the map was stretched to [0, 1] first: its zero has moved, and the threshold with it. Take a share of the raw "
-    "maximum.": lambda map, t: _box(map, t, of=_stretched),
+    "maximum.": lambda cam, t: _box(cam, t, of=_stretched),
     "cells below zero speak against the class, and are no part of its region: no absolute values.": (
-        lambda map, t: _box(map, t, of=np.abs)
+        lambda cam, t: _box(cam, t, of=np.abs)
     ),
-    "the threshold that was given is not used: this is 0.5, whatever is asked for.": lambda map, t: _box(map, 0.5),
-    "the threshold that was given is not used: this is 0.6, whatever is asked for.": lambda map, t: _box(map, 0.6),
+    "the threshold that was given is not used: this is 0.5, whatever is asked for.": lambda cam, t: _box(cam, 0.5),
+    "the threshold that was given is not used: this is 0.6, whatever is asked for.": lambda cam, t: _box(cam, 0.6),
 }
 
 
@@ -152,19 +152,20 @@ def box_cases() -> list[tuple[np.ndarray, float]]:
 @exercise("02.2")
 def _(my_box) -> str:
     cases = box_cases()
-    found = [tuple(int(end) for end in my_box(torch.from_numpy(map), threshold)) for map, threshold in cases]
+    found = [tuple(int(end) for end in my_box(torch.from_numpy(cam), threshold)) for cam, threshold in cases]
     right = [_box(*case) for case in cases]
-    if found == right:
-        return "the largest connected region, in the right order, ends exclusive."
-    for words, mistaken in BOX_MISTAKES.items():
-        if found == [mistaken(*case) for case in cases]:
-            raise Wrong(words)
-    i = next(i for i, ends in enumerate(found) if ends != right[i])
-    map, threshold = cases[i]
-    raise Wrong(
-        f"expected (left, top, right, bottom) = {right[i]} at {threshold} of the maximum, got {found[i]}, for the map "
-        f"{map.astype(int).tolist()}."
-    )
+
+    def otherwise(_: int) -> str:
+        i = next(i for i, ends in enumerate(found) if ends != right[i])
+        cam, threshold = cases[i]
+        return (
+            f"expected (left, top, right, bottom) = {right[i]} at {threshold} of the maximum, got {found[i]}, for the "
+            f"map {cam.astype(int).tolist()}."
+        )
+
+    mistakes = {words: torch.tensor([mistaken(*case) for case in cases]) for words, mistaken in BOX_MISTAKES.items()}
+    judge(found, torch.tensor(right), mistakes, "four numbers for each map", otherwise)
+    return "the largest connected region, in the right order, ends exclusive."
 
 
 def _left(maps: Tensor) -> Tensor:
@@ -183,7 +184,7 @@ HALF_MISTAKES = {
     ),
     "in the first 4 columns, which are the half of one width only": lambda maps: maps[..., :4],
     "in its stretched map: raw maps add up over a region, stretched ones do not": (
-        lambda maps: _left(torch.stack([_stretched(map) for map in maps]))
+        lambda maps: _left(torch.stack([_stretched(cam) for cam in maps]))
     ),
     "as a share of its own: compare the evidence itself": (
         lambda maps: _left(maps).sum((1, 2)) / maps.sum((1, 2)).masked_fill(maps.sum((1, 2)) == 0, 1)
@@ -221,16 +222,21 @@ def _(my_half) -> str:
         found.append(int(my_half(features, weight)))
         if not 0 <= found[-1] < len(each):
             raise Wrong(f"the answer is a class number from 0 to {len(each) - 1}, got {found[-1]}.")
-    if found == right:
-        return "evidence adds up over any region, since nothing was normalised."
-    if len(set(found)) == 1:
+    if found != right and len(set(found)) == 1:
         raise Wrong(f"class {found[0]} is wrong for most pictures: the answer has to depend on what you are given.")
-    for words, evidence in HALF_MISTAKES.items():
-        if found == strongest(evidence):
-            raise Wrong(f"yours is the class with the most evidence {words}. The left half is columns 0 to w // 2 - 1.")
-    i = next(i for i, c in enumerate(found) if c != right[i])
-    k, h, w = cases[i][0].shape
-    raise Wrong(
-        f"class {found[i]} is wrong, it is class {right[i]}, for {k} channels of {h} × {w} cells: weight the features "
-        "into maps first, then add up the left half of each."
-    )
+
+    def otherwise(i: int) -> str:
+        k, h, w = cases[i][0].shape
+        return (
+            f"class {found[i]} is wrong, it is class {right[i]}, for {k} channels of {h} × {w} cells: weight the "
+            "features into maps first, then add up the left half of each."
+        )
+
+    mistakes = {
+        f"yours is the class with the most evidence {words}. The left half is columns 0 to w // 2 - 1.": (
+            torch.tensor(strongest(evidence))
+        )
+        for words, evidence in HALF_MISTAKES.items()
+    }
+    judge(found, torch.tensor(right), mistakes, "one class for each picture", otherwise)
+    return "evidence adds up over any region, since nothing was normalised."

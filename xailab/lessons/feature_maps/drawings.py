@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from xailab import figures, images
 from xailab.feature_maps import feature_maps
-from xailab.hooks import evaluating, recording
+from xailab.hooks import eval_mode, recording
 from xailab.models.classifier import Classifier
 from xailab.receptive_field import receptive_field
 
@@ -204,7 +204,7 @@ def cell_gradient(
     Differentiated is the sum over the cell's channels.
     """
     batch = batch.detach().clone().requires_grad_()
-    with torch.enable_grad(), evaluating(network), recording(network, layer) as outputs:
+    with torch.enable_grad(), eval_mode(network), recording(network, layer) as outputs:
         layers_of(network)(batch)
         middle = outputs[layer].shape[-1] // 2 if cell is None else cell
         score = outputs[layer][:, :, middle, middle].sum()

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from xailab.lessons import Wrong, exercise
 from xailab.lessons.feature_maps.drawings import correlation
+from xailab.lessons.judging import judge
 from xailab.lessons.traces import watched
 
 
@@ -19,85 +20,90 @@ def _pool(a: Tensor, size: int, stride: int, how=torch.amax, *, ceil: bool = Fal
     return torch.stack([how(window, (0, 1)) for window in windows]).view(rows, columns)
 
 
+def _pool_mistakes(a: Tensor, size: int, stride: int) -> dict[str, Tensor]:
+    return {
+        "a maximum that starts at 0 loses negative values.": _pool(a, size, stride).clamp(min=0),
+        "that is the mean of each window: take its maximum.": _pool(a, size, stride, torch.mean),
+        "that is the smallest value of each window.": _pool(a, size, stride, torch.amin),
+        "the largest value is meant, with its sign, not the largest |value|.": _pool(a.abs(), size, stride),
+        "the windows lie side by side: they should begin `stride` cells apart.": _pool(a, size, size),
+        "the window has the side of the stride: it should have the side `size`.": _pool(a, stride, stride),
+        "the window moves one cell at a time: it should move `stride` cells.": _pool(a, size, 1),
+        "windows that reach over the edge do not count: only whole ones.": _pool(a, size, stride, ceil=True),
+    }
+
+
 @exercise("06.1")
 def _(my_pool) -> str:
     generator = torch.Generator().manual_seed(1)
-    for (height, width), size, stride in (((6, 8), 2, 2), ((8, 10), 3, 2), ((5, 8), 2, 3)):
-        a = torch.randn(height, width, generator=generator) - 1
+    cases = [(torch.randn(*shape, generator=generator) - 1, *options)
+             for shape, *options in (((6, 8), 2, 2), ((8, 10), 3, 2), ((5, 8), 2, 3))]  # fmt: skip
+    for a, size, stride in cases:
         expected = _pool(a, size, stride)
-        found = torch.as_tensor(my_pool(a, size, stride)).detach().cpu().float()
-        case = f"for a map of {height} × {width}, size {size}, stride {stride}"
-        mistakes = [
-            (_pool(a, size, stride).clamp(min=0), "a maximum that starts at 0 loses negative values."),
-            (_pool(a, size, stride, torch.mean), "that is the mean of each window: take its maximum."),
-            (_pool(a, size, stride, torch.amin), "that is the smallest value of each window."),
-            (_pool(a.abs(), size, stride), "the largest value is meant, with its sign, not the largest |value|."),
-            (_pool(a, size, size), "the windows lie side by side: they should begin `stride` cells apart."),
-            (_pool(a, stride, stride), "the window has the side of the stride: it should have the side `size`."),
-            (_pool(a, size, 1), "the window moves one cell at a time: it should move `stride` cells."),
-            (_pool(a, size, stride, ceil=True), "windows that reach over the edge do not count: only whole ones."),
-        ]
-        if found.shape == expected.shape and torch.allclose(found, expected):
-            continue
-        for value, hint in mistakes:
-            if found.shape == value.shape and torch.allclose(found, value):
-                raise Wrong(f"{case}: {hint}")
-        if found.shape != expected.shape:
-            raise Wrong(
-                f"{case}, {expected.shape[0]} × {expected.shape[1]} windows fit; yours is {tuple(found.shape)}."
-            )
-        y, x = divmod(int((found - expected).abs().nan_to_num(torch.inf).argmax()), expected.shape[1])
-        place = "the first value" if y == x == 0 else f"the value in row {y}, column {x}"
-        raise Wrong(f"{case}, {place} should be {expected[y, x]:.2f}, yours is {found[y, x]:.2f}.")
-    if pooling := [
-        name for name in watched(my_pool, torch.randn(5, 8, generator=generator), 2, 3).torch if "pool" in name
-    ]:
+        found = torch.as_tensor(my_pool(a, size, stride))
+        case = f"for a map of {a.shape[0]} × {a.shape[1]}, size {size}, stride {stride}"
+        mistakes = {f"{case}: {words}": value for words, value in _pool_mistakes(a, size, stride).items()}
+
+        def otherwise(i: int, case=case, expected=expected, found=found) -> str:
+            y, x = divmod(i, expected.shape[1])
+            place = "the first value" if y == x == 0 else f"the value in row {y}, column {x}"
+            return f"{case}, {place} should be {expected[y, x]:.2f}, yours is {found[y, x]:.2f}."
+
+        judge(found, expected, mistakes, f"{case}, {expected.shape[0]} × {expected.shape[1]} windows fit", otherwise)
+    if pooling := [name for name in watched(my_pool, *cases[-1]).torch if "pool" in name]:
         raise Wrong(
             f"the values are right, but they are torch's ({pooling[0]}): write the pooling itself, window by window."
         )
     return "whole windows, the right distance apart, negative values kept."
 
 
+STACKS = (
+    [(3, 1)],
+    [(3, 1), (3, 1), (2, 2), (3, 1)],
+    [(7, 2), (3, 2), (3, 1), (3, 2), (1, 1), (3, 1)],
+    [(5, 3), (2, 2)],
+)
+
+
+def _field(stack: list[tuple[int, int]]) -> float:
+    kernels, strides = zip(*stack, strict=True)
+    return float(1 + sum((k - 1) * j for k, j in zip(kernels, np.cumprod([1, *strides]), strict=False)))
+
+
+def _field_mistakes(stack: list[tuple[int, int]]) -> dict[str, float]:
+    kernels, strides = zip(*stack, strict=True)
+    jumps = np.cumprod([1, *strides])
+    return {
+        "the strides are missing: after a stride of 2, a cell's neighbour is 2 pixels away.":
+            1 + sum(k - 1 for k in kernels),
+        "a layer's own stride counts only for the layers after it: use the distance in front of it.":
+            1 + sum((k - 1) * j for k, j in zip(kernels, jumps[1:], strict=True)),
+        "of k cells, k − 1 are new: add (k − 1) · j, not k · j.":
+            1 + sum(k * j for k, j in zip(kernels, jumps, strict=False)),
+        "start from one pixel: a cell of the picture sees itself.":
+            sum((k - 1) * j for k, j in zip(kernels, jumps, strict=False)),
+        "sizes do not add up: of k cells, k − 1 are new, and strides stretch what follows.": sum(kernels),
+        "sizes do not multiply: windows overlap.": int(np.prod(kernels)),
+        "that is the distance of neighbouring cells (the product of strides): the size was asked for.": jumps[-1],
+        "only the stride of the layer in front was used: distances multiply along the whole stack.":
+            1 + sum((k - 1) * s for k, s in zip(kernels, (1, *strides), strict=False)),
+    }  # fmt: skip
+
+
 @exercise("06.2")
 def _(my_field) -> str:
-    stacks = (
-        [(3, 1)],
-        [(3, 1), (3, 1), (2, 2), (3, 1)],
-        [(7, 2), (3, 2), (3, 1), (3, 2), (1, 1), (3, 1)],
-        [(5, 3), (2, 2)],
-    )
-    wrong: dict[str, list[float]] = {}
-    found = [float(my_field(stack)) for stack in stacks]
-    expected = []
-    for stack in stacks:
-        kernels, strides = zip(*stack, strict=True)
-        jumps = np.cumprod([1, *strides])
-        expected.append(float(1 + sum((k - 1) * j for k, j in zip(kernels, jumps, strict=False))))
-        guesses = {
-            "the strides are missing: behind a stride of 2, a cell's neighbour is 2 pixels away.":
-                1 + sum(k - 1 for k in kernels),
-            "a layer's own stride counts only for the layers behind it: use the distance in front of it.":
-                1 + sum((k - 1) * j for k, j in zip(kernels, jumps[1:], strict=True)),
-            "of k cells, k − 1 are new: add (k − 1) · j, not k · j.":
-                1 + sum(k * j for k, j in zip(kernels, jumps, strict=False)),
-            "start from one pixel: a cell of the picture sees itself.":
-                sum((k - 1) * j for k, j in zip(kernels, jumps, strict=False)),
-            "sizes do not add up: of k cells, k − 1 are new, and strides stretch what follows.": sum(kernels),
-            "sizes do not multiply: windows overlap.": int(np.prod(kernels)),
-            "that is the distance of neighbouring cells (the product of strides): the size was asked for.": jumps[-1],
-            "only the stride of the layer in front was used: distances multiply along the whole stack.":
-                1 + sum((k - 1) * s for k, s in zip(kernels, (1, *strides), strict=False)),
-        }  # fmt: skip
-        for hint, guess in guesses.items():
-            wrong.setdefault(hint, []).append(float(guess))
-    if found == expected:
-        return "sizes add up, distances multiply."
-    for hint, values in wrong.items():
-        if found == values:
-            raise Wrong(hint)
-    i = next(i for i in range(len(stacks)) if found[i] != expected[i])
-    raise Wrong(f"{stacks[i]} sees {expected[i]:g} pixels, yours says {found[i]:g}. Go from the picture upwards: "
-                "r += (k − 1) · j, then j *= s.")  # fmt: skip
+    found, expected = ([float(size(stack)) for stack in STACKS] for size in (my_field, _field))
+    guesses = [_field_mistakes(stack) for stack in STACKS]
+    mistakes = {words: torch.tensor([float(each[words]) for each in guesses]) for words in guesses[0]}
+
+    def otherwise(i: int) -> str:
+        return (
+            f"{STACKS[i]} sees {expected[i]:g} pixels, yours says {found[i]:g}. Go from the picture upwards: "
+            "r += (k − 1) · j, then j *= s."
+        )
+
+    judge(found, torch.tensor(expected), mistakes, "one number for each stack", otherwise)
+    return "sizes add up, distances multiply."
 
 
 DEAD_MISTAKES = {
@@ -146,101 +152,129 @@ def dead_cases() -> list[Tensor]:
     return [z, few, few.abs()]
 
 
+def _channel_numbers(given, channels: int) -> list[int]:
+    """The list that was handed in for 06.3, sorted."""
+    if isinstance(given, (int, float)) or (hasattr(given, "ndim") and given.ndim == 0):
+        raise Wrong("that is one number: return the list of the dead channels' numbers.")
+    values = given.tolist() if hasattr(given, "tolist") else list(given)
+    if any(isinstance(value, (list, tuple)) for value in values):
+        raise Wrong("return a flat list of channel numbers (torch.nonzero gives a column: flatten it).")
+    if len(values) == channels and all(isinstance(value, bool) for value in values):
+        raise Wrong("that is a mask of all channels: return the numbers of those that are dead (.nonzero().flatten()).")
+    return sorted(int(value) for value in values)
+
+
+def _as_row(numbers: list[int]) -> Tensor:
+    """A list of numbers as a row of fixed length."""
+    return torch.tensor([*numbers, *[-1] * 20])[:20]
+
+
 @exercise("06.3")
 def _(my_dead) -> str:
-    cases, found = dead_cases(), []
-    for z in cases:
-        given = my_dead(z)
-        if isinstance(given, (int, float)) or (hasattr(given, "ndim") and given.ndim == 0):
-            raise Wrong("that is one number: return the list of the dead channels' numbers.")
-        values = given.tolist() if hasattr(given, "tolist") else list(given)
-        if any(isinstance(value, (list, tuple)) for value in values):
-            raise Wrong("return a flat list of channel numbers (torch.nonzero gives a column: flatten it).")
-        if len(values) == z.shape[1] and all(isinstance(value, bool) for value in values):
-            raise Wrong(
-                "that is a mask of all channels: return the numbers of those that are dead (.nonzero().flatten())."
-            )
-        found.append(sorted(int(value) for value in values))
+    cases = dead_cases()
 
     def numbers(dead) -> list[list[int]]:
         return [dead(z).nonzero().flatten().tolist() for z in cases]
 
-    right = numbers(lambda z: z.amax((0, 2, 3)) <= 0)
-    if found == right:
-        return "dead means: at no place of no picture above 0."
-    for words, mistaken in DEAD_MISTAKES.items():
-        if found == numbers(mistaken):
-            raise Wrong(words)
-    i = next(i for i, given in enumerate(found) if given != right[i])
-    raise Wrong(
-        f"expected the channels {right[i]} of {cases[i].shape[1]}, yours are {found[i]}: z has the axes "
-        "(picture, channel, row, column)."
-    )
+    def rows(numbers: list[list[int]]) -> Tensor:
+        return torch.stack([_as_row(each) for each in numbers])
+
+    right, found = numbers(lambda z: z.amax((0, 2, 3)) <= 0), [_channel_numbers(my_dead(z), z.shape[1]) for z in cases]
+
+    def otherwise(_: int) -> str:
+        i = next(i for i, given in enumerate(found) if given != right[i])
+        return (
+            f"expected the channels {right[i]} of {cases[i].shape[1]}, yours are {found[i]}: z has the axes "
+            "(picture, channel, row, column)."
+        )
+
+    mistakes = {words: rows(numbers(mistaken)) for words, mistaken in DEAD_MISTAKES.items()}
+    judge(rows(found), rows(right), mistakes, "a list for each batch", otherwise)
+    return "dead means: at no place of no picture above 0."
 
 
 def _answers(image: Tensor, filters: Tensor) -> Tensor:
     return F.conv2d(image[None, None], filters[:, None])[0]
 
 
-def _likeliest(answers: Tensor, map: Tensor) -> int:
-    return int(correlation(answers, map.expand_as(answers)).argmax())
+def _likeliest(answers: Tensor, feature_map: Tensor) -> int:
+    return int(correlation(answers, feature_map.expand_as(answers)).argmax())
 
 
-def which_filter_cases(count: int = 12) -> list[tuple[Tensor, Tensor, Tensor, int]]:
-    """Pictures (12, 12), filters (6, 3, 3), a map (10, 10) behind a ReLU on an unknown scale, and whose it is.
+FILTER_MISTAKES = {
+    "the map's scale is unknown: a distance compares brightness. Correlate, or divide by the length.": (
+        lambda image, filters, m: (_answers(image, filters).relu() - m).flatten(1).norm(dim=1).argmin()
+    ),
+    "the map's scale is unknown, and it comes from after a ReLU: apply one, then correlate.": (
+        lambda image, filters, m: (_answers(image, filters) - m).flatten(1).norm(dim=1).argmin()
+    ),
+    "the map comes from after a ReLU, and what you correlate with it does not: apply one first.": (
+        lambda image, filters, m: _likeliest(_answers(image, filters), m)
+    ),
+    "your filters are mirrored: networks do not flip them (F.conv2d is a correlation).": (
+        lambda image, filters, m: _likeliest(_answers(image, filters.flip(1, 2)).relu(), m)
+    ),
+    "a filter and its negative answer to opposite edges: keep the sign.": (
+        lambda image, filters, m: correlation(z := _answers(image, filters), m.expand_as(z)).abs().argmax()
+    ),
+    "|z| is not what a ReLU hands on: clamp at 0.": (
+        lambda image, filters, m: _likeliest(_answers(image, filters).abs(), m)
+    ),
+    "the filter with the largest answer need not be the one: compare with the map.": (
+        lambda image, filters, m: _answers(image, filters).relu().sum((1, 2)).argmax()
+    ),
+}
 
-    The filters come with their negatives and their mirror images, which is what careless answers mix up.
+
+def _which_filter(image: Tensor, filters: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, int]:
+    """A case of 06.4: the filters are completed by their negatives and mirror images and shuffled, one makes the map.
+
+    Negatives and mirror images are what careless answers mix up.
+    """
+    filters = torch.cat([filters, -filters, filters.flip(1, 2)])[torch.randperm(6, generator=generator)]
+    truth = int(torch.randint(6, (1,), generator=generator))
+    scale = float(torch.rand(1, generator=generator)) * 0.2 + 0.02
+    return image, filters, scale * _answers(image, filters)[truth].relu(), truth
+
+
+def which_filter_cases(count: int = 12, unlike: int = 6) -> list[tuple[Tensor, Tensor, Tensor, int]]:
+    """Pictures (12, 12), filters (6, 3, 3), a map (10, 10) after a ReLU on an unknown scale, and whose it is.
+
+    Args:
+        count: Number of pictures with two unlike filters.
+        unlike: Number of further pictures, with two filters that are nearly alike: without its ReLU, another filter's
+            answer correlates more with the map.
     """
     cases = []
     for seed in range(count):
         generator = torch.Generator().manual_seed(seed)
         image = torch.randn(12, 12, generator=generator).cumsum(1)
-        w = torch.randn(2, 3, 3, generator=generator)
-        filters = torch.cat([w, -w, w.flip(1, 2)])[torch.randperm(6, generator=generator)]
-        truth = int(torch.randint(6, (1,), generator=generator))
-        scale = float(torch.rand(1, generator=generator)) * 0.2 + 0.02
-        cases.append((image, filters, scale * _answers(image, filters)[truth].relu(), truth))
+        cases.append(_which_filter(image, torch.randn(2, 3, 3, generator=generator), generator))
+    generator = torch.Generator().manual_seed(64)
+    while len(cases) < count + unlike:
+        image = -torch.randn(12, 12, generator=generator).square()
+        w, change = torch.randn(2, 3, 3, generator=generator)
+        case = _which_filter(image, torch.stack([w, w + 0.3 * change]), generator)
+        found = correlation(z := _answers(*case[:2]), case[2].expand_as(z))
+        if found.max() > found[case[3]] + 0.02:
+            cases.append(case)
     return cases
 
 
 @exercise("06.4")
 def _(my_filter) -> str:
     cases = which_filter_cases()
-    found = [int(my_filter(*case[:3])) for case in cases]
-    truth = [case[3] for case in cases]
-    if found == truth:
-        return "what the filter answers, behind its ReLU, whatever the scale."
+    found, truth = [int(my_filter(*case[:3])) for case in cases], [case[3] for case in cases]
+    mistakes = {
+        words: torch.tensor([int(mistake(*case[:3])) for case in cases]) for words, mistake in FILTER_MISTAKES.items()
+    }
 
-    def nearest(image, filters, map):
-        return int((_answers(image, filters).relu() - map).flatten(1).norm(dim=1).argmin())
+    def otherwise(_: int) -> str:
+        i = next(i for i, (a, b) in enumerate(zip(found, truth, strict=True)) if a != b)
+        return (
+            f"in case {i + 1} of {len(cases)} it was filter {truth[i]}, yours says {found[i]}. Compute what each "
+            "filter answers, clamp it at 0, and correlate with the map."
+        )
 
-    def nearest_before(image, filters, map):
-        return int((_answers(image, filters) - map).flatten(1).norm(dim=1).argmin())
-
-    def mirrored(image, filters, map):
-        return _likeliest(_answers(image, filters.flip(1, 2)).relu(), map)
-
-    def either_sign(image, filters, map):
-        answers = _answers(image, filters)
-        return int(correlation(answers, map.expand_as(answers)).abs().argmax())
-
-    def no_sign(image, filters, map):
-        return _likeliest(_answers(image, filters).abs(), map)
-
-    def strongest(image, filters, map):
-        return int(_answers(image, filters).relu().sum((1, 2)).argmax())
-
-    mistakes = [
-        (nearest, "the map's scale is unknown: a distance compares brightness. Correlate, or divide by the length."),
-        (nearest_before, "the map's scale is unknown, and it comes from behind a ReLU: apply one, then correlate."),
-        (mirrored, "your filters are mirrored: networks do not flip them (F.conv2d is a correlation)."),
-        (either_sign, "a filter and its negative answer to opposite edges: keep the sign."),
-        (no_sign, "|z| is not what a ReLU hands on: clamp at 0."),
-        (strongest, "the filter with the largest answer need not be the one: compare with the map."),
-    ]
-    for mistake, hint in mistakes:
-        if found == [mistake(*case[:3]) for case in cases]:
-            raise Wrong(hint)
-    i = next(i for i, (a, b) in enumerate(zip(found, truth, strict=True)) if a != b)
-    raise Wrong(f"in case {i + 1} of {len(cases)} it was filter {truth[i]}, yours says {found[i]}. Compute "
-                "what each filter answers, clamp it at 0, and correlate with the map.")  # fmt: skip
+    judge(found, torch.tensor(truth), mistakes, "one number for each case", otherwise)
+    return "what the filter answers, after its ReLU, whatever the scale."

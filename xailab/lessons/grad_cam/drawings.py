@@ -40,15 +40,15 @@ def draw_grad_cam(
         scores = network(batch)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoPositiveEvidence)
-        map = grad_cam(network, batch, layer, label, relu=relu, counterfactual=counterfactual)[0]
+        cam = grad_cam(network, batch, layer, label, relu=relu, counterfactual=counterfactual)[0]
     figure, axes = figures.new(1, 3, width=10.4, height=3.8)
     said = f"score {scores[0, label]:.1f}, probability {scores.softmax(1)[0, label]:.2f}"
     figures.picture(axes[0], picture, f"{network.classes[label]}: {said}")
-    size = f"{map.shape[0]} × {map.shape[1]} cells"
-    empty = "no evidence at all: " if not map.any() else ""
-    figures.picture(axes[1], map.numpy(), f"{empty}{layer}, {size}", **figures.map_scale(map.numpy()))
+    size = f"{cam.shape[0]} × {cam.shape[1]} cells"
+    empty = "no evidence at all: " if not cam.any() else ""
+    figures.picture(axes[1], cam.numpy(), f"{empty}{layer}, {size}", **figures.map_scale(cam.numpy()))
     figures.colour_bar(figure, axes[1], f"evidence {'against' if counterfactual else 'for'} the class")
-    over = images.overlay(picture, map, opacity) if relu else images.signed_overlay(picture, map, opacity)
+    over = images.overlay(picture, cam, opacity) if relu else images.signed_overlay(picture, cam, opacity)
     figures.picture(axes[2], over, "overlay" if relu else "overlay, red for and blue against")
     if counterfactual and not relu:
         axes[2].set_title("overlay, red speaks against")

@@ -22,8 +22,8 @@ def _sum(alpha: Tensor, features: Tensor) -> Tensor:
     return (alpha.view(-1, 1, 1) * features).sum(0)
 
 
-def _stretched(map: Tensor) -> Tensor:
-    return (map - map.min()) / (map.max() - map.min())
+def _stretched(cam: Tensor) -> Tensor:
+    return (cam - cam.min()) / (cam.max() - cam.min())
 
 
 @exercise("03.1")
@@ -138,7 +138,6 @@ def _(my_counterfactual) -> str:
                     (-g * features[0]).sum(0).relu()
                 ),
             }
-            mistakes = {words: map for words, map in mistakes.items() if not torch.allclose(map, expected)}
             found = my_counterfactual(head, features, c)
             judge(found, expected, mistakes, MAP, f"the counterfactual map of class {c} is wrong.")
     return "what speaks against a class, and nothing left behind on the network."
@@ -150,24 +149,24 @@ def _overlaps(
     threshold: float,
     *,
     large=lambda maps, masks: images.upsample(maps, masks.shape[1:]),
-    of=lambda map, threshold: boxes(map, threshold)[:1],
+    of=lambda cam, threshold: boxes(cam, threshold)[:1],
     overlap=lambda box, mask: iou(box, ground_truth_box(mask)),
 ) -> list[float]:
     """The overlap of each scene in 03.3 (0 without a box), with one thing that can be done wrongly at a time."""
     return [
-        max((overlap(box, mask) for box in of(map, threshold)), default=0.0)
-        for map, mask in zip(large(maps, masks), masks, strict=True)
+        max((overlap(box, mask) for box in of(cam, threshold)), default=0.0)
+        for cam, mask in zip(large(maps, masks), masks, strict=True)
     ]
 
 
-def _brightest(map: Tensor, threshold: float) -> list[Box]:
-    y, x = divmod(int(map.argmax()), map.shape[1])
-    found = boxes(map, threshold)
+def _brightest(cam: Tensor, threshold: float) -> list[Box]:
+    y, x = divmod(int(cam.argmax()), cam.shape[1])
+    found = boxes(cam, threshold)
     return [box for box in found if box.left <= x < box.right and box.top <= y < box.bottom][:1]
 
 
-def _absolute(map: Tensor, threshold: float) -> list[Box]:
-    return boxes(map, min(1.0, threshold / float(map.max())))[:1]
+def _absolute(cam: Tensor, threshold: float) -> list[Box]:
+    return boxes(cam, min(1.0, threshold / float(cam.max())))[:1]
 
 
 def _hits(limit: float = 0.5, scale: float = 1, **options):
@@ -186,7 +185,7 @@ HIT_MISTAKES = {
         of=boxes
     ),
     "this is the last box of the list, of the smallest region: the largest comes first.": _hits(
-        of=lambda map, threshold: boxes(map, threshold)[-1:]
+        of=lambda cam, threshold: boxes(cam, threshold)[-1:]
     ),
     "negative cells are counted: the threshold is a share of the raw maximum, and a map stretched to [0, 1] has lost "
     "its zero.": _hits(large=lambda maps, masks: images.upsample(images.normalise(maps), masks.shape[1:])),
@@ -196,10 +195,10 @@ HIT_MISTAKES = {
         of=_absolute
     ),
     "the threshold that was given is not used: this is 0.15, whatever is asked for.": _hits(
-        of=lambda map, threshold: boxes(map, 0.15)[:1]
+        of=lambda cam, threshold: boxes(cam, 0.15)[:1]
     ),
     "the threshold that was given is not used: this is 0.6, whatever is asked for.": _hits(
-        of=lambda map, _: boxes(map, 0.6)[:1]
+        of=lambda cam, _: boxes(cam, 0.6)[:1]
     ),
     "the box is compared with the object's pixels: compare it with the box of the mask (ground_truth_box).": _hits(
         overlap=lambda box, mask: iou(box.mask(*mask.shape), mask)

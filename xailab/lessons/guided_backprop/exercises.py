@@ -5,30 +5,15 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 from torch import Tensor
 
 from xailab.lessons import Wrong, exercise
 from xailab.lessons.guided_backprop.drawings import rank_correlation, strength
+from xailab.lessons.judging import judge
 from xailab.lessons.traces import watched
 
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    return bool(torch.allclose(a, b, atol=1e-5))
-
-
-def _tensor(value, shape: tuple[int, ...]) -> Tensor:
-    value = torch.as_tensor(value).detach().cpu().float()
-    if tuple(value.shape) != shape:
-        raise Wrong(f"expected a result of shape {shape}, got {tuple(value.shape)}.")
-    return value
-
-
-def _refuse(found: Tensor, mistakes: Sequence[tuple[Tensor, str]]) -> None:
-    """Raise Wrong with the hint of the first mistake that gives this result."""
-    for value, hint in mistakes:
-        if value.shape == found.shape and _close(found, value):
-            raise Wrong(hint)
+TIES = "pixels of the same strength share the mean of their ranks, which scipy.stats.spearmanr does."
 
 
 @exercise("04.1")
@@ -38,21 +23,25 @@ def _(my_guided) -> str:
     for z, R in ((z, R), (z.view(2, 1, 3, 2).flip(0), R.view(2, 1, 3, 2) / 4)):  # noqa: B020
         forward, gradient = z > 0, R > 0
         expected = R * forward * gradient
-        found = _tensor(my_guided(z, R), tuple(z.shape))
-        _refuse(found, [
-            (R * forward, "that is the true gradient: besides z > 0, only a positive R may pass."),
-            (R * gradient, "that is the deconvnet's rule: the ReLU's own mask, z > 0, is missing."),
-            (R * (z >= 0) * gradient, "a ReLU at z = 0 is closed: the mask is z > 0, without the equals sign."),
-            ((R * forward).abs(), "a negative gradient is stopped, not turned round: clamp it at 0 instead of abs."),
-            (z * forward * gradient, "the masks are right, but R has to pass through them, not z."),
-            ((forward & gradient).float(), "that is the mask alone: multiply it with R."),
-            (R * (forward | gradient), "both conditions have to hold at a cell, and one was enough here."),
-        ])  # fmt: skip
-        if not _close(found, expected):
-            i = int((found - expected).abs().flatten().nan_to_num(torch.inf).argmax())
+        mistakes = {
+            "that is the true gradient: besides z > 0, only a positive R may pass.": R * forward,
+            "that is the deconvnet's rule: the ReLU's own mask, z > 0, is missing.": R * gradient,
+            "a ReLU at z = 0 is closed: the mask is z > 0, without the equals sign.": R * (z >= 0) * gradient,
+            "a negative gradient is stopped, not turned round: clamp it at 0 instead of abs.": (R * forward).abs(),
+            "the masks are right, but R has to pass through them, not z.": z * forward * gradient,
+            "that is the mask alone: multiply it with R.": (forward & gradient).float(),
+            "both conditions have to hold at a cell, and one was enough here.": R * (forward | gradient),
+        }
+        found = torch.as_tensor(my_guided(z, R))
+
+        def otherwise(i: int, z=z, R=R, expected=expected, found=found) -> str:
             z_there, R_there, right, yours = (float(each.flatten()[i]) for each in (z, R, expected, found))
-            raise Wrong(f"with z = {z_there:g} and R = {R_there:g}, {right:g} is handed down, yours is {yours:g}. "
-                        "Is it R where z > 0 and R > 0, and 0 elsewhere?")  # fmt: skip
+            return (
+                f"with z = {z_there:g} and R = {R_there:g}, {right:g} is handed down, yours is {yours:g}. "
+                "Is it R where z > 0 and R > 0, and 0 elsewhere?"
+            )
+
+        judge(found, expected, mistakes, "that of R", otherwise)
     few, many = (watched(my_guided, torch.ones(size), torch.ones(size)) for size in ((3, 4), (6, 8)))
     if few.steps != many.steps:
         raise Wrong("the result is right, but made in a loop over the cells: masks work on whole tensors.")
@@ -72,33 +61,40 @@ def _two_layers(x: Tensor, weights: Sequence[Tensor], c: int, rule: str = "guide
     return R
 
 
-@exercise("04.2")
-def _(my_gradient) -> str:
-    generator = torch.Generator().manual_seed(4)
-    cases = []
+def _two_layer_cases() -> list[tuple[Tensor, list[Tensor], int]]:
+    """Inputs, the three weight matrices, and a class."""
+    generator, cases = torch.Generator().manual_seed(4), []
     for sizes, c in (((6, 9, 8, 3), 2), ((6, 9, 8, 3), 1), ((5, 7, 10, 4), 3)):
         weights = [torch.randn(b, a, generator=generator) for a, b in pairwise(sizes)]
         cases.append((torch.randn(sizes[0], generator=generator), weights, c))
+    return cases
+
+
+@exercise("04.2")
+def _(my_gradient) -> str:
+    cases = _two_layer_cases()
     for x, weights, c in cases:
         true, expected = _two_layers(x, weights, c, "true"), _two_layers(x, weights, c)
-        found = _tensor(my_gradient(x, *weights, c), tuple(x.shape))
-        if _close(found, expected):
-            continue
-        _refuse(found, [
-            (true, "that is the true gradient: does your hook return the new gradient, and is it set before backward?"),
-            (true.clamp(min=0), "the gradient was clamped at the input alone: the rule belongs to each ReLU."),
-            (expected.clamp(min=0), "nothing is clamped at the input: there is no ReLU, so that negative values stay."),
-            (_two_layers(x, weights, c, "deconvnet"), "that is the deconvnet: the ReLU's own derivative is missing."),
-            (_two_layers(x, weights, c, "upper"), "only the upper ReLU was guided: hook the lower one too."),
-            (_two_layers(x, weights, c, "lower"), "only the lower ReLU was guided: hook the upper one too."),
-            (_two_layers(x, weights, c, "abs"), "a negative gradient is stopped, not turned round: clamp(min=0)."),
-            (_two_layers(x, weights, 0), "that explains class 0: take the score of class c."),
-            (expected * x, "that is the gradient times x: the gradient alone is asked for."),
-        ])  # fmt: skip
-        i = int((~((found - expected).abs() <= 1e-5)).nonzero()[0])
-        place = "the first value" if i == 0 else f"value {i + 1}"
-        raise Wrong(f"for class {c} {place} should be {expected[i]:.3f}, yours is {found[i]:.3f}. "
-                    "Is the gradient that arrives at each of the two ReLUs clamped at 0?")  # fmt: skip
+        mistakes = {
+            "that is the true gradient: does your hook return the new gradient, and is it set before backward?": true,
+            "the gradient was clamped at the input alone: the rule belongs to each ReLU.": true.clamp(min=0),
+            "nothing is clamped at the input: there is no ReLU, so that negative values stay.": expected.clamp(min=0),
+            "that is the deconvnet: the ReLU's own derivative is missing.": _two_layers(x, weights, c, "deconvnet"),
+            "only the upper ReLU was guided: hook the lower one too.": _two_layers(x, weights, c, "upper"),
+            "only the lower ReLU was guided: hook the upper one too.": _two_layers(x, weights, c, "lower"),
+            "a negative gradient is stopped, not turned round: clamp(min=0).": _two_layers(x, weights, c, "abs"),
+            "that explains class 0: take the score of class c.": _two_layers(x, weights, 0),
+            "that is the gradient times x: the gradient alone is asked for.": expected * x,
+        }
+        found = torch.as_tensor(my_gradient(x, *weights, c)).detach()
+
+        def otherwise(i: int, c=c, expected=expected, found=found) -> str:
+            return (
+                f"for class {c} value {i + 1} should be {expected[i]:.3f}, yours is {found[i]:.3f}. "
+                "Is the gradient that arrives at each of the two ReLUs clamped at 0?"
+            )
+
+        judge(found, expected, mistakes, "that of x", otherwise)
     x, weights, c = cases[-1]
     seen = watched(my_gradient, x, *weights, c)
     if not seen.calls("_engine_run_backward", "grad", "backward"):
@@ -132,120 +128,137 @@ def picture_cases() -> list[tuple[Tensor, float]]:
     return cases
 
 
+def _picture_mistakes(gradient: Tensor, bound: float) -> dict[str, Tensor]:
+    """Wrong grey values of 04.3, before they are rounded."""
+    size = gradient.abs().flatten()
+
+    def scaled(bound, values=gradient) -> Tensor:
+        return 128 + 127 * (values / bound).clamp(-1, 1)
+
+    low, high = gradient.min(), gradient.max()
+    each = gradient.abs().flatten(1).quantile(0.99, dim=1).view(3, 1, 1)
+    return {
+        "that is min-max: zero is not 128, and moves with the extremes.": 255 * (gradient - low) / (high - low),
+        "that subtracts the mean: what becomes grey is the mean then, and zero is not.": (
+            255 * (0.5 + 0.1 * (gradient - gradient.mean()) / gradient.std()).clamp(0, 1)
+        ),
+        "scaled by the largest |value|: one outlier turns all else grey; clip at a quantile.": scaled(size.max()),
+        "values beyond the quantile wrap round in uint8: clip to ±1 first.": (128 + 127 * gradient / bound) % 256,
+        "one scale for all three channels, or colours no longer compare.": scaled(each),
+        "the sign is lost: negative values go below 128.": scaled(bound, gradient.abs()),
+        "negative values are lost, and zero is black: put zero at 128.": 255 * (gradient / bound).clamp(0, 1),
+        "red and blue are exchanged: keep the order RGB.": scaled(bound).flip(0),
+        "that is the quantile of the values: take it of their absolute values, or negative ones do not count.": (
+            scaled(gradient.flatten().quantile(0.99))
+        ),
+        **{
+            f"that is the {100 * share:g} % quantile: the bound is the 99 % one.": scaled(size.quantile(share))
+            for share in (0.995, 0.999, 0.98, 0.95, 0.9)
+        },
+        "the scale is 127 steps to either side of 128: the bound becomes 255, and minus the bound 1.": (
+            127.5 + 127.5 * (gradient / bound).clamp(-1, 1)
+        ),
+    }
+
+
+def _uint8_picture(answer, h: int, w: int) -> Tensor:
+    """The answer to 04.3 as a tensor (3, h, w), if it has the form of a picture."""
+    found = np.asarray(answer)
+    if found.shape == (w, h, 3):
+        raise Wrong("width and height are exchanged: permute(1, 2, 0) takes (3, h, w) to (h, w, 3).")
+    if found.shape != (h, w, 3):
+        raise Wrong(f"expected shape {(h, w, 3)} for a gradient of shape {(3, h, w)}, got {found.shape}.")
+    if found.dtype != np.uint8:
+        raise Wrong(f"expected uint8, as picture files hold, got {found.dtype}.")
+    return torch.from_numpy(found.astype(np.float32)).permute(2, 0, 1)
+
+
 @exercise("04.3")
 def _(my_picture) -> str:
     for gradient, bound in picture_cases():
-        _, h, w = gradient.shape
-        found = np.asarray(my_picture(gradient))
-        if found.shape == (w, h, 3):
-            raise Wrong("width and height are exchanged: permute(1, 2, 0) takes (3, h, w) to (h, w, 3).")
-        if found.shape != (h, w, 3):
-            raise Wrong(f"expected shape {(h, w, 3)} for a gradient of shape {(3, h, w)}, got {found.shape}.")
-        if found.dtype != np.uint8:
-            raise Wrong(f"expected uint8, as picture files hold, got {found.dtype}.")
-        picture = torch.from_numpy(found.astype(np.float32)).permute(2, 0, 1)
-        size = gradient.abs().flatten()
+        picture = _uint8_picture(my_picture(gradient), *gradient.shape[1:])
         grey = 128 + 127 * (gradient / bound).clamp(-1, 1)
-        expected = grey.round()
-
-        def scaled(bound, values=gradient) -> Tensor:
-            return 128 + 127 * (values / bound).clamp(-1, 1)
+        zero = picture[0, 0, 0]
 
         def near(other: Tensor, picture=picture) -> bool:  # a mistake may be rounded, or not
             return bool((picture - other).abs().max() < 1.01)
 
-        low, high = gradient.min(), gradient.max()
-        each = gradient.abs().flatten(1).quantile(0.99, dim=1).view(3, 1, 1)
-        mistakes = [
-            (255 * (gradient - low) / (high - low), "that is min-max: zero is not 128, and moves with the extremes."),
-            (255 * (0.5 + 0.1 * (gradient - gradient.mean()) / gradient.std()).clamp(0, 1),
-             "that subtracts the mean: what becomes grey is the mean then, and zero is not."),
-            (scaled(size.max()), "scaled by the largest |value|: one outlier turns all else grey; clip at a quantile."),
-            ((128 + 127 * gradient / bound) % 256, "values beyond the quantile wrap round in uint8: clip to ±1 first."),
-            (scaled(each), "one scale for all three channels, or colours no longer compare."),
-            (scaled(bound, gradient.abs()), "the sign is lost: negative values go below 128."),
-            (255 * (gradient / bound).clamp(0, 1), "negative values are lost, and zero is black: put zero at 128."),
-            (grey.flip(0), "red and blue are exchanged: keep the order RGB."),
-            (scaled(gradient.flatten().quantile(0.99)),
-             "that is the quantile of the values: take it of their absolute values, or negative ones do not count."),
-            *((scaled(size.quantile(share)), f"that is the {100 * share:g} % quantile: the bound is the 99 % one.")
-              for share in (0.995, 0.999, 0.98, 0.95, 0.9)),
-        ]  # fmt: skip
-        if not picture.equal(expected):
-            if picture.equal(grey.floor()):
-                raise Wrong(
-                    "values are cut off, not rounded: 128.75 becomes 129, so round before you convert to uint8."
-                )
-            if near(grey - 1) and not near(grey):
-                raise Wrong(
-                    f"zero should be 128 exactly, yours is {found[0, 0, 0]}: round before you convert to uint8."
-                )
-            for value, hint in mistakes:
-                if near(value):
-                    raise Wrong(hint)
-            if near(127.5 + 127.5 * (gradient / bound).clamp(-1, 1)):
-                raise Wrong(
-                    "the scale is 127 steps to either side of 128: the bound becomes 255, and minus the bound 1."
-                )
-            if found[0, 0, 0] != 128:
-                raise Wrong(f"zero should be 128 exactly, yours is {found[0, 0, 0]}.")
-            i = int((picture - expected).abs().argmax())
-            value, right, yours = (float(each.flatten()[i]) for each in (gradient, expected, picture))
-            raise Wrong(f"the value {value:.4g} should become {right:.0f}, yours is {yours:.0f}. "
-                        "Is it 128 + 127 * clip(gradient / bound, -1, 1), rounded?")  # fmt: skip
+        if picture.equal(grey.floor()):
+            raise Wrong("values are cut off, not rounded: 128.75 becomes 129, so round before you convert to uint8.")
+        if near(grey - 1) and not near(grey):
+            raise Wrong(f"zero should be 128 exactly, yours is {zero:g}: round before you convert to uint8.")
+
+        def otherwise(i: int, gradient=gradient, grey=grey, picture=picture, zero=zero) -> str:
+            if zero != 128:
+                return f"zero should be 128 exactly, yours is {zero:g}."
+            value, right, yours = (float(each.flatten()[i]) for each in (gradient, grey.round(), picture))
+            return (
+                f"the value {value:.4g} should become {right:.0f}, yours is {yours:.0f}. "
+                "Is it 128 + 127 * clip(gradient / bound, -1, 1), rounded?"
+            )
+
+        mistakes = {words: picture for words, other in _picture_mistakes(gradient, bound).items() if near(other)}
+        judge(picture, grey.round(), mistakes, "(h, w, 3)", otherwise)
     return "zero is grey, and both signs share one scale."
+
+
+def similarity_cases() -> list[tuple[Tensor, Tensor]]:
+    """Pairs of pictures (3, h, w): strong pixels of one are strong, or weak, in the other, or many are alike."""
+    generator, cases = torch.Generator().manual_seed(3), []
+    for h, w, power in ((9, 7, 0), (6, 11, -1)):
+        a = torch.randn(3, h, w, generator=generator) ** 3
+        b = 0.3 * a.flip(0) - torch.randn(3, h, w, generator=generator) ** 3 * torch.rand(h, w, generator=generator)
+        cases.append((a, b * (strength(a) + 0.01) ** (2 * power)))
+    a, b = cases[0]
+    return [*cases, (a.round(), (2 * b).round())]
+
+
+def _similarity_mistakes(a: Tensor, b: Tensor) -> dict[str, float]:
+    x, y = (strength(each).flatten().numpy() for each in (a, b))
+
+    def spearman(a, b) -> float:
+        return float(np.corrcoef(*(rankdata(np.asarray(each).ravel()) for each in (a, b)))[0, 1])
+
+    def with_ties(method) -> float:
+        return float(np.corrcoef(rankdata(x, method), rankdata(y, method))[0, 1])
+
+    return {
+        "that correlates the values: a few bright pixels decide it. Rank them.": float(np.corrcoef(x, y)[0, 1]),
+        "signs were ranked too: take the absolute values first.": spearman(a, b),
+        "signs were ranked too, after the largest was taken: take the absolute values first.": (
+            spearman(a.amax(0), b.amax(0))
+        ),
+        "a pixel is one place: take the largest absolute value of its three channels.": spearman(a.abs(), b.abs()),
+        "the mean over the channels was taken: take the largest.": spearman(a.abs().mean(0), b.abs().mean(0)),
+        "channels were averaged with their signs, and cancel: abs first.": spearman(a.mean(0).abs(), b.mean(0).abs()),
+        "that is the p-value: the correlation is .statistic.": float(np.asarray(spearmanr(x, y))[1]),
+        "that compares a picture with itself: rank the strengths of both.": 1.0,
+        "the sign of the correlation is lost.": abs(rank_correlation(a, b)),
+        "the length over the channels was taken: take the largest |value|.": spearman(a.norm(dim=0), b.norm(dim=0)),
+        "argsort gives the order, not the ranks: scipy.stats.rankdata.": spearman(x.argsort(), y.argsort()),
+        **{f"{TIES} These are the {method} ranks.": with_ties(method) for method in ("ordinal", "min", "max", "dense")},
+    }
 
 
 @exercise("04.4")
 def _(my_similarity) -> str:
-    generator = torch.Generator().manual_seed(3)
-    for h, w, power in ((9, 7, 0), (6, 11, -1)):  # the strong pixels of one are strong, or weak, in the other
-        a = torch.randn(3, h, w, generator=generator) ** 3
-        b = 0.3 * a.flip(0) - torch.randn(3, h, w, generator=generator) ** 3 * torch.rand(h, w, generator=generator)
-        b = b * (strength(a) + 0.01) ** (2 * power)
-        _judge_similarity(my_similarity, a, b)
+    for a, b in similarity_cases():
+        try:
+            answer = my_similarity(a.clone(), b.clone())
+        except (ValueError, AttributeError) as error:
+            if "1-D or 2-D" in str(error) or "return_types.max" in str(error):
+                raise Wrong(
+                    "take the largest of the three channels by .amax(0), then flatten; .max(0) of a tensor is a pair, "
+                    "the values and where they were."
+                ) from error
+            raise
+        if hasattr(answer, "statistic"):
+            raise Wrong("spearmanr returns two numbers: hand back its .statistic.")
+        if np.ndim(answer):
+            raise Wrong(f"expected one number, got shape {np.shape(answer)}: flatten both maps before they are ranked.")
+        expected, tied = rank_correlation(a, b), len(strength(a).unique()) < a[0].numel()
+        mistakes = {words: torch.tensor(value) for words, value in _similarity_mistakes(a, b).items()}
+        words = f"expected {expected:.3f} for this pair, yours is {float(answer):.3f}: "
+        words += TIES if tied else "largest |value| over the channels, flatten, then scipy.stats.spearmanr."
+        judge(float(answer), torch.tensor(expected), mistakes, "one number", lambda i, words=words: words)
     return "ranks of strengths, one number for each pair of pictures."
-
-
-def _judge_similarity(my_similarity, a: Tensor, b: Tensor) -> None:
-    expected = rank_correlation(a, b)
-    try:
-        answer = my_similarity(a.clone(), b.clone())
-    except (ValueError, AttributeError) as error:
-        if "1-D or 2-D" in str(error) or "return_types.max" in str(error):
-            raise Wrong(
-                "take the largest of the three channels by .amax(0), then flatten; .max(0) of a tensor is a pair, the "
-                "values and where they were."
-            ) from error
-        raise
-    if hasattr(answer, "statistic"):
-        raise Wrong("spearmanr returns two numbers: hand back its .statistic.")
-    if np.ndim(answer):
-        raise Wrong(f"expected one number, got shape {np.shape(answer)}: flatten both maps before they are ranked.")
-    found = float(answer)
-    flat_a, flat_b = strength(a).flatten(), strength(b).flatten()
-
-    def spearman(x: Tensor, y: Tensor, part: int = 0) -> float:
-        return float(np.asarray(spearmanr(x.numpy().ravel(), y.numpy().ravel()))[part])  # (statistic, p-value)
-
-    mistakes = [
-        (float(np.corrcoef(flat_a, flat_b)[0, 1]),
-         "that correlates the values: a few bright pixels decide it. Rank them."),
-        (spearman(a, b), "signs were ranked too: take the absolute values first."),
-        (spearman(a.amax(0), b.amax(0)), "signs were ranked too: take the absolute values first."),
-        (spearman(a.abs(), b.abs()), "a pixel is one place: take the largest absolute value of its three channels."),
-        (spearman(a.abs().mean(0), b.abs().mean(0)), "the mean over the channels was taken: take the largest."),
-        (spearman(a.mean(0).abs(), b.mean(0).abs()), "channels were averaged with their signs, and cancel: abs first."),
-        (spearman(flat_a, flat_b, 1), "that is the p-value: the correlation is .statistic."),
-        (1.0, "that compares a picture with itself: rank the strengths of both."),
-        (abs(expected), "the sign of the correlation is lost."),
-        (spearman(a.norm(dim=0), b.norm(dim=0)), "the length over the channels was taken: take the largest |value|."),
-        (spearman(flat_a.argsort(), flat_b.argsort()), "argsort gives the order, not the ranks: scipy.stats.rankdata."),
-    ]  # fmt: skip
-    if abs(found - expected) < 1e-4:
-        return
-    for value, hint in mistakes:
-        if abs(found - value) < 1e-4:
-            raise Wrong(hint)
-    raise Wrong(f"expected {expected:.3f} for this pair, yours is {found:.3f}: largest |value| over the channels, "
-                "flatten, then scipy.stats.spearmanr.")  # fmt: skip

@@ -1,11 +1,10 @@
-"""Drawings of Gaussians, maps and thresholds, and the numbers behind them."""
+"""Draw Gaussians, maps and thresholds, and compute the numbers for them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import scipy.ndimage
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,10 +12,11 @@ from torch import Tensor
 
 from xailab import figures
 from xailab.lessons.drawings import outline, tight
+from xailab.lessons.padim.regions import components
 from xailab.metrics import aupro, auroc
 from xailab.padim import Gaussians
-from xailab.padim.detector import enlarged
 from xailab.padim.reduction import random_channels
+from xailab.padim.upsampling import upsampled
 
 TRUTH, FOUND = figures.SKY, figures.YELLOW
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -24,9 +24,9 @@ Mask = Bool[np.ndarray, "h w"]
 Layers = Sequence[Float[Tensor, "n _c _h _w"]]
 
 
-def scaled_map(axes: Axes, map: Float[Tensor, "h w"], largest: float, title: str | None = None) -> None:
+def scaled_map(axes: Axes, heat: Float[Tensor, "h w"], largest: float, title: str | None = None) -> None:
     """Draw an anomaly map from 0 (dark) to ``largest`` (bright)."""
-    figures.picture(axes, map.numpy(), title, cmap="inferno", vmin=0.0, vmax=largest)
+    figures.picture(axes, heat.numpy(), title, cmap="inferno", vmin=0.0, vmax=largest)
 
 
 def draw_ellipses(
@@ -35,8 +35,8 @@ def draw_ellipses(
     """Draw points of two channels twice: with circles of equal distance, and ellipses of equal Mahalanobis distance.
 
     Args:
-        normal: What the Gaussian was fitted to.
-        covariance: Its covariance.
+        normal: Points that the Gaussian was fitted to.
+        covariance: Covariance of these points.
         others: Further points by name.
     """
     mean, factor = normal.mean(0), np.linalg.cholesky(covariance)
@@ -66,8 +66,8 @@ def draw_cells(picture: Picture, grids: Mapping[str, int], at: tuple[float, floa
     """Draw a picture once for each layer, with its grid of cells and the one over a place.
 
     Args:
-        picture: Square.
-        grids: Layer's name to cells a side.
+        picture: Square picture.
+        grids: Number of cells a side, by the layer's name.
         at: (row, column) of the place, as shares of the picture's side.
     """
     figure, axes = figures.new(1, len(grids), width=2.9 * len(grids), height=3.2)
@@ -108,7 +108,7 @@ class Shown:
     normal: UInt8[np.ndarray, "_ _ 3"]
     picture: Picture
     mask: Mask
-    map: Float[Tensor, "h w"]
+    heat: Float[Tensor, "h w"]
     threshold: float
 
 
@@ -123,9 +123,9 @@ def draw_gallery(columns: Sequence[Shown], panel: float = 1.5) -> Figure:
         figures.picture(column[0], shown.normal, shown.title)
         figures.picture(column[1], shown.picture)
         outline(column[1], shown.mask, TRUTH)
-        scaled_map(column[2], shown.map, 2 * shown.threshold)
+        scaled_map(column[2], shown.heat, 2 * shown.threshold)
         figures.picture(column[3], shown.picture)
-        outline(column[3], (shown.map > shown.threshold).numpy(), FOUND)
+        outline(column[3], (shown.heat > shown.threshold).numpy(), FOUND)
     for axis, name in zip(
         axes[:, 0], ("normal", "defective,\nand the truth", "map", "above the\nthreshold"), strict=True
     ):
@@ -135,7 +135,7 @@ def draw_gallery(columns: Sequence[Shown], panel: float = 1.5) -> Figure:
 
 @dataclass(frozen=True)
 class Curves:
-    """What happens to a test set's pixels as the threshold falls: see `curves`."""
+    """Shares of a test set's pixels above falling thresholds: see `curves`."""
 
     thresholds: Float[np.ndarray, "t"]
     alarms: Float[np.ndarray, "t"]  # share of the normal pixels
@@ -144,25 +144,25 @@ class Curves:
 
 
 def curves(masks: Bool[np.ndarray, "n h w"], maps: Float[Tensor, "n h w"], steps: int = 300) -> Curves:
-    """False alarms, hits and per-region overlap at falling thresholds, spaced by how many normal pixels lie above."""
-    maps = maps.numpy()
-    falling = np.sort(maps[~masks])[::-1]
+    """Compute false alarms, hits and per-region overlap at thresholds spaced by how many normal pixels lie above."""
+    values = maps.numpy()
+    falling = np.sort(values[~masks])[::-1]
     places = np.unique(np.geomspace(1, len(falling), steps).astype(int)) - 1
-    thresholds = np.append(maps.max() + 1, falling[places])
+    thresholds = np.append(values.max() + 1, falling[places])
     regions = []
-    for mask, map in zip(masks, maps, strict=True):
-        labels, count = scipy.ndimage.label(mask, np.ones((3, 3)))
-        regions += [map[labels == k] for k in range(1, count + 1)]
+    for mask, heat in zip(masks, values, strict=True):
+        labels = components(mask)
+        regions += [heat[labels == k] for k in range(1, labels.max() + 1)]
 
-    def above(values: np.ndarray) -> np.ndarray:
-        return 1 - np.searchsorted(np.sort(values), thresholds) / len(values)
+    def above(some: np.ndarray) -> np.ndarray:
+        return 1 - np.searchsorted(np.sort(some), thresholds) / len(some)
 
     overlap = np.mean([above(region) for region in regions], axis=0)
-    return Curves(thresholds, above(maps[~masks]), above(maps[masks]), overlap)
+    return Curves(thresholds, above(values[~masks]), above(values[masks]), overlap)
 
 
 def draw_threshold(
-    found: Curves, picture: Picture, mask: Mask, map: Float[Tensor, "h w"], at: Sequence[float]
+    found: Curves, picture: Picture, mask: Mask, heat: Float[Tensor, "h w"], at: Sequence[float]
 ) -> Figure:
     """Draw ROC and PRO curve with a point for each of some thresholds, and what each of them cuts out of one map."""
     figure, axes = figures.new(1, 2 + len(at), width=11.4, height=3.3, width_ratios=[1.25, 1.25, *[1.0] * len(at)])
@@ -182,7 +182,7 @@ def draw_threshold(
         axis = axes[2 + number]
         figures.picture(axis, picture, f"{'ABC'[number]}: above {threshold:.0f}")
         outline(axis, mask, TRUTH)
-        outline(axis, (map > threshold).numpy(), FOUND)
+        outline(axis, (heat > threshold).numpy(), FOUND)
     return figure
 
 
@@ -192,18 +192,18 @@ def draw_maps(
     """Draw pictures with their truth, and below each its map.
 
     Args:
-        columns: Title, picture, mask, map and the map's largest colour, of each.
+        columns: Title, picture, mask, map and largest value of the colours, for each column.
         panel: Width of a picture in inches.
-        rows: Of pairs.
+        rows: Number of rows of such pairs.
     """
     across = -(-len(columns) // rows)
     figure, axes = figures.new(2 * rows, across, width=panel * across, height=rows * (2 * panel + 0.35), squeeze=False)
     tight(figure)
-    for number, (title, picture, mask, map, largest) in enumerate(columns):
+    for number, (title, picture, mask, heat, largest) in enumerate(columns):
         top, bottom = axes[2 * (number // across) :, number % across][:2]
         figures.picture(top, picture, title)
         outline(top, mask, TRUTH)
-        scaled_map(bottom, map, largest)
+        scaled_map(bottom, heat, largest)
     return figure
 
 
@@ -211,8 +211,8 @@ def rd(sample, generator: np.random.Generator, crop: int = 224):
     """Turn a picture and its mask by up to 10 degrees and crop it at random, as for the paper's Rd-MVTec AD.
 
     Args:
-        sample: With .image and .mask, larger than the crop.
-        generator: Of the angle and the place of the crop.
+        sample: Sample with .image and .mask, larger than the crop.
+        generator: Random numbers for the angle and the place of the crop.
         crop: Side of the result in pixels.
     """
     side = len(sample.image)
@@ -228,12 +228,12 @@ def rd(sample, generator: np.random.Generator, crop: int = 224):
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the explorer needs of one category: the layers' outputs, recorded once, and the test pictures' truth.
+    """Hold the layers' outputs for one category, recorded once, and the truth of the test pictures.
 
     Attributes:
         layers: Names of the layers.
-        fit, held_out, test: By layer, (n, channels, rows, columns).
-        pictures, masks, kinds: Of the test pictures.
+        fit, held_out, test: Outputs of each layer, (n, channels, rows, columns).
+        pictures, masks, kinds: Test pictures, their masks and their kinds of defect.
     """
 
     layers: tuple[str, ...]
@@ -247,7 +247,7 @@ class Recorded:
     def distances(
         self, layers: Sequence[str], d: int | None = None, seed: int = 0
     ) -> tuple[Float[Tensor, "m rows columns"], Float[Tensor, "n rows columns"]]:
-        """Of the held-out and of the test pictures, from some layers and d of their channels, chosen at random."""
+        """Compute distances of the held-out and the test pictures from some layers and d random channels of them."""
         chosen = [self.layers.index(name) for name in layers]
         counts = [self.fit[i].shape[1] for i in chosen]
         kept = random_channels(counts, None if d is None or d >= sum(counts) else d, seed)
@@ -272,19 +272,20 @@ def draw_inspection(
     """Draw a test picture with its truth, its map, what lies above the threshold, and the scores of all pictures.
 
     Args:
-        recorded: Of one category.
+        recorded: Layers' outputs of one category.
         picture: Number of the test picture.
-        threshold: In units of the calibrated one, the largest score of the held-out normal pictures.
-        sigma: Of the blur, in pixels.
-        layers: Which of the layers; None for all.
-        d: How many of their channels, at random; None for all.
-        distances: What ``recorded.distances(layers, d)`` gave, if it is known.
+        threshold: Threshold in units of the calibrated one, the largest score of the held-out normal pictures.
+        sigma: Standard deviation of the blur in pixels.
+        layers: Names of the layers; None for all.
+        d: Number of their channels, chosen at random; None for all.
+        distances: Result of ``recorded.distances(layers, d)``, if it is known.
     """
     held_out, test = distances or recorded.distances(layers or recorded.layers, d)
-    size = recorded.masks.shape[1:]
-    maps = enlarged(test, size, sigma)
-    scores, bad = maps.amax((1, 2)).numpy(), recorded.masks.any((1, 2))
-    limit = threshold * float(enlarged(held_out, size, sigma).amax())
+    _, height, width = recorded.masks.shape
+    size = (height, width)
+    maps = upsampled(test, size, sigma)
+    scores, bad = maps.amax((1, 2)).numpy(), np.asarray(recorded.masks.any((1, 2)))
+    limit = threshold * float(upsampled(held_out, size, sigma).amax())
     figure, axes = figures.new(1, 4, width=11.4, height=3.1, width_ratios=[1, 1, 1, 1.5])
     figures.picture(axes[0], recorded.pictures[picture], f"{recorded.kinds[picture]}, and the truth")
     outline(axes[0], recorded.masks[picture], TRUTH)

@@ -1,13 +1,13 @@
-"""The exercises: their cases, their wrong answers, and their checks."""
+"""Check the exercises: their cases and their wrong answers."""
 
 import numpy as np
-import scipy.ndimage
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xailab.lessons import exercise
 from xailab.lessons.judging import judge
+from xailab.lessons.padim.regions import components
 
 
 @exercise("08.1")
@@ -153,7 +153,7 @@ def _(my_overlap) -> str:
     generator = np.random.default_rng(84)
     masks = np.zeros((3, 8, 9), bool)
     masks[0, 1:4, 1:5] = masks[0, 6, 6] = masks[0, 7, 7] = True  # a block, and two pixels that touch at a corner
-    masks[1, 2:4, 2:4] = masks[1, 6, 1:8] = True  # lies partly behind the first picture's regions
+    masks[1, 2:4, 2:4] = masks[1, 6, 1:8] = True  # overlaps the first picture's regions
     maps = generator.gamma(2, 2, masks.shape)
     maps[1, 2:4, 2:4] += 4
     maps[0, 1, 1:4], maps[0, 6, 6], maps[1, 6, 1:3] = (3.0, 5.0, 3.0), 5.0, 5.0  # reach a threshold exactly
@@ -164,8 +164,7 @@ def _(my_overlap) -> str:
         above = maps >= threshold
 
         def shares(structure, stack=False, above=above, masks=masks) -> float:
-            labels = [scipy.ndimage.label(masks, np.ones((3, 3, 3)))[0]] if stack else [
-                scipy.ndimage.label(mask, structure)[0] for mask in masks]  # fmt: skip
+            labels = [components(masks, np.ones((3, 3, 3)))] if stack else [components(m, structure) for m in masks]
             found = [above] if stack else above
             return float(
                 np.mean([f[r == k].mean() for r, f in zip(labels, found, strict=True) for k in range(1, r.max() + 1)])
@@ -196,14 +195,13 @@ def _(my_overlap) -> str:
                 np.ones((3, 3)), above=maps > threshold
             ),
             "the background, label 0, is counted as a region: begin with label 1.": np.mean(
-                [a[r == k].mean() for r, a in zip(
-                    (scipy.ndimage.label(mask, np.ones((3, 3)))[0] for mask in masks), above, strict=True)
+                [a[r == k].mean() for r, a in zip(map(components, masks), above, strict=True)
                  for k in range(r.max() + 1)]
             ),
         }  # fmt: skip
         found = my_overlap(masks, maps, threshold)
         tensors = {words: torch.tensor(float(value)) for words, value in mistakes.items() if value != expected}
-        count = sum(scipy.ndimage.label(mask, np.ones((3, 3)))[1] for mask in masks)
+        count = sum(components(mask).max() for mask in masks)
         otherwise = f"this is not the mean share over the {count} regions."
         judge(found, torch.tensor(expected), tensors, "one number", otherwise)
     return "small regions count as much as large ones."

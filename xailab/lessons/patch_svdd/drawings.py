@@ -346,12 +346,12 @@ def draw_search(
         kind: Kind of map.
     """
     cell, corner = s.place(size, (row, column))
-    box, patch, anomaly_map = _box(corner, SIZES[size]), SIZES[size], getattr(s.maps, kind)[picture]
+    box, patch, heat = _box(corner, SIZES[size]), SIZES[size], getattr(s.maps, kind)[picture]
     figure, axes = figures.new(1, 6, width=12.0, height=2.9, width_ratios=[1.5, 1.7, 1, 1, 1, 1])
     figures.picture(axes[0], s.pictures[picture], f"{s.kinds[picture]}, and the truth")
     outline(axes[0], s.masks[picture], TRUTH)
     figures.outline(axes[0], box)
-    figures.picture(axes[1], anomaly_map.numpy(), f"{kind} map", **s.scale(kind))
+    figures.picture(axes[1], heat.numpy(), f"{kind} map", **s.scale(kind))
     figures.outline(axes[1], box)
     figures.colour_bar(figure, axes[1], "anomaly score")
     figures.picture(axes[2], _crop(s.pictures[picture], corner, patch), "this patch")

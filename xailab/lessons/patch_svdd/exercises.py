@@ -84,43 +84,59 @@ def _(my_dense_head) -> str:
     return "every large patch of a picture at once, and for a gap of 1 the ordinary convolution."
 
 
+def _nearest_cases() -> list[tuple[Tensor, Tensor]]:
+    """Queries and banks; those of the last lie far from 0, each query near one row and far from the others."""
+    generator = torch.Generator().manual_seed(93)
+    cases = [
+        (torch.randn(n, d, generator=generator) * 2 + 1, torch.randn(m, d, generator=generator) * 2 + 1)
+        for n, m, d in ((6, 9, 4), (1, 5, 7))
+    ]
+    bank = torch.randn(8, 6, generator=generator) * 5 + 1000
+    return [*cases, (bank[[5, 0, 3, 3]] + torch.randn(4, 6, generator=generator) / 2, bank)]
+
+
+def _nearest_mistakes(queries: Tensor, bank: Tensor) -> dict[str, Tensor]:
+    every = torch.cdist(queries, bank, compute_mode="donot_use_mm_for_euclid_dist")
+    expected = every.amin(1)
+    lengths = bank.norm(dim=1)
+    cosine = 1 - F.cosine_similarity(queries[:, None], bank, dim=2)
+    return {
+        "these are the squares of the distances: take the root.": expected**2,
+        "this is the largest distance: a normal patch is near *one* normal patch, not all.": every.amax(1),
+        "this is the mean distance: a normal patch is near *one* normal patch, not all.": every.mean(1),
+        "this is the distance to the bank's mean: one centre, Deep SVDD's way.": (queries - bank.mean(0)).norm(dim=1),
+        "these are the numbers of the nearest patches: the distance to them is asked for.": every.argmin(1).double(),
+        "the smallest of each normal patch's distances: take it for each query.": every.amin(0),
+        "the inner product's sign: the nearest has the *smallest* |b|^2 - 2 q.b.": (
+            (queries[:, None] - bank[(lengths**2 + 2 * queries @ bank.T).argmin(1)][:, None]).norm(dim=2)[:, 0]
+        ),
+        "the largest inner product need not be the nearest: |b|^2 belongs to it.": (
+            queries - bank[(queries @ bank.T).argmax(1)]
+        ).norm(dim=1),
+        "this is the cosine distance: here lengths count.": cosine.amin(1),
+        "the absolute differences are summed: square, sum, take the root.": torch.cdist(queries, bank, p=1).amin(1),
+        "|q|^2 is missing: it does not matter for who is nearest, but for how near.": (
+            (every**2 - (queries**2).sum(1, keepdim=True)).amin(1).clamp(min=0).sqrt()
+        ),
+    }
+
+
 @exercise("09.3")
 def _(my_nearest) -> str:
-    generator = torch.Generator().manual_seed(93)
-    for n, m, d in ((6, 9, 4), (1, 5, 7)):
-        queries, bank = (torch.randn(k, d, generator=generator).double() * 2 + 1 for k in (n, m))
-        every = torch.cdist(queries, bank)
-        expected = every.amin(1)
-        lengths = bank.norm(dim=1)
-        cosine = 1 - F.cosine_similarity(queries[:, None], bank, dim=2)
-        mistakes = {
-            "these are the squares of the distances: take the root.": expected**2,
-            "this is the largest distance: a normal patch is near *one* normal patch, not all.": every.amax(1),
-            "this is the mean distance: a normal patch is near *one* normal patch, not all.": every.mean(1),
-            "this is the distance to the bank's mean: one centre, Deep SVDD's way.": (queries - bank.mean(0)).norm(
-                dim=1
-            ),
-            "these are the numbers of the nearest patches: the distance to them is asked for.": every.argmin(
-                1
-            ).double(),
-            "the smallest of each normal patch's distances: take it for each query.": every.amin(0),
-            "the inner product's sign: the nearest has the *smallest* |b|^2 - 2 q.b.": (
-                (queries[:, None] - bank[(lengths**2 + 2 * queries @ bank.T).argmin(1)][:, None]).norm(dim=2)[:, 0]
-            ),
-            "the largest inner product need not be the nearest: |b|^2 belongs to it.": (
-                queries - bank[(queries @ bank.T).argmax(1)]
-            ).norm(dim=1),
-            "this is the cosine distance: here lengths count.": cosine.amin(1),
-            "the absolute differences are summed: square, sum, take the root.": torch.cdist(queries, bank, p=1).amin(1),
-            "|q|^2 is missing: it does not matter for who is nearest, but for how near.": (
-                (every**2 - (queries**2).sum(1, keepdim=True)).amin(1).clamp(min=0).sqrt()
-            ),
-        }
-        found = my_nearest(queries.float(), bank.float())
+    for queries, bank in _nearest_cases():
+        (n, d), m = queries.shape, len(bank)
+        exact = queries.double(), bank.double()
+        expected = (exact[0][:, None] - exact[1]).norm(dim=2).amin(1)
         otherwise = f"with {n} queries and {m} normal patches of {d} numbers, this is no distance to the nearest."
-        judge(found, expected, mistakes, "one distance for each query", otherwise)
+        if bank.mean() > 100:
+            otherwise = (
+                "far from 0, |q|^2 - 2 q.b + |b|^2 is a small difference of large numbers, and rounding leaves nothing "
+                "of it: find the nearest row by the matrix product, and take the distance from the difference q - b."
+            )
+        mistakes = _nearest_mistakes(*exact)
+        judge(my_nearest(queries, bank), expected, mistakes, "one distance for each query", otherwise)
     _by_a_matrix_product(my_nearest)
-    return "the nearest of each, for a single query, too."
+    return "the nearest of each, for a single query, too, and near or far from 0."
 
 
 PRODUCTS = (

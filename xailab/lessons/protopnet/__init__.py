@@ -1,10 +1,10 @@
-"""Lesson 07: its drawings of prototypes, origins, boxes and doubts, its explorer, and its exercises' checks."""
+"""Lesson 07: its drawings of prototypes and of boxes under test, its explorer, and its exercises' checks."""
 
 from xailab.lessons.protopnet import exercises
 from xailab.lessons.protopnet.drawings import (
     LITTLE,
     draw_box,
-    draw_doubt,
+    draw_faithfulness,
     draw_geometry,
     draw_kinds,
     draw_looks_like,

@@ -1,4 +1,4 @@
-"""Drawings of prototypes, origins, boxes and doubts."""
+"""Drawings of prototypes, their training patches, boxes, and tests of these boxes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,36 +17,39 @@ from xailab.lessons.drawings import tight
 from xailab.protopnet import (
     KINDS,
     Epoch,
-    Field,
     GlobalAnalysis,
+    Kind,
     LocalAnalysis,
     Origin,
     ProtoPNet,
-    boxes,
+    candidate_boxes,
     masked,
     occlude,
+    receptive_boxes,
+    size_of,
     upsampled,
 )
 from xailab.protopnet.pictures import cropped, picture
+from xailab.receptive_field import ReceptiveField
 
 CLASS_COLOURS = (figures.SKY, figures.ORANGE)  # no lesion, lesion
 KIND_COLOURS = dict(zip(KINDS, (figures.ORANGE, figures.YELLOW, figures.SKY, figures.PINK, "#C8C8C8"), strict=True))
-LITTLE = 1.5  # similarity up to which a patch looks like another a little only
+LITTLE = 1.5  # up to this similarity, the words are "looks a little like"
 Picture = UInt8[np.ndarray, "h w 3"]
 
 
 def _frame(axes: Axes, box: Int[Tensor, "4"] | tuple, colour: str, **options) -> None:
-    """A box drawn along its ends, also where they are those of the picture."""
+    """Draw a box along its ends, also where they are those of the picture."""
     left, top, right, bottom = (float(end) for end in box)
     edges = {"fill": False, "edgecolor": colour, "linewidth": 2.4, "clip_on": False} | options
-    shadow = [patheffects.withStroke(linewidth=edges["linewidth"] + 1.6, foreground="black")]
+    shadow = patheffects.withStroke(linewidth=edges["linewidth"] + 1.6, foreground="black")
     rectangle = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, **edges)
-    rectangle.set_path_effects(shadow)
+    rectangle.set_path_effects([shadow])
     axes.add_patch(rectangle)
 
 
 def _rank(analysis: LocalAnalysis, image: int, prototype: int) -> int:
-    """At which place of an image's list a prototype stands."""
+    """Find the place of a prototype in an image's list."""
     listed = analysis.prototypes[image].tolist()
     if prototype not in listed:
         raise ValueError(
@@ -60,8 +63,9 @@ def draw_looks_like(analysis: LocalAnalysis, images: Sequence[int], prototypes: 
     """Draw "this looks like that": part of a slice, and the training patch that a prototype is.
 
     Args:
-        analysis: Of at least these images, with all prototypes listed.
-        images, prototypes: Which prototype in which image, one row each.
+        analysis: Analysis of at least these images, with all prototypes listed.
+        images: Number of an image for each row.
+        prototypes: Number of a prototype for each row.
     """
     shape = {"width": 9.2, "height": 2.3 * len(images) + 0.35, "width_ratios": [1.2, 1, 0.4, 1, 1.2]}
     figure, axes = figures.new(len(images), 5, squeeze=False, **shape)
@@ -74,7 +78,7 @@ def draw_looks_like(analysis: LocalAnalysis, images: Sequence[int], prototypes: 
 
 
 def _pair(row: Sequence[Axes] | np.ndarray, analysis: LocalAnalysis, i: int, j: int) -> None:
-    """Five panels: image i, what prototype j's best cell sees of it, "looks like", the prototype, and its own slice."""
+    """Draw five panels: image i, its part most similar to prototype j, "looks like", the prototype, and its slice."""
     origin, rank = analysis.origin, _rank(analysis, i, j)
     colour = CLASS_COLOURS[int(origin.provenance.labels[j]) % len(CLASS_COLOURS)]
     here, there = picture(analysis.images[i]), picture(origin.provenance.images[j])
@@ -96,9 +100,9 @@ def draw_sentence(analysis: LocalAnalysis, image: int, count: int = 3) -> Figure
     """Draw why an image got its class, as one picture to be read line by line.
 
     Args:
-        analysis: With all prototypes listed.
-        image: Which of its images.
-        count: Prototypes shown, those with the largest contributions of either sign; the rest is summed.
+        analysis: Analysis with all prototypes listed.
+        image: Number of one of its images.
+        count: Number of prototypes shown: those with the largest contributions of either sign. The rest is summed.
     """
     given, weights = analysis.contributions[image], analysis.weights[analysis.target[image]]
     order = given.abs().argsort(descending=True)[:count].tolist()
@@ -131,7 +135,7 @@ def draw_sentence(analysis: LocalAnalysis, image: int, count: int = 3) -> Figure
 
 
 def _bar(axes: Axes, value: float, reach: float, words: str, colour: str | None = None) -> None:
-    """One horizontal bar from 0, with words above it."""
+    """Draw a horizontal bar from 0, with words above it."""
     colour = colour or (figures.BLUE if value >= 0 else figures.VERMILLION)
     axes.barh([0], [value], height=0.34 if "\n" in words else 1.0, color=colour)
     axes.plot([0, 0], [-0.6, 0.25 if "\n" in words else 0.6], color=figures.BLACK, linewidth=1)
@@ -148,12 +152,12 @@ def _bar(axes: Axes, value: float, reach: float, words: str, colour: str | None 
 
 
 def draw_origins(origin: Origin, classes: Sequence[str], weights: Float[Tensor, "classes p"]) -> Figure:
-    """Draw each prototype's training slice with what its cell sees; one row a class.
+    """Draw each prototype's training slice with its cell's receptive field; one row for each class.
 
     Args:
-        origin: Where the prototypes come from.
-        classes: Their names.
-        weights: Of the last layer; the title says what one unit of similarity gives to the prototype's own class.
+        origin: The training patches that the prototypes are.
+        classes: Names of the classes.
+        weights: Weights of the last layer; the title has that from the prototype to its own class.
     """
     owners, weights = origin.provenance.labels, weights.detach()
     most = int(owners.bincount().max())
@@ -194,7 +198,7 @@ def draw_stages(history: Sequence[Epoch], projections: Sequence[Sequence[float]]
     """Draw accuracy over the steps of a training, and around the projections of another.
 
     Args:
-        history: Of a training with held-out images.
+        history: The epochs of a training with held-out images.
         projections: Accuracy before and after each projection, and with the last layer fitted to it.
     """
     figure, (left, right) = figures.new(1, 2, width=9.6, height=3.9, width_ratios=[1.5, 1], sharey=True)
@@ -212,25 +216,27 @@ def draw_stages(history: Sequence[Epoch], projections: Sequence[Sequence[float]]
     return figure
 
 
-def seen_shares(field: Field, grid: int, size: int) -> Float[np.ndarray, "grid grid"]:
-    """Which share of an image of size x size each cell of a grid sees."""
+def seen_shares(field: ReceptiveField, grid: int, size: int) -> Float[np.ndarray, "grid grid"]:
+    """Compute the share of an image of size x size that each cell of a grid sees."""
     cells = torch.cartesian_prod(torch.arange(grid), torch.arange(grid))
-    left, top, right, bottom = field.boxes(cells, (size, size)).unbind(1)
+    left, top, right, bottom = receptive_boxes(field, cells, (size, size)).unbind(1)
     return ((right - left) * (bottom - top) / size**2).view(grid, grid).numpy()
 
 
-def draw_geometry(networks: Mapping[str, tuple[Float[Tensor, "c h w"], Field, int, tuple[int, int]]]) -> Figure:
+def draw_geometry(
+    networks: Mapping[str, tuple[Float[Tensor, "c h w"], ReceptiveField, int, tuple[int, int]]],
+) -> Figure:
     """Draw, for each network, what one cell sees, where upsampling puts it, and the share that every cell sees.
 
     Args:
-        networks: By name: an image, the field of its cells, the grid's side, and a cell (row, column).
+        networks: For each name an image, the receptive field of the cells, the grid's side, and a cell (row, column).
     """
     figure, axes = figures.new(len(networks), 2, width=8.6, height=3.9 * len(networks), squeeze=False)
     for row, (name, (image, field, grid, cell)) in zip(axes, networks.items(), strict=True):
         size = image.shape[-1]
         at = torch.tensor(cell)
         figures.picture(row[0], picture(image), f"{name}: cell {cell}")
-        _frame(row[0], field.boxes(at, (size, size)), figures.SKY, label="what it sees")
+        _frame(row[0], receptive_boxes(field, at, (size, size)), figures.SKY, label="what it sees")
         step = size / grid
         box = (cell[1] * step, cell[0] * step, (cell[1] + 1) * step, (cell[0] + 1) * step)
         _frame(row[0], box, figures.YELLOW, label="where upsampling puts it")
@@ -248,13 +254,13 @@ def draw_geometry(networks: Mapping[str, tuple[Float[Tensor, "c h w"], Field, in
 def draw_nearest(
     found: GlobalAnalysis, images: Float[Tensor, "n c h w"], prototypes: Sequence[int], classes: Sequence[str]
 ) -> Figure:
-    """Draw the images with the patches nearest to prototypes, one row each.
+    """Draw the images with the patches nearest to prototypes, one row for each prototype.
 
     Args:
-        found: Of a global analysis of ``images``.
-        images: Which it analysed.
-        prototypes: Which rows.
-        classes: Names; the title says an image's own.
+        found: Global analysis of the images.
+        images: All images of the analysis.
+        prototypes: Numbers of the prototypes.
+        classes: Names of the classes; the title has that of an image.
     """
     count = found.ids.shape[1]
     figure, axes = figures.new(
@@ -287,7 +293,7 @@ def draw_kinds(model: ProtoPNet, image: Float[Tensor, "c h w"], prototype: int) 
     tight(figure, 0.03)
     one, which = image[None], torch.tensor([prototype])
     for column, kind in zip(axes.T, KINDS, strict=True):
-        box = boxes(model, one, which, kind)
+        box = candidate_boxes(model, one, which, kind)
         figures.picture(column[0], picture(image), kind)
         _frame(column[0], box[0], KIND_COLOURS[kind])
         for axis, delete in zip(column[1:], (False, True), strict=True):
@@ -299,11 +305,11 @@ def draw_kinds(model: ProtoPNet, image: Float[Tensor, "c h w"], prototype: int) 
     return figure
 
 
-def draw_doubt(table: Mapping[str, tuple[float, float, float, float]]) -> Figure:
-    """Draw for each kind of box: its area, similarity kept and left as percent of the whole, and the attack's gain.
+def draw_faithfulness(table: Mapping[Kind, tuple[float, float, float, float]]) -> Figure:
+    """Draw for each kind of box its area, the similarity if it is kept or deleted, and that lost to the attack.
 
     Args:
-        table: By kind: area, kept, deleted (shares from 0 to 1) and PAC (percent).
+        table: For each kind the area, the similarity kept and left (shares from 0 to 1), and the PAC (percent).
     """
     figure, axes = figures.new(1, 4, width=11.4, height=3.3, sharey=True)
     heads = (
@@ -328,24 +334,24 @@ def draw_doubt(table: Mapping[str, tuple[float, float, float, float]]) -> Figure
 
 
 def draw_box(
-    model: ProtoPNet, analysis: LocalAnalysis, image: int = 0, rank: int = 0, kind: str = "activation"
+    model: ProtoPNet, analysis: LocalAnalysis, image: int = 0, rank: int = 0, kind: Kind = "activation"
 ) -> Figure:
     """Draw one prototype in one image: its origin, its map with a kind of box, and the slice with and without the box.
 
     Args:
         model: The network analysed.
-        analysis: Of its images.
-        image: Which of them.
-        rank: From 0: by similarity.
-        kind: Of the box.
+        analysis: Its analysis of images.
+        image: Number of one of these images.
+        rank: Rank of the prototype by similarity, from 0.
+        kind: Kind of the box.
     """
     j = int(analysis.prototypes[image, rank])
     one, which = analysis.images[image : image + 1], torch.tensor([j])
-    box = boxes(model, one, which, kind)
+    box = candidate_boxes(model, one, which, kind)
     kept, deleted = (occlude(model, one, which, box, delete=delete) for delete in (False, True))
     origin, shown = analysis.origin, picture(one[0])
     owner = int(origin.provenance.labels[j])
-    large = upsampled(analysis.output.maps[image : image + 1, j : j + 1], tuple(one.shape[2:]))[0, 0]
+    large = upsampled(analysis.output.maps[image : image + 1, j : j + 1], size_of(one))[0, 0]
     figure, axes = figures.new(1, 5, width=12.4, height=3.15)
     tight(figure, 0.03)
     figures.picture(

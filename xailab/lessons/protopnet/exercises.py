@@ -59,7 +59,7 @@ def _(my_logits) -> str:
             "a score for each image and class",
             f"with {p} prototypes on {h} × {w} cells, these are not the logits.",
         )
-    return "the whole of ProtoPNet behind its convolutions."
+    return "the whole of ProtoPNet after its convolutions."
 
 
 @exercise("07.2")

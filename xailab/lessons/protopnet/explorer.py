@@ -5,17 +5,13 @@ from matplotlib.figure import Figure
 
 from xailab.lessons.explorer import explorer
 from xailab.lessons.protopnet.drawings import draw_box
-from xailab.protopnet import (
-    KINDS,
-    LocalAnalysis,
-    ProtoPNet,
-)
+from xailab.protopnet import KINDS, Kind, LocalAnalysis, ProtoPNet
 
 
 def box_explorer(model: ProtoPNet, analysis: LocalAnalysis) -> widgets.VBox:
     """Choose an image, a prototype by its rank, and a kind of box; see ``draw_box``."""
 
-    def draw(image=1, rank=1, kind="activation") -> Figure:
+    def draw(image: int = 1, rank: int = 1, kind: Kind = "activation") -> Figure:
         return draw_box(model, analysis, image - 1, rank - 1, kind)
 
     return explorer(

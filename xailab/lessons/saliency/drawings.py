@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from xailab import figures, images
 from xailab.boxes import iou
-from xailab.class_model import class_model
+from xailab.class_model import Affine, Blur, Clip, Jitter, class_model
 from xailab.localization import grabcut
 from xailab.models.classifier import Classifier
 from xailab.saliency import saliency
@@ -19,26 +19,26 @@ from xailab.saliency import saliency
 TRICKS = ("clip", "jitter", "turn and zoom", "blur", "Fourier")
 
 
-def glow(map: Float[Tensor, "h w"], quantile: float = 0.99) -> UInt8[np.ndarray, "h w 3"]:
+def glow(heat: Float[Tensor, "h w"], quantile: float = 0.99) -> UInt8[np.ndarray, "h w 3"]:
     """Colour a saliency map: black is 0, the brightest colour its quantile (one pixel in a hundred is clipped)."""
-    bound = float(map.flatten().quantile(quantile)) or float(map.max()) or 1.0
-    return images.heatmap(map / bound)
+    bound = float(heat.flatten().quantile(quantile)) or float(heat.max()) or 1.0
+    return images.heatmap(heat / bound)
 
 
 def seeds(
-    map: Float[Tensor, "h w"], foreground: float = 0.95, background: float = 0.30
+    heat: Float[Tensor, "h w"], foreground: float = 0.95, background: float = 0.30
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
     """Pixels that GraphCut starts from: surely the object, surely not (arXiv 1312.6034, Section 3.2)."""
-    values = map.numpy()
+    values = heat.numpy()
     low, high = np.quantile(values, [background, foreground])
     return (values >= high) & (values > low), values <= low
 
 
 def draw_seeds(
-    picture: UInt8[np.ndarray, "h w 3"], map: Float[Tensor, "h w"], foreground: float = 0.95, background: float = 0.30
+    picture: UInt8[np.ndarray, "h w 3"], heat: Float[Tensor, "h w"], foreground: float = 0.95, background: float = 0.30
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Tint a picture: orange is surely the object, blue surely not, grey is for the cut to decide."""
-    sure, surely_not = seeds(map, foreground, background)
+    sure, surely_not = seeds(heat, foreground, background)
     grey = np.repeat(picture.mean(2, keepdims=True), 3, axis=2).astype(np.float32)
     for region, colour, share in ((surely_not, figures.SKY, 0.6), (sure, figures.ORANGE, 0.9)):
         grey[region] = share * (255 * np.array(to_rgb(colour), np.float32)) + (1 - share) * grey[region]
@@ -64,15 +64,14 @@ def soft_spots(n: int, size: int, seed: int) -> Float[Tensor, "n 3 size size"]:
 
 
 def tricks(names: Sequence[str], network: Classifier) -> dict:
-    """Options of ``class_model`` for some of ``TRICKS``."""
-    options = {
-        "clip": {"clip": network.preprocess},
-        "jitter": {"jitter": 4},
-        "turn and zoom": {"turn": 8.0, "zoom": 0.1},
-        "blur": {"blur_every": 4, "blur": 0.7},
-        "Fourier": {"fourier": True},
+    """Compose the options of ``class_model`` for some of ``TRICKS``."""
+    transforms = {"jitter": Jitter(4), "turn and zoom": Affine(degrees=8, scale=0.1)}
+    projections = {"blur": Blur(0.7, every=4), "clip": Clip(network.preprocess)}
+    return {
+        "transforms": [transform for name, transform in transforms.items() if name in names],
+        "projections": [projection for name, projection in projections.items() if name in names],
+        "parametrisation": "fourier" if "Fourier" in names else "pixels",
     }
-    return {key: value for name in names for key, value in options[name].items()}
 
 
 def draw_class_model(
@@ -88,10 +87,10 @@ def draw_class_model(
         names: Of ``TRICKS``, those switched on.
         size: Side of the image in pixels.
     """
-    rate = 0.02 if "Fourier" in names else 0.05  # a Fourier coefficient moves many pixels at once
+    lr = 0.02 if "Fourier" in names else 0.05  # a Fourier coefficient moves many pixels at once
     every = max(1, steps // 4)
     found = class_model(
-        network, label, size=size, steps=steps, rate=rate, l2=l2, snapshot_every=every, progress=False,
+        network, label, size=size, steps=steps, lr=lr, l2=l2, snapshot_every=every, progress=False,
         start=soft_spots(1, size, 2), **tricks(names, network),
     )  # fmt: skip
     with torch.no_grad():
@@ -125,13 +124,13 @@ def draw_segment(
         foreground: Quantile from which a pixel is surely the object.
         background: Quantile up to which a pixel is surely not.
     """
-    map = images.upsample(saliency(network, network.preprocess(picture), label)[0], picture.shape[:2])
-    segment = grabcut(picture, map, foreground, background)
+    heat = images.upsample(saliency(network, network.preprocess(picture), label)[0], picture.shape[:2])
+    segment = grabcut(picture, heat, foreground, background)
     titles = [
         network.classes[label],
         "saliency",
         f"seeds: ≥ {foreground:.0%}, ≤ {background:.0%}",
         f"segment, IoU {overlap(segment, mask):.2f}",
     ]
-    panels = [picture, glow(map), draw_seeds(picture, map, foreground, background), cut_out(picture, segment)]
+    panels = [picture, glow(heat), draw_seeds(picture, heat, foreground, background), cut_out(picture, segment)]
     return figures.strip(panels, titles, panel=2.2)

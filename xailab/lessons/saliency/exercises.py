@@ -14,11 +14,64 @@ def _tiny_network(seed: int) -> nn.Module:
     """In eval mode, with a batch norm whose running statistics are not those of any batch."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 12, 4))
-    buffers = dict(network.named_buffers())
-    buffers["1.running_mean"].copy_(torch.linspace(-0.4, 0.4, 6))
-    buffers["1.running_var"].copy_(torch.linspace(0.2, 0.9, 6))
-    return network.eval()
+        layers = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 12, 4)
+    layers[1].load_state_dict(
+        {"running_mean": torch.linspace(-0.4, 0.4, 6), "running_var": torch.linspace(0.2, 0.9, 6)}, strict=False
+    )
+    return nn.Sequential(*layers).eval()
+
+
+def _score_gradient(network: nn.Module, images: Tensor, c, score) -> Tensor:
+    """d score(scores)[i, c] / d image i."""
+    leaf = images.clone().requires_grad_()
+    return torch.autograd.grad(score(network(leaf))[range(len(leaf)), c].sum(), leaf)[0]
+
+
+def _saliency_mistakes(network: nn.Module, images: Tensor, c: int) -> dict[str, Tensor]:
+    def of_scores(c, score, network=network) -> Tensor:
+        return _score_gradient(network, images, c, score)
+
+    g = of_scores(c, lambda s: s)
+    expected = g.abs().amax(1)
+    return {
+        "the mean over the channels is taken: a pixel counts as much as its most influential channel.": (
+            g.abs().mean(1)
+        ),
+        "the sum over the channels is taken: a pixel counts as much as its most influential channel.": g.abs().sum(1),
+        "the absolute value is missing: a channel that lowers the score counts as much as one that raises it.": (
+            g.amax(1)
+        ),
+        "the absolute value comes before the maximum: after it, the strongest negative channel is already lost.": (
+            g.amax(1).abs()
+        ),
+        "channels with opposite signs cancel here: take absolute values before the channels are joined.": (
+            g.mean(1).abs()
+        ),
+        "channels with opposite signs cancel here, summed: take absolute values before the channels are joined.": (
+            g.sum(1).abs()
+        ),
+        "the Euclidean length over the channels is taken; the paper takes the largest absolute value.": g.norm(dim=1),
+        "the probability is differentiated: take the score before the softmax.": (
+            of_scores(c, lambda s: s.softmax(1)).abs().amax(1)
+        ),
+        "the logarithm of the probability is differentiated: take the score before the softmax.": (
+            of_scores(c, lambda s: s.log_softmax(1)).abs().amax(1)
+        ),
+        "return the raw map: stretched by its maximum, maps of different pictures can no longer be compared.": (
+            expected / expected.amax((1, 2), keepdim=True)
+        ),
+        "the gradient is multiplied with the image: saliency is the gradient alone.": (g * images).abs().amax(1),
+        "the mean over the batch is differentiated: the pictures share a factor. Take the sum.": expected / len(images),
+        "the class with the largest score is explained: take the class that was asked for.": (
+            of_scores(network(images).argmax(1), lambda s: s).abs().amax(1)
+        ),
+        "the sum of all scores is differentiated: take that of the class that was asked for.": (
+            of_scores(c, lambda s: s.sum(1, keepdim=True).expand_as(s)).abs().amax(1)
+        ),
+        "the network is in training mode: its batch norm mixes the pictures of the batch. Leave it in eval mode.": (
+            of_scores(c, lambda s: s, copy.deepcopy(network).train()).abs().amax(1)
+        ),
+    }
 
 
 @exercise("05.1")
@@ -26,63 +79,65 @@ def _(my_saliency) -> str:
     for n, c in ((2, 2), (3, 0), (1, 3)):
         network = _tiny_network(54 + n)
         given = torch.randn(n, 3, 5, 6, generator=torch.Generator().manual_seed(n))
-
-        def gradient(c, score, network=network, given=given) -> Tensor:
-            leaf = given.clone().requires_grad_()
-            return torch.autograd.grad(score(network(leaf))[range(len(leaf)), c].sum(), leaf)[0]
-
-        g = gradient(c, lambda s: s)
-        expected = g.abs().amax(1)
-        mistakes = {
-            "the mean over the channels is taken: a pixel counts as much as its most influential channel.": (
-                g.abs().mean(1)
-            ),
-            "the sum over the channels is taken: a pixel counts as much as its most influential channel.": g.abs().sum(
-                1
-            ),
-            "the absolute value is missing: a channel that lowers the score counts as much as one that raises it.": (
-                g.amax(1)
-            ),
-            "the absolute value comes before the maximum: after it, the strongest negative channel is already lost.": (
-                g.amax(1).abs()
-            ),
-            "channels with opposite signs cancel here: take absolute values before the channels are joined.": (
-                g.mean(1).abs()
-            ),
-            "channels with opposite signs cancel here, summed: take absolute values before the channels are joined.": (
-                g.sum(1).abs()
-            ),
-            "the Euclidean length over the channels is taken; the paper takes the largest absolute value.": g.norm(
-                dim=1
-            ),
-            "the probability is differentiated: take the score before the softmax.": (
-                gradient(c, lambda s: s.softmax(1)).abs().amax(1)
-            ),
-            "the logarithm of the probability is differentiated: take the score before the softmax.": (
-                gradient(c, lambda s: s.log_softmax(1)).abs().amax(1)
-            ),
-            "return the raw map: stretched by its maximum, maps of different pictures can no longer be compared.": (
-                expected / expected.amax((1, 2), keepdim=True)
-            ),
-            "the gradient is multiplied with the image: saliency is the gradient alone.": (g * given).abs().amax(1),
-            "the mean over the batch is differentiated: the pictures share a factor. Take the sum.": expected / n,
-            "the class with the largest score is explained: take the class that was asked for.": (
-                gradient(network(given).argmax(1), lambda s: s).abs().amax(1)
-            ),
-            "the sum of all scores is differentiated: take that of the class that was asked for.": (
-                gradient(c, lambda s: s.sum(1, keepdim=True).expand_as(s)).abs().amax(1)
-            ),
-            "the network is in training mode: its batch norm mixes the pictures of the batch. Leave it in eval mode.": (
-                gradient(c, lambda s: s, copy.deepcopy(network).train()).abs().amax(1)
-            ),
-        }
-        mistakes = {words: map for words, map in mistakes.items() if not torch.allclose(map, expected)}
+        expected = _score_gradient(network, given, c, lambda s: s).abs().amax(1)
+        mistakes = _saliency_mistakes(network, given, c)
         hint = "one map (h, w) for each picture; the channels are joined by a maximum"
         found = my_saliency(network, given, c)
         judge(found, expected, mistakes, hint, f"the map of class {c} is not equation M = max |w|.")
     if watched(my_saliency, network, given, c).uses("xailab", "captum"):
         raise Wrong("the map is right, but it is the library's: write the gradient yourself, with torch.autograd.grad.")
     return "one backward pass, absolute values, the largest channel."
+
+
+def _average(gradient_of, image: Tensor, noise: Tensor, spread, join=lambda g: g.mean(0).abs().amax(0)) -> Tensor:
+    return join(torch.stack([gradient_of(image + spread * each) for each in noise]))
+
+
+def _smooth_grad_mistakes(gradient_of, image: Tensor, noise: Tensor, sigma: float) -> dict[str, Tensor]:
+    def average(spread, *join) -> Tensor:
+        return _average(gradient_of, image, noise, spread, *join)
+
+    span = image.max() - image.min()
+    expected = average(sigma * span)
+    return {
+        "the absolute value comes before the average: what flickers in sign then adds up.": average(
+            sigma * span, lambda g: g.abs().mean(0).amax(0)
+        ),
+        "the saliency maps are averaged: average the gradients, and take |.| and the maximum at the end.": average(
+            sigma * span, lambda g: g.abs().amax(1).mean(0)
+        ),
+        "sigma is taken for a variance: it is the standard deviation, so no square root belongs here.": average(
+            sigma**0.5 * span
+        ),
+        "sigma is squared: it is the standard deviation, and its noise is sigma times a standard normal.": average(
+            sigma**2 * span
+        ),
+        "the range's square root is taken: the standard deviation is sigma * (max - min).": average(
+            (sigma * span) ** 0.5
+        ),
+        "sigma is used as it is: it is a share of the image's range, max - min.": average(sigma),
+        "sigma is a share of the maximum here: its measure is the range, max - min.": average(sigma * image.max()),
+        "sigma is a share of the pixels' standard deviation here: its measure is the range, max - min.": average(
+            sigma * image.std()
+        ),
+        "each channel has a range of its own here: one range for the whole image, max - min.": average(
+            sigma * (image.amax((1, 2), keepdim=True) - image.amin((1, 2), keepdim=True))
+        ),
+        "the noisy gradients are added up: divide by their number.": len(noise) * expected,
+        "the mean over the channels is taken: saliency takes the largest.": average(
+            sigma * span, lambda g: g.mean(0).abs().mean(0)
+        ),
+        "the absolute value is missing behind the average.": average(sigma * span, lambda g: g.mean(0).amax(0)),
+        "the *pictures* are averaged: the noise is gone before the network sees it. Average the gradients.": (
+            gradient_of(image + sigma * span * noise.mean(0)).abs().amax(0)
+        ),
+        "no noise was added: this is the plain saliency.": gradient_of(image).abs().amax(0),
+        "the sigma that was given is not used: this is 0.2, whatever is asked for.": average(0.2 * span),
+        "the sigma that was given is not used: this is 0.15, whatever is asked for.": average(0.15 * span),
+        "only the first noisy picture counts here: average over all of them.": (
+            gradient_of(image + sigma * span * noise[0]).abs().amax(0)
+        ),
+    }
 
 
 @exercise("05.2")
@@ -97,51 +152,8 @@ def _(my_smooth_grad) -> str:
         def gradient_of(x: Tensor, weight=weight) -> Tensor:
             return weight * torch.cos(3 * x)
 
-        def average(spread, join=lambda g: g.mean(0).abs().amax(0), image=image, noise=noise, of=gradient_of) -> Tensor:
-            return join(torch.stack([of(image + spread * each) for each in noise]))
-
-        span = image.max() - image.min()
-        expected = average(sigma * span)
-        mistakes = {
-            "the absolute value comes before the average: what flickers in sign then adds up.": average(
-                sigma * span, lambda g: g.abs().mean(0).amax(0)
-            ),
-            "the saliency maps are averaged: average the gradients, and take |.| and the maximum at the end.": average(
-                sigma * span, lambda g: g.abs().amax(1).mean(0)
-            ),
-            "sigma is taken for a variance: it is the standard deviation, so no square root belongs here.": average(
-                sigma**0.5 * span
-            ),
-            "sigma is squared: it is the standard deviation, and its noise is sigma times a standard normal.": average(
-                sigma**2 * span
-            ),
-            "the range's square root is taken: the standard deviation is sigma * (max - min).": average(
-                (sigma * span) ** 0.5
-            ),
-            "sigma is used as it is: it is a share of the image's range, max - min.": average(sigma),
-            "sigma is a share of the maximum here: its measure is the range, max - min.": average(sigma * image.max()),
-            "sigma is a share of the pixels' standard deviation here: its measure is the range, max - min.": average(
-                sigma * image.std()
-            ),
-            "each channel has a range of its own here: one range for the whole image, max - min.": average(
-                sigma * (image.amax((1, 2), keepdim=True) - image.amin((1, 2), keepdim=True))
-            ),
-            "the noisy gradients are added up: divide by their number.": len(noise) * expected,
-            "the mean over the channels is taken: saliency takes the largest.": average(
-                sigma * span, lambda g: g.mean(0).abs().mean(0)
-            ),
-            "the absolute value is missing behind the average.": average(sigma * span, lambda g: g.mean(0).amax(0)),
-            "the *pictures* are averaged: the noise is gone before the network sees it. Average the gradients.": (
-                gradient_of(image + sigma * span * noise.mean(0)).abs().amax(0)
-            ),
-            "no noise was added: this is the plain saliency.": gradient_of(image).abs().amax(0),
-            "the sigma that was given is not used: this is 0.2, whatever is asked for.": average(0.2 * span),
-            "the sigma that was given is not used: this is 0.15, whatever is asked for.": average(0.15 * span),
-            "only the first noisy picture counts here: average over all of them.": (
-                gradient_of(image + sigma * span * noise[0]).abs().amax(0)
-            ),
-        }
-        mistakes = {words: map for words, map in mistakes.items() if not torch.allclose(map, expected)}
+        expected = _average(gradient_of, image, noise, sigma * (image.max() - image.min()))
+        mistakes = _smooth_grad_mistakes(gradient_of, image, noise, sigma)
         found = my_smooth_grad(gradient_of, image, noise, sigma)
         if not torch.equal(torch.as_tensor(found), torch.as_tensor(my_smooth_grad(gradient_of, image, noise, sigma))):
             raise Wrong("two calls give two maps: take the noise that you are given, and draw none of your own.")
@@ -189,7 +201,6 @@ def _(my_step) -> str:
                 image + rate * (w - l2 * image.square().sum())
             ),
         }
-        mistakes = {words: value for words, value in mistakes.items() if not torch.allclose(value, expected)}
         found = my_step(image, w, l2, rate)
         otherwise = "this is not one step of gradient ascent on S - l2 |I|^2."
         judge(found, expected, mistakes, "the image after the step", otherwise)
@@ -205,45 +216,45 @@ def _(my_step) -> str:
 def _(my_seeds) -> str:
     generator = torch.Generator().manual_seed(54)
     for size, foreground, background in (((12, 15), 0.95, 0.30), ((10, 22), 0.8, 0.5), ((9, 14), 0.9, 0.1)):
-        map = torch.rand(size, generator=generator).square()
-        low, high = map.flatten().quantile(background), map.flatten().quantile(foreground)
-        right = map >= high, map <= low
-        answer = my_seeds(map, foreground, background)
+        heat = torch.rand(size, generator=generator).square()
+        low, high = heat.flatten().quantile(background), heat.flatten().quantile(foreground)
+        right = heat >= high, heat <= low
+        answer = my_seeds(heat, foreground, background)
         if not isinstance(answer, (tuple, list)) or len(answer) != 2:
             raise Wrong("return two masks: what is surely the object, and what is surely not.")
         answer = tuple(torch.as_tensor(each) for each in answer)
         for each in answer:
-            if each.shape != map.shape or each.dtype != torch.bool:
+            if each.shape != heat.shape or each.dtype != torch.bool:
                 raise Wrong(f"a mask is boolean and of the map's shape {size}; got {each.dtype} {tuple(each.shape)}.")
         sides = {
             "object and background have changed places: the most salient pixels are the object.": right[::-1],
             "the quantiles' sides are exchanged: 0.95 keeps the top 5 %, 0.30 the lowest 30 %.": (
-                map <= high,
-                map >= low,
+                heat <= high,
+                heat >= low,
             ),
             "shares of the *maximum* are used: a quantile counts pixels, at 0.95 the top 5 % of them.": (
-                map >= foreground * map.max(),
-                map <= background * map.max(),
+                heat >= foreground * heat.max(),
+                heat <= background * heat.max(),
             ),
             "the quantile of the wrong side, 1 - foreground: nearly every pixel becomes a seed of the object.": (
-                map >= map.flatten().quantile(1 - foreground),
+                heat >= heat.flatten().quantile(1 - foreground),
                 right[1],
             ),
             "the object's seeds are the *least* salient pixels: it needs the top 1 - foreground of them.": (
-                map <= map.flatten().quantile(1 - foreground),
+                heat <= heat.flatten().quantile(1 - foreground),
                 right[1],
             ),
             "the background's seeds reach up to the quantile 1 - background: take the lowest `background` share.": (
                 right[0],
-                map <= map.flatten().quantile(1 - background),
+                heat <= heat.flatten().quantile(1 - background),
             ),
             "the background is all that is no object: between the two quantiles the cut has to decide.": (
                 right[0],
                 ~right[0],
             ),
             "the given quantiles are not used: 0.95 and 0.30 are only the paper's.": (
-                map >= map.flatten().quantile(0.95),
-                map <= map.flatten().quantile(0.30),
+                heat >= heat.flatten().quantile(0.95),
+                heat <= heat.flatten().quantile(0.30),
             ),
         }
         if all(bool((a != b).sum() <= 2) for a, b in zip(answer, right, strict=True)):  # < or <= is a matter of taste
@@ -253,5 +264,5 @@ def _(my_seeds) -> str:
                 raise Wrong(words)
         counts, wanted = ([int(each.sum()) for each in masks] for masks in (answer, right))
         raise Wrong(f"expected about {wanted[0]} seeds of the object and {wanted[1]} of the background in these "
-                    f"{map.numel()} pixels, got {counts[0]} and {counts[1]}.")  # fmt: skip
+                    f"{heat.numel()} pixels, got {counts[0]} and {counts[1]}.")  # fmt: skip
     return "a few sure pixels on both sides; the cut decides on the rest."
