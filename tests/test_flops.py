@@ -1,9 +1,7 @@
 """The cost of convolutions against loops that count, published tables, torchvision and torch's own counter."""
 
 import contextlib
-import doctest
 import functools
-import importlib
 import logging
 import random
 import threading
@@ -44,12 +42,6 @@ def multiplications(image, kernel, groups=1):
                             counter += 1
     assert torch.allclose(output, F.conv2d(image, kernel, groups=groups), atol=1e-4)
     return counter
-
-
-@pytest.mark.parametrize("module", ["xailab.flops.formulas", "xailab.flops.counter"])
-def test_examples(module):
-    result = doctest.testmod(importlib.import_module(module))
-    assert result.attempted > 0 == result.failed
 
 
 class TestFormula:

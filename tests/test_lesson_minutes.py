@@ -62,12 +62,17 @@ def test_examples():
     assert doctest.testmod(lesson_minutes).failed == 0
 
 
-def test_a_lesson_keeps_its_budget():
-    """A core takes at most 45 minutes and 10 figures; no cell, in a deeper notebook either, has more than 25 lines."""
-    for source in sorted((ROOT / "notebooks/source").rglob("*.py")):
-        if "{reading}" not in source.read_text(encoding="utf-8"):
-            continue
-        size = lesson_minutes.size(source)
-        assert size.longest <= 25, source
-        if source.parent.name == "source":
-            assert size.reading <= 45 and size.figures <= 10, (source, size)
+def test_what_exceeds_the_budget_is_named(tmp_path):
+    long = SOURCE + "\n# %%\n" + "figures.show(one, 'A picture.')\n" * 26 + "\n# %% [markdown]\n# " + "word " * 4000
+    core, deeper = written(tmp_path, "01_a.py", long), written(tmp_path, "deeper/01_a.py", long)
+    assert lesson_minutes.over_budget(written(tmp_path, "02_b.py")) == []
+    assert lesson_minutes.over_budget(written(tmp_path, "03_c.py", long.replace("{reading}", "60"))) == []  # old shape
+    lines, minutes, figures = lesson_minutes.over_budget(core)
+    assert lines == "01_a: 26 lines in a cell, at most 25" and figures == "01_a: 27 figures, at most 10"
+    assert minutes.endswith("minutes to read, at most 45")
+    assert lesson_minutes.over_budget(deeper) == [lines]
+
+
+def test_lessons_keep_their_budget():
+    sources = sorted((ROOT / "notebooks/source").rglob("*.py"))
+    assert [words for source in sources for words in lesson_minutes.over_budget(source)] == []

@@ -43,5 +43,5 @@ def test_an_unknown_name_and_a_missing_package_say_what_to_do(monkeypatch):
     with pytest.raises(ValueError, match="no photograph 'dog': there are cat"):
         photographs.photograph("dog")
     monkeypatch.setitem(sys.modules, "skimage.data", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install scikit-image"):
+    with pytest.raises(ModuleNotFoundError, match=r"this photograph needs skimage: pip install .xailab\[course\]"):
         photographs.photograph("cat")

@@ -1,6 +1,5 @@
 """The receptive field beside a measurement: which pixels have a gradient, in double precision, over many pictures."""
 
-import doctest
 import functools
 
 import pytest
@@ -332,12 +331,6 @@ def test_wrapped_networks_and_other_names():
     scripted = torch.jit.trace(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.zeros(1, 3, 8, 8))
     with pytest.raises(ValueError, match="scripted or traced"):
         receptive_field(scripted, "0", 32)
-
-
-def test_the_example():
-    import xailab.receptive_field.field
-
-    assert doctest.testmod(xailab.receptive_field.field) == (0, 1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

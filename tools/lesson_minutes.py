@@ -12,6 +12,7 @@ from pathlib import Path
 import jupytext
 
 WORDS_A_MINUTE, SECONDS_A_LINE, SECONDS_A_FIGURE = 110, 7, 45
+MINUTES, FIGURES, LINES = 45, 10, 25  # a core's budget; the lines hold for deeper notebooks, too
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,21 @@ def size(source: Path) -> Size:
             lines, longest = lines + len(code), max(longest, len(code))
             shown += cell.source.count("figures.show(")
     return Size(words, lines, shown, longest, exercises)
+
+
+def over_budget(source: Path) -> list[str]:
+    """Say in what a lesson of the new shape, whose text has `{reading}`, exceeds its budget.
+
+    Cells have at most `LINES` lines. A core, which lies in the folder of the sources itself, takes at most `MINUTES`
+    and `FIGURES`.
+    """
+    if "{reading}" not in source.read_text(encoding="utf-8"):
+        return []
+    lesson = size(source)
+    limits = [(lesson.longest, LINES, "lines in a cell")]
+    if source.parent.name == "source":
+        limits += [(lesson.reading, MINUTES, "minutes to read"), (lesson.figures, FIGURES, "figures")]
+    return [f"{source.stem}: {found} {what}, at most {most}" for found, most, what in limits if found > most]
 
 
 def prose(markdown: str) -> str:

@@ -89,6 +89,9 @@ def filters(model: nn.Module, layer: nn.Module | str | None = None) -> UInt8[np.
         model: A network.
         layer: A convolution with three input channels; the network's first convolution if None.
 
+    Raises:
+        ValueError: if there is no such layer, or its weights are not (k, 3, h, w).
+
     >>> filters(nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU())).shape
     (4, 5, 5, 3)
     """

@@ -101,7 +101,11 @@ def _shrink(image: Picture, size: int) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def as_picture(image) -> Picture:
-    """Check that ``image`` is a uint8 RGB array (h, w, 3); PIL images are turned upright and converted."""
+    """Check that ``image`` is a uint8 RGB array (h, w, 3); PIL images are turned upright and converted.
+
+    Raises:
+        ValueError: if it is of another type or shape, or empty.
+    """
     if isinstance(image, Image.Image):
         return _rgb(ImageOps.exif_transpose(image))
     array = np.asarray(image)
@@ -135,7 +139,11 @@ class Preprocess:
     interpolation: str = "bilinear"
 
     def frame(self, image) -> Picture:
-        """Return the part of a picture that the network sees, resized and cropped, still uint8."""
+        """Return the part of a picture that the network sees, resized and cropped, still uint8.
+
+        Raises:
+            ValueError: if it is no picture, or smaller than the crop.
+        """
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms import functional as transforms
 
@@ -158,6 +166,9 @@ class Preprocess:
 
         Args:
             images: One uint8 picture (h, w, 3), a PIL image, a uint8 array (n, h, w, 3), or a sequence of pictures.
+
+        Raises:
+            ValueError: if there is no picture, or the pictures differ in size after resizing and cropping.
         """
         several = images.ndim == 4 if isinstance(images, np.ndarray) else isinstance(images, Sequence)
         frames = [self.frame(image) for image in (images if several else [images])]
@@ -367,6 +378,9 @@ def signed(
 
     Zero becomes exactly 128. Both signs and all channels share one scale. It is clipped at a quantile of the absolute
     values, since the largest of them would decide how everything else looks.
+
+    Raises:
+        ValueError: if there are not three channels of one picture, or a value is not finite.
     """
     values = as_tensor(values).float()
     if values.ndim != 3 or not torch.isfinite(values).all():

@@ -34,6 +34,9 @@ def boxes(heatmap: Float[Tensor, "h w"] | Float[np.ndarray, "h w"], threshold: f
     Returns:
         Boxes, the one of the largest component first.
 
+    Raises:
+        ValueError: if the threshold is no such share, or the map is not one map of finite values.
+
     >>> boxes(np.array([[0.0, 2, 2, 0], [9, 0, 0, 0], [0, 0, 8, 8]]), threshold=0.5)
     [Box(left=2, top=2, right=4, bottom=3), Box(left=0, top=1, right=1, bottom=2)]
     """
@@ -135,6 +138,9 @@ def _values(heatmap: Tensor | np.ndarray) -> np.ndarray:
 
 def ground_truth_box(mask: Bool[np.ndarray, "h w"]) -> Box:
     """Find the smallest box around a mask.
+
+    Raises:
+        ValueError: if the mask is empty.
 
     >>> ground_truth_box(np.array([[False, False, False], [False, True, True]]))
     Box(left=1, top=1, right=3, bottom=2)

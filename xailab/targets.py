@@ -127,6 +127,11 @@ class Opened:
     def scores(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Run the network on the images that it was opened with, or on copies of them; the scores are checked.
 
+        Raises:
+            ValueError: if there is not one finite score of each class for each image, or the network's weights are of
+                another type or on another device.
+            TypeError: if the network takes more than images.
+
         Warns:
             MixedBatch: if the first image has other scores alone.
         """

@@ -496,21 +496,26 @@ for m, n, size in ((32, 64, 112), (512, 512, 14)):
     fewer = conv_cost(m, n, 3, size).macs / separable_cost(m, n, 3, size).macs
     faster = times[0] / sum(times[1:])
     print(f"{m} -> {n} channels at {size} pixels: {fewer:.1f} times fewer MACs, {faster:.1f} times faster")
+peak = max(machine.flops, *(row.flops / seconds for _, row, seconds in measured))
+for name, row, seconds in measured:
+    roof, speed = min(peak, machine.bytes * row.intensity), row.flops / seconds
+    print(f"{name} pixels: {speed / peak:.0%} of the peak, {speed / roof:.0%} of its roof")
 by_kind = lesson.time_by_kind(network.eval(), 224)
 torch.set_num_threads(threads)
 figures.show(
     lesson.draw_roofline(machine, measured, by_kind, table),
-    "Measured speed of six layers under the roofline of this machine: standard and pointwise convolutions near the "
-    "peak, depthwise ones far to the left and far below. Below: shares of MACs, bytes and time by kind of layer.",
+    "Measured speed of six layers under the roofline of this machine: standard and pointwise convolutions to the right "
+    "and high, depthwise ones far to the left and far below. Below: shares of MACs, bytes and time by kind of layer.",
 )
 
 # %% [markdown]
-# Your numbers will differ from ours, the pattern hardly at all: standard and pointwise layers work near the peak, and
-# depthwise ones at a fraction of it, so that they take several times more of the time than of the MACs. They often
-# stay below the slanted roof too: memory is one reason, and kernels that find little to reuse are another. (A point
-# may also lie above it: that roof is main memory, and a small layer lives in the cache.) The gain in seconds is real,
-# but it is not the gain in MACs, as on the layer of 112 pixels. This is why later designs, such as ShuffleNet V2,
-# judge by time and traffic beside FLOPs.
+# Your numbers will differ from ours; the order of the layers hardly will. Standard and pointwise layers reach a large
+# share of the peak. Depthwise layers reach a small share of the peak, so that they take several times more of the time
+# than of the MACs. Their roof is low, because they do 2.2 FLOPs for each byte. The second printed number says how much
+# of this roof they reach. Where the number is well below 100 %, memory is not the only limit: the program that computes
+# the layer is another. (A point may also lie above the slanted line: the line stands for main memory, and a small layer
+# lives in the cache.) The gain in seconds is real, and smaller than the gain in MACs on the layer of 112 pixels. This
+# is why later designs, such as ShuffleNet V2, judge by time and traffic beside FLOPs.
 #
 # ## What do you get for a MAC? Measured on `scenes`
 #
@@ -725,7 +730,8 @@ if real.weights(*NETWORKS):
 # - Alpha acts on MACs and weights with about its square; rho acts on the MACs only.
 # - Accuracy falls about linearly with the logarithm of the MACs.
 # - Published counts differ by what is left out and by a factor of two. Count again before you compare.
-# - Eight times fewer MACs are not eight times fewer seconds: depthwise layers do little with each byte they fetch.
+# - Eight times fewer MACs are not eight times fewer seconds: depthwise layers do little with each byte they fetch, and
+#   often reach only a part of what the memory would allow.
 #
 # The module of this lesson is `xailab/flops/`, its tests are in `tests/test_flops.py`.
 #

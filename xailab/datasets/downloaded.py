@@ -209,6 +209,10 @@ def brain_mri(
 
     The arguments are those of `stl10`. Pictures without a label are left out. The origin of this teaching set is not
     known: nothing that is measured on it says anything about patients.
+
+    Raises:
+        FileNotFoundError: if the data set is not on this disk.
+        ValueError: if there is no such split, or the folder holds no pictures with labels.
     """
     base = _root(root, "brain-mri", "brain_mri") / "brain_mri"
     names = ("train",) if _split(split) == "train" else ("valid", "val")

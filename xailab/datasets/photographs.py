@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from xailab.extras import needed_for
+
 SIDE = 512  # of a composite, in pixels
 PANEL = (SIDE // 2, SIDE)  # height and width of each half
 SCIKIT_IMAGE, SCIKIT_LEARN = "scikit-image", "scikit-learn"
@@ -83,6 +85,13 @@ def stacked(upper: str, lower: str) -> UInt8[np.ndarray, "512 512 3"]:
 
     Both classes are then in one picture, and where each of them lies is known: in its half.
 
+    Args:
+        upper, lower: Two of `names()`.
+
+    Raises:
+        ValueError: if there is no such photograph.
+        ModuleNotFoundError: if the package that carries one of them is not installed.
+
     Example:
         >>> stacked("cat", "cup").shape
         (512, 512, 3)
@@ -92,6 +101,10 @@ def stacked(upper: str, lower: str) -> UInt8[np.ndarray, "512 512 3"]:
 
 def middle(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "H W 3"]:
     """Cut the largest middle part of the wanted proportions, and resize it.
+
+    Args:
+        image: RGB.
+        height, width: Size of the result in pixels.
 
     Example:
         >>> middle(np.zeros((300, 451, 3), np.uint8), 256, 512).shape
@@ -105,13 +118,9 @@ def middle(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[
 
 
 def _read(inside: str, source: str) -> UInt8[np.ndarray, "h w 3"]:
-    try:
+    with needed_for("this photograph", extra="course"):
         if source == SCIKIT_LEARN:
             return np.array(import_module("sklearn.datasets").load_sample_image(inside))
         loaded = getattr(import_module("skimage.data"), inside)()
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"this photograph comes with {source}, which is not installed: pip install {source}, or xailab[course]"
-        ) from error
     image = loaded[0] if isinstance(loaded, tuple) else loaded  # the left one of a stereo pair
     return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image

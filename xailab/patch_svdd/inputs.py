@@ -42,7 +42,11 @@ def noted(batches: Iterable[Images], seen: Seen) -> Iterator[Images]:
 
 
 def to_bytes(batches: Iterable[Images]) -> UInt8[Tensor, "n 3 h w"]:
-    """Put all images into one tensor of 8 bits a value, a quarter of their size as floats."""
+    """Put all images into one tensor of 8 bits a value, a quarter of their size as floats.
+
+    Raises:
+        ValueError: if there are no images, they differ in size, or they are not what ``checked`` asks for.
+    """
     parts: list[Tensor] = []
     for batch in batches:
         checked(batch)

@@ -121,7 +121,11 @@ class Trainer:
         progress: bool = True,
         on_step: OnStep | None = None,
     ) -> None:
-        """Train until ``steps`` are done, those of the checkpoint included; arguments as for ``PatchSVDD.fit``."""
+        """Train until ``steps`` are done, those of the checkpoint included; arguments as for ``PatchSVDD.fit``.
+
+        Raises:
+            ValueError: if the checkpoint is past these steps or of another training, or a loss is not finite.
+        """
         if checkpoint is not None:
             storage.check_folder(checkpoint)
             if Path(checkpoint).exists():
