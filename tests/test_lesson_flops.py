@@ -198,10 +198,10 @@ class TestExplorers:
 
 class TestMeasured:
     def test_loader(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(lesson.drawings, "MEASURED", tmp_path / "mobilenets.json")
+        monkeypatch.setattr(lesson.charts, "MEASURED", tmp_path / "mobilenets.json")
         with pytest.raises(FileNotFoundError, match=r"mobilenets.json is missing; make it with: python recipes/"):
             lesson.measured_mobilenets()
-        lesson.drawings.MEASURED.write_text(json.dumps({"command": "c", "images": {}, "rows": ROWS}))
+        lesson.charts.MEASURED.write_text(json.dumps({"command": "c", "images": {}, "rows": ROWS}))
         assert lesson.measured_mobilenets()["rows"] == ROWS
 
     def test_what_the_lesson_says_of_them(self):

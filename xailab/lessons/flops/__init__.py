@@ -4,22 +4,22 @@ Published numbers are marked as such (``published``); everything else on the pag
 """
 
 from xailab.lessons.flops import exercises
-from xailab.lessons.flops.drawings import (
-    draw_cost,
+from xailab.lessons.flops.charts import (
+    draw_blocks,
     draw_dashboard,
-    draw_gain,
     draw_measured,
+    draw_networks,
     draw_roofline,
     draw_shares,
-    draw_step,
-    draw_steps,
+    draw_sizes,
+    draw_times,
     draw_tools,
     draw_tradeoff,
-    gain,
     measured_mobilenets,
     pareto,
     shares,
 )
+from xailab.lessons.flops.drawings import draw_cost, draw_gain, draw_idea, draw_step, gain
 from xailab.lessons.flops.explorer import cost_explorer, dashboard, step_explorer
 from xailab.lessons.flops.machine import Machine, best_time, layer_time, peaks, time_by_kind
 from xailab.lessons.flops.published import (

@@ -1,13 +1,14 @@
 """The exercises: their cases, their wrong answers, and their checks."""
 
 import math
+import warnings
 from fractions import Fraction
 from numbers import Real
 
 import torch
 from torch import nn
 
-from xailab.flops import count, separable_cost
+from xailab.flops import UncountedOperation, conv_cost, count, separable_cost
 from xailab.lessons import Wrong, exercise
 from xailab.lessons.flops.drawings import gain
 from xailab.lessons.flops.published import RESOLUTIONS, TENSORFLOW, mobilenet
@@ -109,7 +110,114 @@ def _(channels_for):
     return "no number of channels buys more than K², which is why MobileNet's gain is 8 to 9."
 
 
+# in, out, kernel, groups, and whether the pair needs at most half of the MACs.
+_CHOICES = (
+    (64, 64, 3, 1, True),
+    (64, 256, 1, 1, False),
+    (64, 1, 3, 1, False),
+    (128, 128, 3, 128, False),
+    (3, 64, 7, 1, True),
+    (64, 2, 3, 1, False),
+    (64, 3, 3, 1, True),
+    (256, 256, 3, 4, True),
+    (256, 256, 3, 32, False),
+    (16, 64, 2, 1, True),
+    (2, 64, 3, 1, True),
+)
+_MISTAKES = (
+    ("look at N and K alone: a 1 × 1 kernel is already pointwise", lambda m, n, k, g: n > 1),
+    ("the output channels matter: with N = 2 the term 1/N alone is a half", lambda m, n, k, g: k > 1),
+    (
+        "count the groups: they make the standard layer cheaper, but not the pair",
+        lambda m, n, k, g: 1 / n + 1 / k**2 <= 0.5,
+    ),
+    ("1/N has the output channels; the input channels M cancel", lambda m, n, k, g: g * (1 / m + 1 / k**2) <= 0.5),
+    ("at most half: this asks for less than the whole", lambda m, n, k, g: g * (1 / n + 1 / k**2) < 1),
+)
+
+
 @exercise("01.3")
+def _(my_choice):
+    with torch.device("meta"):
+        layers = [nn.Conv2d(m, n, kernel, groups=groups) for m, n, kernel, groups, _ in _CHOICES]
+    came = my_choice(layers)
+    try:
+        chosen = [int(i) for i in came]
+    except (TypeError, ValueError):
+        raise Wrong(f"return a list of places, such as [0, 2]; this is {type(came).__name__}.") from None
+    right = [i for i, choice in enumerate(_CHOICES) if choice[-1]]
+    if sorted(set(chosen)) == right:
+        return "kernel, output channels and groups decide; neither the picture's size nor the input channels do."
+    for hint, mistaken in _MISTAKES:
+        if sorted(set(chosen)) == [i for i, choice in enumerate(_CHOICES) if mistaken(*choice[:4])]:
+            raise Wrong(f"{hint}.")
+    first = next((i for i in range(len(layers)) if (i in chosen) != _CHOICES[i][-1]), None)
+    if first is None:
+        raise Wrong(
+            f"there are {len(layers)} layers, 0 to {len(layers) - 1}; you chose {sorted(set(chosen) - set(right))}."
+        )
+    m, n, kernel, groups, worth = _CHOICES[first]
+    pair = separable_cost(m, n, kernel, 1).macs / conv_cost(m, n, kernel, 1, groups=groups).macs
+    said = "missing" if worth else "one too many"
+    raise Wrong(
+        f"layer {first} is {said}: M={m}, N={n}, K={kernel}, groups={groups}. The pair needs {pair:.2f} of its MACs."
+    )
+
+
+_BLIND_SHAPE, _BLIND_MACS = (1, 8, 16, 16), 10_000
+
+
+def _seen_by_hooks(network: nn.Module) -> dict[str, int]:
+    """Count as `macs_by_hooks` of the lesson does, by module."""
+    seen: dict[str, int] = {}
+    hooks = []
+    for name, module in network.named_modules():
+
+        def note(module, inputs, output, name=name):
+            if isinstance(module, nn.Conv2d):
+                seen[name] = output.numel() * module.weight[0].numel()
+            elif isinstance(module, nn.Linear):
+                seen[name] = output.numel() * module.in_features
+
+        hooks.append(module.register_forward_hook(note))
+    try:
+        with torch.no_grad():
+            network(torch.zeros(_BLIND_SHAPE))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: macs for name, macs in seen.items() if macs}
+
+
+@exercise("01.4")
+def _(my_network):
+    network = my_network()
+    if not isinstance(network, nn.Module):
+        raise Wrong(f"return a network, an nn.Module; this is {type(network).__name__}.")
+    network = network.eval()
+    try:
+        seen = _seen_by_hooks(network)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UncountedOperation)
+            table = count(network, _BLIND_SHAPE)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise Wrong(f"the network does not run on an input of shape {_BLIND_SHAPE}: {error}") from error
+    if seen:
+        where = ", ".join(f"{name or 'the network itself'} ({macs:,} MACs)" for name, macs in seen.items())
+        raise Wrong(f"the hooks do see {where}: nn.Conv2d and nn.Linear are the modules that they know.")
+    if table.unknown and table.macs < _BLIND_MACS:
+        raise Wrong(
+            f"count does not know what {', '.join(table.unknown)} costs, and says so in a warning. Use an operation of "
+            "known cost: a convolution or a product of matrices."
+        )
+    if not table.macs:
+        raise Wrong("count finds no MACs either: only operations that sum products have any. Multiply matrices.")
+    if table.macs < _BLIND_MACS:
+        raise Wrong(f"{table.macs:,} MACs are hidden from the hooks; hide at least {_BLIND_MACS:,}.")
+    return f"the hooks see 0 of {table.macs:,} MACs. A counter that prints 0 has not shown that nothing was computed."
+
+
+@exercise("01.5")
 def _(as_counted):
     for size, published in ((size, TENSORFLOW[0.75, size][0]) for size in RESOLUTIONS):
         table = mobilenet(0.75, size)
@@ -132,7 +240,7 @@ def _(as_counted):
     return "all four rows round to the printed numbers: the first convolution was left out."
 
 
-@exercise("01.4")
+@exercise("01.6")
 def _(separable):
     for m, n, kernel, stride, padding in ((5, 7, 3, 1, 0), (8, 16, 3, 2, 1), (6, 4, 5, 1, 2), (3, 9, 3, 3, 2)):
         layer, shape = nn.Conv2d(m, n, kernel, stride, padding, bias=False), (1, m, 12, 12)

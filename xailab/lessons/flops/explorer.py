@@ -3,7 +3,8 @@
 import ipywidgets as widgets
 
 from xailab.lessons.explorer import explorer
-from xailab.lessons.flops.drawings import SIDE, STEPS, draw_cost, draw_dashboard, draw_step
+from xailab.lessons.flops.charts import draw_dashboard
+from xailab.lessons.flops.drawings import SIDE, STEPS, draw_cost, draw_step
 from xailab.lessons.flops.published import ALPHAS, RESOLUTIONS
 
 
