@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 01 · What a convolution costs
 #
-# **About {reading} minutes to read, {exercises} for the exercises · 1 GiB of memory · no GPU, no network needed**
+# **About {reading} minutes to read, {exercises} for the exercises · 2 GiB of memory · no GPU, no network needed**
 #
 # Why does a course on seeing inside networks begin by counting multiplications? Counting opens a network layer by
 # layer, and leads to the key of the next lesson: a $1 \times 1$ convolution adds up feature maps with weights, at every
@@ -17,9 +17,9 @@
 #
 # **Contents:** [The idea](#The-idea) · [By hand](#By-hand) · [How much can be saved?](#How-much-can-be-saved?) ·
 # [A counter](#A-counter-in-twenty-lines) · [Where the work is](#Where-the-work-is) ·
-# [A 1 × 1 convolution is a map](#A-1-×-1-convolution-is-a-map) · [What counters miss](#What-counters-miss) ·
+# [A 1 × 1 convolution is a map](#A-1-×-1-convolution-is-a-map) · [Counting with hooks](#Counting-with-hooks) ·
 # [The size of the picture](#The-size-of-the-picture) · [What a MAC buys](#What-a-MAC-buys) ·
-# [Published numbers](#Published-numbers) · [Where it fails](#Where-it-fails:-MACs-are-not-seconds) ·
+# [Published numbers](#Published-numbers) · [Where it fails](#Where-it-fails:-seconds) ·
 # [Explorer](#Explorer) · [Exercises](#Exercises) · [Self-test](#Self-test) · [On real data](#On-real-data) ·
 # [Summary](#Summary)
 #
@@ -125,7 +125,7 @@ for channels in (7, 64, 128, 1024):
     print(f"{channels:4d} output channels, output 14 × 14: {full / pair:.2f} times cheaper")
 for size in (7, 14, 56):
     full, pair = conv_cost(512, 512, 3, size).macs, separable_cost(512, 512, 3, size).macs
-    print(f" 512 output channels, output {size} × {size}: {full} against {pair}, {full / pair:.2f} times cheaper")
+    print(f" 512 output channels, output {size} × {size}: {full:,} against {pair:,}, {full / pair:.2f} times cheaper")
 figures.show(
     lesson.draw_gain(),
     "Three curves, for kernels of 3, 5 and 7, rise with the output channels and level off below 9, 25 and 49.",
@@ -133,8 +133,7 @@ figures.show(
 
 # %% [markdown]
 # More channels shrink the term $1/N$, and $1/D_K^2$ stays. The gain is capped at $D_K^2 = 9$, and is 8 to 9 from 128
-# channels on. Some texts say that the gain grows with the picture. It does not: both costs grow with the area, and in
-# their ratio $D_G$ cancels.
+# channels on. A larger picture does not raise it: both costs grow with the area, and in their ratio $D_G$ cancels.
 
 # %% [markdown]
 # ## A counter in twenty lines
@@ -171,18 +170,18 @@ with torch.no_grad(), MacCounter() as mine:
 print(dict(mine.macs), f"together {mine.macs.total() / 1e6:.2f} million MACs")
 
 # %% [markdown]
-# The library's `count` works in the same way. It knows more operations, and warns of those that it does not know. It
-# uses torch's *meta* device, where tensors have a shape and no content, so that nothing is computed.
+# The library's `count` works in the same way, and warns of operations that it does not know. It uses torch's *meta*
+# device, where tensors have a shape and no content, so that nothing is computed.
 
 # %%
 from xailab.flops import count
 
 table = count(network, (1, 3, 224, 224))
 assert table.macs == mine.macs.total()
-print(f"{table.macs} MACs, {table.flops} FLOPs, {table.weights} weights")
+print(f"{table.macs:,} MACs, {table.flops:,} FLOPs, {table.weights:,} weights")
 
 # %% [markdown]
-# Batch norm, ReLU and averages are not counted, as in most papers. (Google publishes 407 million for this network. We
+# Batch norm, ReLU and averages are not counted, as in the paper's tables. (Google publishes 407 million for this network. We
 # do not know what was counted in addition.)
 
 # %% [markdown]
@@ -216,7 +215,7 @@ for kind, cost in table.by_kind().items():
 #
 # EfficientNet-Lite0 ends as MobileNet does: the last feature maps $f_k(x, y)$ are averaged, and one linear layer with
 # weights $w^c_k$ gives the score $S_c$ of each class. **Predict:** we use the same weights as a $1 \times 1$ convolution
-# *before* the average. What does it cost, and what do its 1000 output maps show?
+# *before* the average. What does it cost, and what is the average of one of its 1000 output maps?
 
 # %% [markdown]
 # *Your prediction:* …
@@ -230,7 +229,7 @@ with torch.no_grad(), recording(network, "relu1") as kept:
     scores = network(both)
 features, weights = kept["relu1"], network.fc.weight.detach()  # (1, 1280, 7, 7) and (1000, 1280)
 maps = nn.functional.conv2d(features, weights[:, :, None, None])  # a 1 × 1 convolution: (1, 1000, 7, 7)
-print(f"before the average {conv_cost(1280, 1000, 1, 7).macs} MACs, after it {table.rows[-1].macs}")
+print(f"before the average {conv_cost(1280, 1000, 1, 7).macs:,} MACs, after it {table.rows[-1].macs:,}")
 cat, espresso = network.classes.index("tiger cat"), network.classes.index("espresso")
 cam = class_activation_map(network, both, [[cat, espresso]])
 print(f"largest value of a map {cam.max():.2f}, difference from CAM {(maps[:, [cat, espresso]] - cam).abs().max():.4f}")
@@ -238,19 +237,21 @@ print(f"difference of average + bias from the score {(maps.mean((2, 3)) + networ
 seen, scale = network.preprocess.undo(both)[0], float(cam.max())
 overlays = [images.overlay(images.grey(seen), maps[0, c], scale=scale) for c in (cat, espresso)]
 figures.show(
-    figures.strip([seen, *overlays], ["what the network saw", "map 283, “tiger cat”", "map 968, “espresso”"], panel=4),
+    figures.strip(
+        [seen, *overlays], ["the network saw", f"map {cat}, “tiger cat”", f"map {espresso}, “espresso”"], panel=4
+    ),
     "A cat above a cup; one map of the convolution glows on the cat's face, another one on the coffee.",
 )
 
 # %% [markdown]
-# The average and the weighted sum can be exchanged, since both only add. So the score is the average of a map plus a
+# Average and weighted sum can be exchanged, since both only add. So the score is the average of a map plus a
 # bias, and the map says which place contributes what: the **class activation map** of the next lesson. Averaging first
-# is 49 times cheaper. (Photographs: cat by Stéfan van der Walt, cup by Rachel Michetti, both CC0.)
+# is 49 times cheaper. (Cat: Stéfan van der Walt, cup: Rachel Michetti, both CC0.)
 
 # %% [markdown]
-# ## What counters miss
+# ## Counting with hooks
 #
-# Many tools hang a forward hook on every module that they know. **Predict:** does this give our number for
+# Some tools hang a forward hook on every module that they know. **Predict:** does this give our number for
 # EfficientNet-Lite0? And for a vision transformer?
 
 # %% [markdown]
@@ -304,9 +305,9 @@ for alpha, size in ((1.0, 224), (0.5, 224), (1.0, 160)):
     )
 
 # %% [markdown]
-# Alpha lowers both by about $\alpha^2$ (less where the linear layer is a large part). Rho lowers the MACs by $\rho^2$
-# and leaves the weights: a kernel is the same on a map of any size. **Predict:** EfficientNet-Lite0 sees the course's
-# seven photographs at five sizes. How do its MACs grow, and its probability of the right class?
+# Alpha lowers both, the MACs by about $\alpha^2$. Rho lowers the MACs by about $\rho^2$ and leaves the weights: a
+# kernel fits a map of any size. **Predict:** EfficientNet-Lite0 sees the course's seven photographs at five sizes. How
+# do its MACs grow, and its probability of the right class?
 
 # %% [markdown]
 # *Your prediction:* …
@@ -334,16 +335,16 @@ figures.show(
 )
 
 # %% [markdown]
-# The cost grows with the area, the probability does not: at 448 pixels the network, which was trained at 224, pays
-# four times as much and is sure of nothing. At 160 pixels it pays half, without harm here. Seven photographs do not
-# measure an accuracy, but they show that MACs alone buy nothing. (Temple by danielbuechele and flower by vultilion, CC
-# BY 2.0.)
+# The cost grows with the area, the probability does not. At 448 pixels the network, which was trained at 224, costs four
+# times as much and gives the right class next to nothing. At 160 pixels it costs half, without harm here. Seven
+# photographs are no measure of accuracy, but they show that MACs alone buy nothing. (Temple: danielbuechele, flower:
+# vultilion, CC BY 2.0.)
 
 # %% [markdown]
 # ## What a MAC buys
 #
 # Torchvision publishes the accuracies of its networks on ImageNet. We count their MACs, at the size of picture that
-# each network wants. **Predict:** is the most expensive of these six the best?
+# each wants. **Predict:** is the most expensive of six the best?
 
 # %% [markdown]
 # *Your prediction:* …
@@ -371,9 +372,8 @@ figures.show(
 # %% [markdown]
 # ## Published numbers
 #
-# Two sentences of the MobileNet paper speak about its Table 9. A small MobileNet is 4 % better than AlexNet, 45 times
-# smaller, and needs 9.4 times fewer mult-adds. It is also 4 % better than SqueezeNet, with 22 times fewer mult-adds.
-# Which of these five numbers hold?
+# The text of the paper says of its Table 9: a small MobileNet is 4 % better than AlexNet, 45 times smaller, with 9.4
+# times fewer mult-adds. It is 4 % better than SqueezeNet, with 22 times fewer mult-adds. Which of the five numbers hold?
 
 # %% [markdown]
 # *Your verdict, before you run the cell:* …
@@ -385,16 +385,16 @@ _, our_top1, our_macs, our_params = lesson.TABLE_9[0]  # MobileNet 0.50-160, as 
 for name, top1, macs, params in lesson.TABLE_9[1:]:
     counted = count(others[name], (1, 3, 224, 224)).macs / 1e6
     print(f"{name}: {macs} million mult-adds published, {counted:.0f} million MACs counted")
-    print(f"    MobileNet {our_top1 - top1:.1f} points better, {params / our_params:.1f} times smaller")
-    print(f"    {macs / our_macs:.1f} times cheaper by the published numbers, {counted / our_macs:.1f} by ours")
+    print(f"    {top1 - our_top1:+.1f} points of accuracy, {params / our_params:.1f} times MobileNet's parameters")
+    print(f"    {macs / our_macs:.1f} times its mult-adds as published, {counted / our_macs:.1f} as counted")
 
 # %% [markdown]
-# The 45 and the 9.4 hold. The "4 %" are 3.0 and 2.7 points in the paper's own table. The 22 compares two units:
+# 45 and 9.4 hold. The "4 %" are 3.0 and 2.7 points in the paper's own table. The 22 compares two units:
 # SqueezeNet's 1700 million are twice our count, so they seem to be FLOPs. With MACs on both sides the factor is 11.
-# These are errors 7 and 8 of a list whose first six are in the deeper notebook.
+# These are errors 7 and 8; the deeper notebook has the first six.
 
 # %% [markdown]
-# ## Where it fails: MACs are not seconds
+# ## Where it fails: seconds
 #
 # A processor must also *fetch* numbers from memory. The **arithmetic intensity** of a layer is its FLOPs per byte. A
 # machine does only so many FLOPs a second, and fetches only so many bytes a second; the lower limit is the *roof* of
@@ -428,9 +428,9 @@ figures.show(
 
 # %% [markdown]
 # Your times will differ from ours, the intensities will not. A depthwise layer does about 2 FLOPs for a byte, so the
-# memory caps its speed far below the peak. Now read the legend. A depthwise layer that reaches only a part of even this
-# low roof is not limited by memory, but by the program that computes it. (A small layer lives in the cache, and may lie
-# above the slanted line, which stands for main memory.)
+# memory caps its speed far below the peak. Now read the legend. If a depthwise layer reaches only a part of even this
+# low roof, memory is not the only limit: the program that computes it is another. (Small layers live in the cache, and
+# may lie above the slanted line, which stands for main memory.)
 
 # %% [markdown]
 # ## Explorer
@@ -449,7 +449,7 @@ lesson.cost_explorer()
 # %% [markdown]
 # ## Exercises
 #
-# Write into the cell, run it, and read what `check` says. Exercises 01.3 and 01.4 ask for judgement.
+# Write into the cell, run it, and read what `check` says.
 
 # %% [markdown]
 # ### 01.1 The cost of any convolution
@@ -675,7 +675,7 @@ check("01.6", make_separable)
 #
 # <details><summary>5. What limits a depthwise layer on a processor?</summary>
 #
-# At 2 FLOPs for a byte the memory caps it far below the peak. If it stays well below this cap, the program is the limit.
+# At 2 FLOPs for a byte the memory caps it far below the peak. If it stays well below this cap, the program is a limit, too.
 # </details>
 
 # %% [markdown]

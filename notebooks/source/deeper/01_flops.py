@@ -71,7 +71,7 @@ table.table().without("groups", "outputs")
 # `sum(p.numel() for p in network.parameters())` does. The papers count `weights`, without them.
 
 # %%
-print(f"{table.macs} MACs, {table.flops} FLOPs, {table.weights} weights, {table.params} parameters")
+print(f"{table.macs:,} MACs, {table.flops:,} FLOPs, {table.weights:,} weights, {table.params:,} parameters")
 
 # %% [markdown]
 # Table 2 of the paper prints the share of each kind of layer. One of its eight numbers cannot be right. Which one?
