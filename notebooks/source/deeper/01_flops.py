@@ -260,7 +260,7 @@ figures.show(
 )
 
 # %% [markdown]
-# Numbers above 100 come from tools that also count batch norm and activations. Numbers below come from hooks: they see
+# Numbers above 100 come from tools that also count batch norm and activations. Most numbers below come from hooks: they see
 # `nn.Conv2d` and `nn.Linear`, and not what a network calls as a *function*. Torch's own counter misses the products of
 # attention when it runs on the CPU with real tensors (second row), since there they arrive as one fused operation. Some
 # tools also leave hooks and buffers on your network.

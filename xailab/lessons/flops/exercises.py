@@ -107,7 +107,7 @@ def _(channels_for):
         if came == right + 1:
             raise Wrong(f"{where} With {right} channels the gain is {written} already: it may be reached, not passed.")
         raise Wrong(f"{where} Solve 1 / (1/N + 1/K²) >= gain for N.")
-    return "no number of channels buys more than K², which is why MobileNet's gain is 8 to 9."
+    return "no number of channels buys more than K², which is why the gain of MobileNet's layers stays below 9."
 
 
 # in, out, kernel, groups, and whether the pair needs at most half of the MACs.
