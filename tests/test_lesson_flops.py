@@ -287,6 +287,9 @@ class TestMeasured:
         assert 0.001 <= lesson.best_time(lambda: time.sleep(next(naps)), seconds=0.1) < 0.019
         small, large = nn.Conv2d(4, 4, 3), nn.Conv2d(64, 64, 3)
         assert lesson.layer_time(small, 1, 4, 8, 8) < lesson.layer_time(large, 1, 64, 64, 64)
+        once, twice = nn.Conv2d(64, 64, 3), nn.Sequential(*(nn.Conv2d(64, 64, 3) for _ in range(9)))
+        shorter, longer = lesson.layer_times([once, twice], 1, 64, 64, 64, turns=2)
+        assert shorter < longer
 
     def test_time_by_kind(self):
         network = MobileNetV1(0.25, 10).eval()

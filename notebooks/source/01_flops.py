@@ -414,7 +414,7 @@ for m, n, size in ((32, 64, 112), (512, 512, 14)):
         "depthwise": nn.Conv2d(m, m, 3, padding=1, groups=m, bias=False),
         "pointwise": nn.Conv2d(m, n, 1, bias=False),
     }
-    times = [lesson.layer_time(layer, 1, m, size, size, seconds=0.3) for layer in layers.values()]
+    times = lesson.layer_times(layers.values(), 1, m, size, size)  # the shortest of several runs
     rows = [count(layer, (1, m, size, size)).rows[0] for layer in layers.values()]
     measured += [(f"{name} {size}", row, time) for name, row, time in zip(layers, rows, times, strict=True)]
     fewer, faster = rows[0].macs / (rows[1].macs + rows[2].macs), times[0] / (times[1] + times[2])

@@ -21,7 +21,7 @@ from xailab.lessons.flops.charts import (
 )
 from xailab.lessons.flops.drawings import draw_cost, draw_gain, draw_idea, draw_step, gain
 from xailab.lessons.flops.explorer import cost_explorer, dashboard, step_explorer
-from xailab.lessons.flops.machine import Machine, best_time, layer_time, peaks, time_by_kind
+from xailab.lessons.flops.machine import Machine, best_time, layer_time, layer_times, peaks, time_by_kind
 from xailab.lessons.flops.published import (
     ALPHAS,
     RESOLUTIONS,

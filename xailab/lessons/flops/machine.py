@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,16 @@ def layer_time(layer: nn.Module, *shape: int, seconds: float = 0.12) -> float:
     x = torch.randn(shape)
     with torch.inference_mode():
         return best_time(lambda: layer(x), seconds=seconds)
+
+
+def layer_times(layers: Iterable[nn.Module], *shape: int, turns: int = 6) -> list[float]:
+    """Measure the seconds that layers take for an input of this shape, in turns.
+
+    Other work of the machine then disturbs all of them alike, and the shortest turn of each counts.
+    """
+    layers = list(layers)
+    measured = [[layer_time(layer, *shape, seconds=0.06) for layer in layers] for _ in range(turns)]
+    return [min(times) for times in zip(*measured, strict=True)]
 
 
 def peaks() -> Machine:
