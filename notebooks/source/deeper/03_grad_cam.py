@@ -108,8 +108,8 @@ with torch.device("meta"):  # shapes without weights
         print(f"{build.__name__}: {build().fc.in_features} channels in layer4")
 
 # %% [markdown]
-# For readers with a ResNet: some tutorials speak of 512 channels in the last maps of ResNet50. The number 512 is
-# right for ResNet18, and ResNet50 has 2048. The layer is `layer4` in both.
+# Some tutorials speak of 512 channels in the last maps of ResNet50. This number is right for ResNet18, and ResNet50 has
+# 2048. The layer is `layer4` in both.
 
 # %% [markdown]
 # ## Do the cells of a channel agree?
@@ -255,14 +255,14 @@ figures.show(
 )
 
 # %% [markdown]
-# No: the wrong answer mostly comes from the object itself, from a part of it. The maps do not say what the network
-# took that part *for*. The paper shows mistakes that look reasonable once their map is seen. Whether a reason is a
-# good one, you have to judge.
+# The answer is no: the wrong class mostly has its evidence on a part of the object itself. The maps do not say what the
+# network took that part *for*. The paper shows mistakes that look reasonable once their map is seen. Whether a reason
+# is a good one, you have to judge.
 
 # %% [markdown]
 # ## Adversarial noise
 #
-# Now mistakes made on purpose. The paper fools VGG16 with plain adversarial noise: a picture of a cat and a dog is
+# Now we make mistakes on purpose. The paper fools VGG16 with plain adversarial noise: a picture of a cat and a dog is
 # called "airliner" with a probability above 0.9999. Nothing in the attack protects the map, and yet Grad-CAM of the
 # *true* classes still shows cat and dog. The paper concludes that the maps are "fairly robust". Does this hold for
 # EfficientNet-Lite0?
@@ -345,7 +345,7 @@ figures.show(
 #
 # What is forced, then? With an average and a linear layer at the end, the mean of the CAM and the bias add up to the
 # score (Lesson 02), attacked or not. If the score of a true class falls, the *sum* of its signed map falls with it.
-# The targeted attack can raise another score instead. The untargeted attack is after the true scores themselves.
+# The targeted attack can raise another score instead. The untargeted attack lowers the true scores themselves.
 #
 # **Can an attack lower the score and keep the red?** We can build one, on the rendered scenes, with a penalty
 # wherever less than 0.6 of the evidence on the object is left. This is our own attack. It is no replication of the
@@ -398,7 +398,7 @@ for name, pictures in {"plain": plain, "map kept": kept}.items():
 # among the nurses, kept the number of pictures of each class, and **trained the network anew**: 90 %, and the maps
 # lie on coats and stethoscopes. (Published figures.)
 #
-# Our version: `scenes_biased` was trained with a red balloon in every picture of a **bird** and in no other. For
+# In our version, `scenes_biased` was trained with a red balloon in every picture of a **bird** and in no other. For
 # `scenes_balanced` the balloon hung in half of the pictures of every class. Architecture and number of pictures are
 # the same. In the test scenes half of each class have a balloon.
 
@@ -518,8 +518,8 @@ print(f"peak for umbrella / peak for dog: {absent[1].max() / absent[0].max():.2f
 # this section are published ones; nothing of it was repeated here.
 #
 # - **Does the picture tell the class?** 43 workers saw visualisations for 90 pairs of a picture and one of its two
-#   classes, and named the class that was explained. Guided backprop: 44.44 % right; Guided Grad-CAM: 61.23 %. Deconvolution: 53.33 %;
-#   guided by Grad-CAM 60.37 %.
+#   classes, and named the class that was explained. With guided backprop 44.44 % of the answers were right, with
+#   Guided Grad-CAM 61.23 %. With deconvolution 53.33 % were right, and with deconvolution guided by Grad-CAM 60.37 %.
 # - **Does the picture tell the better network?** Workers without training in the field compared visualisations of
 #   VGG16 and AlexNet, for pictures about which both networks gave the *same, correct* answer, and rated which network
 #   seemed more reliable. With guided backprop VGG16 scored 1.00 on average, with Guided Grad-CAM 1.27, on a scale
