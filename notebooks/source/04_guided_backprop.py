@@ -52,9 +52,8 @@ from xailab.models import zoo
 photo_network = zoo.load("efficientnet_lite0")
 figures.show(
     lesson.schematic(photo_network, "cat"),
-    "A photograph of a cat goes through a convolution and a ReLU, twice, to a score. Below, the gradient goes back from "
-    "the score to a grey picture with the cat's eyes and nose. At each ReLU a gate asks two questions: was z positive, "
-    "and is R positive?",
+    "A photograph of a cat goes through a convolution and a ReLU, twice, to a score. Below, the gradient goes back to a "
+    "grey picture with the cat's eyes and nose. At each ReLU a gate asks two questions: was z positive, is R positive?",
 )
 
 # %% [markdown]
@@ -146,7 +145,6 @@ figures.show(
     lesson.three_rules(photo_network, ["cat", "cup", "rocket"]),
     "Three photographs by three rules. The gradient is noise, thicker around the object; the deconvnet is the same "
     "green weave three times; guided backprop draws eyes and nose, the rim of the cup, the rocket and its towers.",
-    pixels=figures.SCREEN,
 )
 cup_photo = photo_network.preprocess(photograph("cup").image)
 espresso = photo_network.classes.index("espresso")
@@ -158,12 +156,12 @@ print(f"deconvnet, cat against cup: rank correlation {lesson.rank_correlation(of
 # Guided backprop draws clean lines. The deconvnet draws the same weave for every photograph.
 # [Nie et al. 2018](https://arxiv.org/abs/1805.07039) explain the difference for networks with random weights:
 #
-# - **Guided backprop** recovers the input. A value survives only where it is positive and where its filter fitted the
-#   input, since $z > 0$ means just this. So each filter is drawn, with a positive weight, at the places that it fits,
-#   and the sum looks like the input, whatever class was asked about.
+# - **Guided backprop** recovers the input. A value survives only where it is positive and where $z > 0$, which means
+#   that its filter fitted the input. So each filter is drawn with a positive weight at the places that it fits, and
+#   their sum looks like the input, whatever the class is.
 # - **The gradient** looks like noise. Its values have both signs, and filters with opposite signs cancel.
-# - **The deconvnet** looks like noise, too, because it never asks where a filter fitted. It recovers the input only
-#   where a max-pooling passes it the places. EfficientNet-Lite0 has no max-pooling.
+# - **The deconvnet** looks like noise, too: it never asks where a filter fitted. It recovers the input only where a
+#   max-pooling passes it the places. EfficientNet-Lite0 has no max-pooling.
 #
 # The deeper notebook measures all three. (Cat by Stéfan van der Walt, cup by Rachel Michetti, both CC0; rocket by
 # SpaceX, public domain.)
@@ -182,7 +180,7 @@ print(f"deconvnet, cat against cup: rank correlation {lesson.rank_correlation(of
 from xailab.grad_cam import grad_cam, guided_grad_cam
 
 both = photo_network.preprocess(stacked("cat", "cup"))
-targets = [tiger_cat, espresso]
+targets = [tiger_cat, espresso]  # two classes of one picture
 cams = grad_cam(photo_network, both, "relu1", [targets])[0]
 backs = guided_backprop(photo_network, both, [targets])[0]
 fine = guided_grad_cam(photo_network, both, "relu1", [targets])[0]
@@ -191,7 +189,6 @@ figures.show(
     lesson.two_classes(seen, ["tiger cat", "espresso"], cams, backs, fine),
     "Two rows for the classes tiger cat and espresso: the composite, Grad-CAM on the half of the class, guided "
     "backprop with both cat and cup in both rows, and Guided Grad-CAM with the half of the class alone.",
-    pixels=figures.SCREEN,
 )
 
 # %%
@@ -202,17 +199,17 @@ for name, maps in (("Grad-CAM", images.upsample(cams, 224)), ("guided", backs), 
 print(f"guided backprop, one class against the other: rank correlation {lesson.rank_correlation(*backs):.2f}")
 
 # %% [markdown]
-# Grad-CAM moves to the half that is asked about. Guided backprop draws cat and cup in both rows, and its share moves
-# by about a tenth. In Guided Grad-CAM the class comes from Grad-CAM, and the fine lines come from guided backprop.
-# People who were shown such pictures named the class rightly in 44.44 % of cases from guided backprop and in 61.23 %
-# from Guided Grad-CAM (Selvaraju et al., 90 pairs of pictures). With the deconvnet instead, it was 53.33 % and 60.37 %.
+# Grad-CAM moves to the half that is asked about. Guided backprop draws cat and cup in both rows, and its share moves by
+# about a tenth. In Guided Grad-CAM the class comes from Grad-CAM, and the fine lines come from guided backprop. People
+# who were shown such pictures named the class rightly in 44.44 % of cases from guided backprop and in 61.23 % from
+# Guided Grad-CAM (Selvaraju et al., 90 pairs of pictures). With the deconvnet instead, it was 53.33 % and 60.37 %.
 
 # %% [markdown]
 # ## Two classes, measured
 #
 # One composite is one case. Forty rendered scenes show a cat and a dog, with exact masks. How alike are the
-# explanations for "cat" and for "dog"? Most pixels are background that is nearly zero in both, so the correlation is
-# also measured on the animals alone.
+# explanations for "cat" and for "dog"? Most of each scene is background, where both are nearly zero, so the correlation
+# is also measured on the animals alone.
 
 # %%
 import numpy as np
@@ -236,8 +233,8 @@ for name, rule in lesson.RULES.items():
     )
 
 # %% [markdown]
-# The whole picture flatters every method, the gradient most of all. On the animals the conclusion stands all the same:
-# guided backprop and the deconvnet rank the pixels nearly alike for both classes, and the gradient does not.
+# Over the whole picture the gradient's explanations look more alike than they are on the animals. On the animals,
+# guided backprop and the deconvnet order the pixels nearly alike for both classes, and the gradient does not.
 
 # %% [markdown]
 # ## The sanity check
@@ -312,9 +309,9 @@ print("cells of Grad-CAM that stay positive, fc to layer2:", np.round(kept, 2))
 
 # %% [markdown]
 # Guided backprop hardly notices that classifier and `layer4` are random. The gradient notices the classifier at once.
-# Grad-CAM loses all likeness at the first step. Guided Grad-CAM reacts here, and the last line says why. Only a third to
-# two thirds of the cells that were positive in Grad-CAM stay positive, and where Grad-CAM is negative, the product is
-# exactly 0.
+# Grad-CAM loses all likeness at the first step. Guided Grad-CAM reacts here, and the last line says why. Only a third
+# to two thirds of the cells that were positive in Grad-CAM stay positive, and where Grad-CAM is negative, the product
+# is exactly 0.
 #
 # Published, on Inception v3 and ImageNet: gradient and Grad-CAM react, and guided backprop and Guided Grad-CAM hardly
 # do while only upper layers are random. Our small network agrees on three of the four.
@@ -327,9 +324,9 @@ print("cells of Grad-CAM that stay positive, fc to layer2:", np.round(kept, 2))
 # ## Why so sharp?
 #
 # Does guided backprop simply find edges? We measure the share of its strength that lies on the object or within 3
-# pixels of it, on 60 unseen scenes. The controls are the object's share of the area and an edge detector, which has
+# pixels of it, on 60 unseen scenes. The controls are the object's share of the area, and an edge detector, which has
 # never seen a class. An edge detector *could* win, because objects often have the strongest contrast. So we also take
-# its third power, which stresses contrast as much as guided backprop does.
+# its third power, which stresses contrast about as much as guided backprop does.
 
 # %%
 import cv2
@@ -375,14 +372,14 @@ figures.show(
 
 # %% [markdown]
 # Guided backprop of the trained network lies on the object far more than edges do. Its share stays when `fc` and
-# `layer4` are random, and these are the layers that know the class. The share falls with `layer3` and `layer2`, and with
-# `layer1` random it lies below that of the edge detector.
+# `layer4` are random, and these are the layers that know the class. The share falls with `layer3` and `layer2`, and
+# with `layer1` random it lies below that of the edge detector.
 #
 # The cubed edges warn against a quick conclusion: contrast alone reaches the same share as guided backprop. The right
-# panel takes contrast out. It compares pixels on strong edges only, on the object and elsewhere. There the edge detector
-# is nearly even, and trained guided backprop is many times stronger on the object. So the low layers do more than find
-# edges. In `scenes_resnet`, guided backprop is a **detector of objects that is nearly blind to the class**, and this
-# detector sits in the low layers. With `layer1` random most of it is gone, and the likeness to edges falls as well.
+# panel takes contrast out, because it compares pixels on strong edges only. There the edge detector is nearly even, and
+# trained guided backprop is many times stronger on the object. So the low layers do more than find edges. In
+# `scenes_resnet`, guided backprop is a **detector of objects that is nearly blind to the class**, and this detector
+# sits in the low layers. With `layer1` random most of it is gone, and the likeness to edges falls as well.
 #
 # This qualifies Nie et al. for a trained network: guided backprop does not recover the whole input, but those parts to
 # which the trained low layers respond. The clouds and hills behind the dog are not drawn until `layer1` is random. All
@@ -398,10 +395,10 @@ figures.show(
 # | gradient | any network | forward, backward | pixels | partly | reacts | reacts |
 # | deconvnet | ReLUs, max-pooling | forward, backward | pixels | hardly | hardly reacts (`fc` only) | hardly reacts |
 # | guided backprop | ReLUs | forward, backward | pixels | hardly | hardly reacts | hardly reacts |
-# | Guided Grad-CAM | ReLUs, a layer of maps | forward, two backwards | pixels | yes, by Grad-CAM | here reacts; in the paper hardly | reacts |
+# | Guided Grad-CAM | ReLUs, a layer of maps | forward, two backwards | pixels | yes | reacts; hardly in the paper | reacts |
 #
-# The last two columns are measured above, and the deconvnet with a random `fc` in the deeper notebook. CAM was not
-# measured again: on this network it is the same map as Grad-CAM.
+# The last two columns are measured above, and the deconvnet's random `fc` in the deeper notebook. On these networks CAM
+# equals Grad-CAM.
 
 # %% [markdown]
 # ## Explorer
@@ -508,8 +505,8 @@ check("04.3", my_similarity)
 # %% [markdown]
 # ### 04.4 A hook on a tensor
 # *Difficulty 3 of 5, about 12 minutes.* The network is `scores = third @ relu(second @ relu(first @ x))`, with three
-# weight matrices and no module at all. Return guided backprop's gradient of `scores[c]` at `x`, by hooks on tensors. A chain
-# rule that is written out by hand is refused.
+# weight matrices and no module at all. Return guided backprop's gradient of `scores[c]` at `x`, by hooks on tensors.
+# The check refuses a chain rule that is written out by hand.
 #
 # A tensor has `register_hook(f)`: when its gradient $R$ arrives, `f(R)` takes its place, and what lies below it in
 # the graph gets that.
@@ -629,9 +626,9 @@ check("04.6", notices)
 # </details>
 # <details><summary>5. Why do positive values alone redraw the input, and why are the clouds not drawn?</summary>
 #
-# Each filter is added with a positive weight where it fitted the input, so the sum looks like the input. But trained low
-# layers respond to objects far more than to background edges of the same contrast. With `layer1` random most of this
-# preference is gone, and the clouds appear.
+# Each filter is added with a positive weight where it fitted the input, so the sum looks like the input. But trained
+# low layers respond to objects far more than to background edges of the same contrast. With `layer1` random most of
+# this preference is gone, and the clouds appear.
 # </details>
 #
 # > **Key idea.** Guided backprop is the gradient with $R\,[z > 0]\,[R > 0]$ at every ReLU. It is not a derivative.
@@ -656,10 +653,7 @@ check("04.6", notices)
 # (up to 25 seconds). If the class did not matter, a row's two pictures would have a rank correlation of 1.
 
 # %%
-from xailab import figures
-from xailab.lessons import guided_backprop as lesson
 from xailab.lessons import real
-from xailab.models import zoo
 
 last = {"vgg16": "features.29", "squeezenet1_0": "features.12"}
 if name := real.weights(*last):
