@@ -12,7 +12,7 @@
 # - run the sanity check of Adebayo et al.: randomise a network and compare the explanations with a yardstick,
 # - say why guided backprop is sharp, with numbers and a control.
 #
-# **You need** backpropagation through one layer, and Grad-CAM (lesson 03).
+# **You need** backpropagation through one layer, and Grad-CAM ([lesson 03](03_grad_cam.ipynb)).
 #
 # **Contents:** [The idea](#The-idea) · [By hand](#By-hand) · [In plain PyTorch](#In-plain-PyTorch) ·
 # [A cat and a cup](#A-cat-and-a-cup) · [Two classes, measured](#Two-classes,-measured) ·
@@ -20,7 +20,7 @@
 # [Exercises](#Exercises) · [Self-test](#Self-test)
 #
 # [← 03 · Grad-CAM](03_grad_cam.ipynb) · [05 · Saliency →](05_saliency.ipynb) · deeper:
-# [swapped modules, traps with files, random labels](deeper/04_guided_backprop.ipynb)
+# [random networks, random labels, swapped modules, traps with files](deeper/04_guided_backprop.ipynb)
 
 # %% [markdown]
 # ## The idea
@@ -403,7 +403,7 @@ figures.show(
 # %% [markdown]
 # ## Explorer
 #
-# Ask for a class that is *not* in the picture; randomise one stage after another.
+# Ask for a class that is *not* in the picture. Choose networks that are more and more random.
 
 # %%
 lesson.rule_explorer(networks, [s.image for s in (pairs[1], *ten)])

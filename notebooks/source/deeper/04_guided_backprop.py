@@ -132,10 +132,10 @@ for name, rule in lesson.RULES.items():
     print(f"fc random, {name:16s} by strength {sizes:.2f}, with signs {signs:.2f}")
 
 # %% [markdown]
-# Guided backprop hardly changes when only an upper stage is random. The lower the stage, the more guided backprop changes,
-# and for `layer1` and `conv1` the amount depends on the seed. With signs, nothing is left of the gradient as soon as
-# `fc` is random; by strength, most of the gradient's order is kept. The verdict on a method thus depends on taking
-# absolute values.
+# Guided backprop hardly changes when only an upper stage is random. The lower the stage, the more guided backprop
+# changes, and for `layer1` and `conv1` the amount depends on the seed. With signs, nothing is left of the gradient as
+# soon as `fc` is random; by strength, most of the gradient's order is kept. The verdict on a method thus depends on
+# taking absolute values.
 #
 # ## Random labels
 #
