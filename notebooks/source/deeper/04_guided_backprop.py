@@ -139,10 +139,10 @@ for name, rule in lesson.RULES.items():
 #
 # ## Random labels
 #
-# The second test of Adebayo et al. trains the same network on labels that are shuffled. Such a network can only learn
-# its pictures by heart. We train three networks on 128 scenes: with true labels, with shuffled labels from the same
-# random start, and with true labels from another random start. (Trainings differ from processor to processor, so that
-# your numbers will differ a little.)
+# The second test of [Adebayo et al. 2018](https://arxiv.org/abs/1810.03292) trains the same network on labels that are
+# shuffled. Such a network can only learn its pictures by heart. We train three networks on 128 scenes: with true
+# labels, with shuffled labels from the same random start, and with true labels from another random start. (Trainings
+# differ from processor to processor, so that your numbers will differ a little.)
 
 # %% tags=["exempt"]
 from xailab.models.small import SmallResNet
@@ -277,6 +277,7 @@ def swap_by_name(network):
 def hook_modules(network):
     for module in network.modules():
         if type(module) is nn.ReLU:
+            # The older register_backward_hook is deprecated.
             module.register_full_backward_hook(lambda module, down, up: (down[0].clamp(min=0),))
 
 
@@ -492,7 +493,8 @@ figures.show(
 # No. A correct reading shows what the file holds, and the file holds the wrong colours. Only a *second* mistake,
 # reading without a swap, cancels the first one on the screen, and leaves the file wrong for everybody else. A signed
 # picture does not even look odd with red and blue exchanged, but it is wrong all the same. Swap once, at the call of
-# `imwrite`, or write with Pillow, which takes RGB.
+# `imwrite`, or write with Pillow, which takes RGB. (A relative of this trap is the black picture: values from 0 to 1
+# that are written without the factor 255.)
 
 # %% [markdown]
 # ## Trap 2: where is zero?
@@ -568,9 +570,11 @@ print(f"rank correlation of guided backprop on raw and on normalised pixels: {ag
 
 # %% [markdown]
 # The added heat map makes places without evidence blue, which is jet's colour for 0, and the division darkens them.
-# Where a map says nothing, an overlay should leave the picture as it is. The second habit is worse, because nobody can
-# see it. On raw pixels this network names only two scenes of ten, and the explanation orders the pixels differently. If
-# an explanation looks convincing although the network does not recognise its picture, be suspicious of the explanation.
+# Where a map says nothing, an overlay should leave the picture as it is. (Another common blend is 0.7 · heat + 0.5 ·
+# picture. Its weights sum to 1.2, so that bright places are cut off at white.) The second habit is worse, because
+# nobody can see it. On raw pixels this network names only two scenes of ten, and the explanation orders the pixels
+# differently. If an explanation looks convincing although the network does not recognise its picture, be suspicious of
+# the explanation.
 
 # %% [markdown]
 # Back to the [core of lesson 04](../04_guided_backprop.ipynb).
