@@ -43,33 +43,9 @@ def test_the_map_beside_the_crop_is_of_the_crop():
     """And not of a crop of the crop, which would show less than the picture beside it."""
     network, picture = zoo.load("squeezenet1_1", weights=None), scenes.scene(3, size=300).image
     figure = cam.draw_cam(network, picture, 0)
-    shown, map = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:2])
+    shown, heat = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:2])
     assert np.array_equal(shown, network.preprocess.frame(picture))
-    assert np.allclose(map, class_activation_map(network, network.preprocess(picture), 0)[0].numpy())
-
-
-def test_what_the_lesson_says_of_its_pictures(network):
-    """The sentences beside the figures, on the same scenes: a change of data or network must change the prose."""
-    first = [scenes.scene(i, split="test", size=160) for i in range(20)]
-    maps = class_activation_map(network, network.preprocess([s.image for s in first]))
-    assert all(pointing_game(s.masks[0], images.upsample(m, 160)) for m, s in zip(maps, first, strict=True))
-    fit = [iou(boxes(images.upsample(maps[i], 160), 0.6)[0], ground_truth_box(first[i].masks[0])) for i in range(3, 7)]
-    assert sum(value < 0.5 for value in fit) == 2
-
-    for i in (1, 2):  # each animal is evidence against the other
-        pair = scenes.scene(i, kind="pair", label=(0, 1), split="test", size=256)
-        both = images.upsample(class_activation_map(network, network.preprocess(pair.image), [[0, 1]])[0], 256)
-        on = [[float(both[c][torch.from_numpy(mask)].mean()) for mask in pair.masks] for c in (0, 1)]
-        assert on[0][0] > 10 > 0 > on[0][1] and on[1][1] > 10 > 0 > on[1][0]
-
-    dog = network.preprocess(scenes.scene(2, label=1, split="test", size=256).image)
-    with torch.no_grad(), recording(network, "layer4", "layer4.1.bn2") as recorded:
-        network(dog)
-    weight = network.fc.weight[1].detach()
-    right, early = (torch.einsum("k,khw->hw", weight, recorded[name][0]) for name in ("layer4", "layer4.1.bn2"))
-    assert float((early - right).abs().max() / right.max()) == pytest.approx(0.37, abs=0.005)
-    umbrella = class_activation_map(network, dog, scenes.CLASSES.index("umbrella"))[0]
-    assert float(-umbrella.min() / (umbrella.max() - umbrella.min())) == pytest.approx(0.8, abs=0.05)
+    assert np.allclose(heat, class_activation_map(network, network.preprocess(picture), 0)[0].numpy())
 
 
 def test_explorer_follows_every_control(network, pictures):
@@ -86,18 +62,18 @@ def right_cam(features, weight, c):
     return torch.einsum("k,khw->hw", weight[c], features)
 
 
-def largest(regions, map):
+def largest(regions, heat):
     return np.bincount(regions.ravel())[1:].argmax() + 1
 
 
-def brightest(regions, map):
-    return regions.ravel()[int(map.argmax())]
+def brightest(regions, heat):
+    return regions.ravel()[int(heat.argmax())]
 
 
-def box_of(map, threshold, *, choose=largest, first=1, structure=((1, 1, 1),) * 3):
+def box_of(heat, threshold, *, choose=largest, first=1, structure=((1, 1, 1),) * 3):
     """The right answer, with one thing that can be done wrongly at a time."""
-    regions, _ = ndimage.label(np.asarray(map) >= threshold * float(map.max()), structure=structure)
-    chosen = choose(regions, map) if first else np.bincount(regions.ravel()).argmax()
+    regions, _ = ndimage.label(np.asarray(heat) >= threshold * float(heat.max()), structure=structure)
+    chosen = choose(regions, heat) if first else np.bincount(regions.ravel()).argmax()
     y, x = np.nonzero(regions == chosen)
     return x.min(), y.min(), x.max() + 1, y.max() + 1
 
@@ -105,23 +81,23 @@ def box_of(map, threshold, *, choose=largest, first=1, structure=((1, 1, 1),) * 
 right_box = box_of
 
 
-def box_around_everything(map, threshold):
-    y, x = np.nonzero(np.asarray(map) >= threshold * float(map.max()))
+def box_around_everything(heat, threshold):
+    y, x = np.nonzero(np.asarray(heat) >= threshold * float(heat.max()))
     return x.min(), y.min(), x.max() + 1, y.max() + 1
 
 
-def heaviest(regions, map):
-    return np.bincount(regions.ravel(), np.asarray(map).ravel())[1:].argmax() + 1
+def heaviest(regions, heat):
+    return np.bincount(regions.ravel(), np.asarray(heat).ravel())[1:].argmax() + 1
 
 
-def widest(regions, map):
+def widest(regions, heat):
     areas = [np.prod([place.stop - place.start for place in places]) for places in ndimage.find_objects(regions)]
     return int(np.argmax(areas)) + 1
 
 
-def box_by_growing(map, threshold):
+def box_by_growing(heat, threshold):
     """The right answer without scipy: regions grow from pixel to pixel."""
-    left = {(y, x) for y, x in np.argwhere(np.asarray(map) >= threshold * float(map.max())).tolist()}
+    left = {(y, x) for y, x in np.argwhere(np.asarray(heat) >= threshold * float(heat.max())).tolist()}
     regions = []
     while left:
         region = edge = {left.pop()}
@@ -133,9 +109,9 @@ def box_by_growing(map, threshold):
     return [x.min(), y.min(), x.max() + 1, y.max() + 1]
 
 
-def box_in_place(map, threshold):
-    map[map < 0] = 0
-    return box_of(map, threshold)
+def box_in_place(heat, threshold):
+    heat[heat < 0] = 0
+    return box_of(heat, threshold)
 
 
 def cam_by_cells(features, weight, c):
@@ -173,8 +149,8 @@ def maps_of(features, weight):
     return torch.einsum("ck,khw->chw", weight, features)
 
 
-def stretched(map):
-    return (map - map.min()) / (map.max() - map.min())
+def stretched(heat):
+    return (heat - heat.min()) / (heat.max() - heat.min())
 
 
 @pytest.mark.parametrize(
@@ -200,57 +176,57 @@ def stretched(map):
         ("02.1", lambda f, w, c: f.sum(0), "counts alike here, summed"),
         ("02.1", cam_by_cells, "loop over the cells"),
         ("02.1", cam_in_place, "it changed `features`"),
-        ("02.2", right_box, None),
-        ("02.2", lambda m, t: [right_box(m, t)[i] for i in (1, 0, 3, 2)], "exchanged"),
-        ("02.2", lambda m, t: (*right_box(m, t)[:2], *(v - 1 for v in right_box(m, t)[2:])), "one past the last"),
-        ("02.2", box_around_everything, "largest connected one"),
-        ("02.2", lambda m, t: box_of(m, t, first=0), "label 0 is the background"),
-        ("02.2", lambda m, t: box_of(m, t, choose=lambda regions, map: 1), "most pixels"),
-        ("02.2", lambda m, t: box_of(m, t, choose=brightest), "most pixels"),
-        ("02.2", lambda m, t: box_of(m, t + 1e-6), "what reaches 0.5 counts"),
-        ("02.2", lambda m, t: box_of(m, t, structure=None), "diagonal"),
-        ("02.2", lambda m, t: box_of(m, t / float(m.max())), "share of the maximum"),
-        ("02.2", lambda m, t: (0, 0, 1, 1), "expected (left, top, right, bottom)"),
-        ("02.3", lambda f, w: maps_of(f, w)[..., : f.shape[2] // 2].sum((1, 2)).argmax(), None),
-        ("02.3", lambda f, w: maps_of(f, w)[..., f.shape[2] // 2 :].sum((1, 2)).argmax(), "left half is columns"),
-        ("02.3", lambda f, w: maps_of(f, w)[:, : f.shape[1] // 2].sum((1, 2)).argmax(), "left half is columns"),
-        ("02.3", lambda f, w: maps_of(f, w).sum((1, 2)).argmax(), "left half is columns"),
+        ("02.6", right_box, None),
+        ("02.6", lambda m, t: [right_box(m, t)[i] for i in (1, 0, 3, 2)], "exchanged"),
+        ("02.6", lambda m, t: (*right_box(m, t)[:2], *(v - 1 for v in right_box(m, t)[2:])), "one past the last"),
+        ("02.6", box_around_everything, "largest connected one"),
+        ("02.6", lambda m, t: box_of(m, t, first=0), "label 0 is the background"),
+        ("02.6", lambda m, t: box_of(m, t, choose=lambda regions, heat: 1), "most pixels"),
+        ("02.6", lambda m, t: box_of(m, t, choose=brightest), "most pixels"),
+        ("02.6", lambda m, t: box_of(m, t + 1e-6), "what reaches 0.5 counts"),
+        ("02.6", lambda m, t: box_of(m, t, structure=None), "diagonal"),
+        ("02.6", lambda m, t: box_of(m, t / float(m.max())), "share of the maximum"),
+        ("02.6", lambda m, t: (0, 0, 1, 1), "expected (left, top, right, bottom)"),
+        ("02.2", lambda f, w: maps_of(f, w)[..., : f.shape[2] // 2].sum((1, 2)).argmax(), None),
+        ("02.2", lambda f, w: maps_of(f, w)[..., f.shape[2] // 2 :].sum((1, 2)).argmax(), "left half is columns"),
+        ("02.2", lambda f, w: maps_of(f, w)[:, : f.shape[1] // 2].sum((1, 2)).argmax(), "left half is columns"),
+        ("02.2", lambda f, w: maps_of(f, w).sum((1, 2)).argmax(), "left half is columns"),
         (
-            "02.3",
+            "02.2",
             lambda f, w: maps_of(f, w)[..., : f.shape[2] // 2].relu().sum((1, 2)).argmax(),
             "evidence against a class counts",
         ),
-        ("02.3", lambda f, w: f[: len(w), :, :4].sum((1, 2)).argmax(), "weight the features"),
-        ("02.3", lambda f, w: 0, "is wrong"),
-        ("02.3", lambda f, w: 17, "class number"),
-        ("02.2", lambda m, t: boxes(m, t)[0], None),
-        ("02.2", lambda m, t: torch.tensor(right_box(m, t)), None),
-        ("02.2", box_by_growing, None),
-        ("02.2", lambda m, t: box_of(m.double(), t), None),
-        ("02.2", lambda m, t: box_of(m.relu(), t), None),
-        ("02.2", lambda m, t: box_of(stretched(m), t), "its zero has moved"),
-        ("02.2", lambda m, t: box_of(images.normalise(m), t), "its zero has moved"),
-        ("02.2", lambda m, t: box_of(m.abs(), t), "no absolute values"),
-        ("02.2", lambda m, t: box_of(m, t, choose=heaviest), "not the largest sum"),
-        ("02.2", lambda m, t: box_of(m, t, choose=brightest), "not the highest value"),
-        ("02.2", lambda m, t: box_of(m, t, choose=widest), "not the largest box"),
-        ("02.2", lambda m, t: box_of(m, t, choose=lambda regions, map: regions.max()), "expected (left"),
-        ("02.2", lambda m, t: box_of(m, 0.6), "not used"),
-        ("02.2", lambda m, t: box_of(m, 0.5), "not used"),
-        ("02.2", lambda m, t: (4, 1, 9, 3), "expected (left, top, right, bottom)"),
-        ("02.2", box_in_place, "it changed `map`"),
-        ("02.3", lambda f, w: maps_of(f, w)[..., : f.shape[2] // 2].mean((1, 2)).argmax(), None),
-        ("02.3", lambda f, w: (w @ f[..., : f.shape[2] // 2].sum((1, 2))).argmax(), None),
-        ("02.3", lambda f, w: np.argmax(w.numpy() @ f.numpy()[..., : f.shape[2] // 2].sum((1, 2))), None),
-        ("02.3", half_by_loops, None),
-        ("02.3", lambda f, w: 2, "depend on what you are given"),
-        ("02.3", lambda f, w: maps_of(f, w)[..., :4].sum((1, 2)).argmax(), "first 4 columns"),
-        ("02.3", lambda f, w: maps_of(f, w)[..., : -(-f.shape[2] // 2)].sum((1, 2)).argmax(), "middle column"),
-        ("02.3", lambda f, w: maps_of(f, w)[..., : f.shape[2] // 2].abs().sum((1, 2)).argmax(), "absolute"),
-        ("02.3", lambda f, w: maps_of(f, w)[..., : f.shape[2] // 2].amax((1, 2)).argmax(), "single strongest"),
-        ("02.3", lambda f, w: half_of(torch.stack([stretched(m) for m in maps_of(f, w)])).argmax(), "stretched"),
-        ("02.3", lambda f, w: half_of(maps_of(f, w)).argmin(), "is wrong"),
-        ("02.3", lambda f, w: half_of(f.sum(0)[None] * w.sum(1)[:, None, None]).argmax(), "weight the features"),
+        ("02.2", lambda f, w: f[: len(w), :, :4].sum((1, 2)).argmax(), "weight the features"),
+        ("02.2", lambda f, w: 0, "is wrong"),
+        ("02.2", lambda f, w: 17, "class number"),
+        ("02.6", lambda m, t: boxes(m, t)[0], None),
+        ("02.6", lambda m, t: torch.tensor(right_box(m, t)), None),
+        ("02.6", box_by_growing, None),
+        ("02.6", lambda m, t: box_of(m.double(), t), None),
+        ("02.6", lambda m, t: box_of(m.relu(), t), None),
+        ("02.6", lambda m, t: box_of(stretched(m), t), "its zero has moved"),
+        ("02.6", lambda m, t: box_of(images.normalise(m), t), "its zero has moved"),
+        ("02.6", lambda m, t: box_of(m.abs(), t), "no absolute values"),
+        ("02.6", lambda m, t: box_of(m, t, choose=heaviest), "not the largest sum"),
+        ("02.6", lambda m, t: box_of(m, t, choose=brightest), "not the highest value"),
+        ("02.6", lambda m, t: box_of(m, t, choose=widest), "not the largest box"),
+        ("02.6", lambda m, t: box_of(m, t, choose=lambda regions, heat: regions.max()), "expected (left"),
+        ("02.6", lambda m, t: box_of(m, 0.6), "not used"),
+        ("02.6", lambda m, t: box_of(m, 0.5), "not used"),
+        ("02.6", lambda m, t: (4, 1, 9, 3), "expected (left, top, right, bottom)"),
+        ("02.6", box_in_place, "it changed `heat`"),
+        ("02.2", lambda f, w: maps_of(f, w)[..., : f.shape[2] // 2].mean((1, 2)).argmax(), None),
+        ("02.2", lambda f, w: (w @ f[..., : f.shape[2] // 2].sum((1, 2))).argmax(), None),
+        ("02.2", lambda f, w: np.argmax(w.numpy() @ f.numpy()[..., : f.shape[2] // 2].sum((1, 2))), None),
+        ("02.2", half_by_loops, None),
+        ("02.2", lambda f, w: 2, "depend on what you are given"),
+        ("02.2", lambda f, w: maps_of(f, w)[..., :4].sum((1, 2)).argmax(), "first 4 columns"),
+        ("02.2", lambda f, w: maps_of(f, w)[..., : -(-f.shape[2] // 2)].sum((1, 2)).argmax(), "middle column"),
+        ("02.2", lambda f, w: maps_of(f, w)[..., : f.shape[2] // 2].abs().sum((1, 2)).argmax(), "absolute"),
+        ("02.2", lambda f, w: maps_of(f, w)[..., : f.shape[2] // 2].amax((1, 2)).argmax(), "single strongest"),
+        ("02.2", lambda f, w: half_of(torch.stack([stretched(m) for m in maps_of(f, w)])).argmax(), "stretched"),
+        ("02.2", lambda f, w: half_of(maps_of(f, w)).argmin(), "is wrong"),
+        ("02.2", lambda f, w: half_of(f.sum(0)[None] * w.sum(1)[:, None, None]).argmax(), "weight the features"),
     ],
 )
 def test_checks(number, answer, part):
