@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 · Class activation maps
 #
-# **About {reading} minutes to read, {exercises} for the exercises · 1 GiB of memory · no GPU, no network needed**
+# **About {reading} minutes to read, {exercises} for the exercises · 2 GiB of memory · no GPU, no network needed**
 #
 # A network says "tiger cat". *Where* in the picture is the evidence? For a large family of networks the answer
 # stands, exactly, in the arithmetic of the last two layers.
@@ -37,7 +37,7 @@
 #
 # $$M_c(x, y) = \sum_k w^c_k \, f_k(x, y), \qquad S_c = \frac{1}{Z} \sum_{x, y} M_c(x, y) + b_c .$$
 #
-# The paper uses the same letters, sums where we average, and leaves out the bias. Each cell of $M_c$ is the evidence that
+# The paper sums where we average, and leaves out the bias. Each cell of $M_c$ is the evidence that
 # this place contributes to class $c$, in units of the score. The figure shows both ways to the score in EfficientNet-Lite0,
 # which was trained on ImageNet, with three of its 1280 feature maps.
 
@@ -50,6 +50,7 @@ from xailab.datasets import photographs
 from xailab.lessons import cam as lesson
 from xailab.models import zoo
 
+torch.set_grad_enabled(False)  # nothing is differentiated in this lesson, which saves memory
 network = zoo.load("efficientnet_lite0")
 batch = network.preprocess(photographs.photograph("cat").image)  # (1, 3, 224, 224)
 cat = network.classes.index("tiger cat")
@@ -110,10 +111,9 @@ for c in (0, 1):
 def cam_with_a_hook(network, layer, batch, c):
     kept = []
     hook = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
-    with torch.no_grad():
-        scores = network(batch)
-        hook.remove()
-        cam = torch.einsum("k,nkhw->nhw", network.fc.weight[c], kept[0])  # equation 2
+    scores = network(batch)
+    hook.remove()
+    cam = torch.einsum("k,nkhw->nhw", network.fc.weight[c], kept[0])  # equation 2
     return cam, scores[:, c]
 
 
@@ -129,7 +129,7 @@ print(f"score of the network   = {score[0]:.4f}")
 # %%
 stored = []
 for call in range(1, 7):
-    network.relu1.register_forward_hook(lambda module, inputs, output: stored.append(output.detach()))
+    network.relu1.register_forward_hook(lambda module, inputs, output: stored.append(output))
     network(batch)
     hooks, megabytes = len(network.relu1._forward_hooks), sum(each.nbytes for each in stored) / 1e6
     print(f"after call {call}: {hooks} hooks, {len(stored):2d} stored maps, {megabytes:.2f} MB")
@@ -228,7 +228,7 @@ figures.show(
 )
 
 # %% [markdown]
-# Two scenes prove nothing. Here are sixty, with 95 % intervals:
+# Sixty scenes, with 95 % intervals:
 
 
 # %%
@@ -344,9 +344,9 @@ from xailab.hooks import recording
 
 dog_scene = scenes.scene(2, label=of_dog, split="test", size=256)
 batch = resnet.preprocess(dog_scene.image)
-with torch.no_grad(), recording(resnet, "layer4.1.bn2", "layer4") as recorded:  # a hook that removes itself
+with recording(resnet, "layer4.1.bn2", "layer4") as recorded:  # a hook that removes itself
     score = resnet(batch)[0, of_dog]
-weight, bias = resnet.fc.weight[of_dog].detach(), resnet.fc.bias[of_dog].detach()
+weight, bias = resnet.fc.weight[of_dog], resnet.fc.bias[of_dog]
 early, right = (torch.einsum("k,khw->hw", weight, recorded[name][0]) for name in ("layer4.1.bn2", "layer4"))
 print(f"score {score:.2f}; mean + bias: layer4 {right.mean() + bias:.2f}, layer4.1.bn2 {early.mean() + bias:.2f}")
 print(f"largest error of a cell: {(early - right).abs().max() / right.max():.3f} of the peak")
@@ -390,10 +390,12 @@ from sklearn.linear_model import LogisticRegression
 
 
 def averages(split):
-    batch = [scenes.scene(i, split=split) for i in range(60)]
-    with torch.no_grad(), recording(network, "relu1") as recorded:
-        network(network.preprocess([scene.image for scene in batch]))
-    return recorded["relu1"].mean((2, 3)).numpy(), np.array([scene.labels[0] for scene in batch])
+    drawn, pooled = [scenes.scene(i, split=split) for i in range(60)], []
+    for part in network.preprocess([scene.image for scene in drawn]).split(20):  # 20 at a time save memory
+        with recording(network, "relu1") as recorded:
+            network(part)
+        pooled.append(recorded["relu1"].mean((2, 3)))
+    return torch.cat(pooled).numpy(), np.array([scene.labels[0] for scene in drawn])
 
 
 (fitted, labels), (unseen, truth) = averages("train"), averages("test")
@@ -405,8 +407,7 @@ for name, y in (("right", labels), ("shuffled", np.random.default_rng(0).permuta
     )
 
 # %% [markdown]
-# Both layers are perfect on their training pictures, and one of them has learned nothing. Only held-out pictures tell them
-# apart.
+# Both layers are perfect on their training pictures. Only held-out pictures tell them apart.
 #
 # **4. Other heads.** CAM *in this form* needs an average and one linear layer. A linear layer on the *flattened* maps has
 # exact maps too: the cells $\sum_k w^c_k(x, y) f_k(x, y)$ sum up to the score without its bias. Exercise 02.7 derives
@@ -738,9 +739,8 @@ if name := real.weights("resnet50", "resnet18", "squeezenet1_0"):
 # - M. Lin, Q. Chen, S. Yan, [Network in Network](https://arxiv.org/abs/1312.4400), ICLR 2014. Where GAP comes from.
 # - R. L. Draelos, L. Carin, [Use HiResCAM instead of Grad-CAM](https://arxiv.org/abs/2011.08891), 2020. Exact maps beyond
 #   the average.
-# - A. Chattopadhyay et al., [Grad-CAM++](https://arxiv.org/abs/1710.11063), WACV 2018. Other weights, for several objects
-#   of one class.
-# - P.-T. Jiang et al., [LayerCAM](https://doi.org/10.1109/TIP.2021.3089943), IEEE TIP 2021. Finer maps from earlier layers.
+# - [Grad-CAM++](https://arxiv.org/abs/1710.11063), 2018, and [LayerCAM](https://doi.org/10.1109/TIP.2021.3089943), 2021.
+#   Other weights, for several objects of one class, and for finer maps.
 # - C. Rudin, [Stop explaining black box machine learning models](https://arxiv.org/abs/1811.10154), Nature Machine
 #   Intelligence 2019. Why a network that explains itself is worth wanting.
 #

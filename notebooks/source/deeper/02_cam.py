@@ -34,6 +34,7 @@ from xailab.localization import boxes, ground_truth_box
 from xailab.metrics import interval, pointing_game
 from xailab.models import zoo
 
+torch.set_grad_enabled(False)
 resnet = zoo.load("scenes_resnet")
 drawn = {split: [scenes.scene(i, split=split) for i in range(300)] for split in ("train", "test")}
 labels = {split: [scene.labels[0] for scene in each] for split, each in drawn.items()}
@@ -240,7 +241,7 @@ from sklearn.linear_model import LogisticRegression
 
 features = {}
 for split, batch in batches.items():
-    with torch.no_grad(), recording(resnet, "layer4") as recorded:
+    with recording(resnet, "layer4") as recorded:
         resnet(batch)
     features[split] = recorded["layer4"]
 result = {}
@@ -286,7 +287,7 @@ for name, each in (("scenes_resnet", resnet), ("efficientnet_lite0", network)):
 
 # %%
 picture = photographs.photograph("cat").image
-for name in ("resnet18", "densenet121", "googlenet", "mobilenet_v2", "squeezenet1_1", "swin_t", "vgg16", "vit_b_16"):
+for name in ("resnet18", "densenet121", "googlenet", "mobilenet_v2", "squeezenet1_1", "swin_t", "alexnet"):
     each = zoo.load(name, weights=None)
     batch = each.preprocess(picture)
     try:
@@ -297,8 +298,8 @@ for name in ("resnet18", "densenet121", "googlenet", "mobilenet_v2", "squeezenet
 
 # %% [markdown]
 # In SqueezeNet the average comes *last*: a 1 × 1 convolution scores every cell, and the scores are averaged. The scored
-# cells are the map. VGG16 has fully connected layers after its last maps, and a vision transformer has no average at all.
-# For these there is [Grad-CAM](../03_grad_cam.ipynb).
+# cells are the map. AlexNet and VGG16 have several fully connected layers after their last maps, and for
+# these there is [Grad-CAM](../03_grad_cam.ipynb).
 #
 # Code that you find may name the wrong layer; the library refuses it:
 

@@ -34,11 +34,11 @@ def draw_idea(network: Classifier, batch: Float[Tensor, "1 3 height width"], c: 
         c: Class to explain.
         layer: Name of the layer that is averaged.
     """
-    with torch.no_grad(), recording(network, layer) as recorded:
-        network(batch)
     head = network.get_submodule("fc")
     if not isinstance(head, nn.Linear):
         raise TypeError(f"expected a network whose fc is a linear layer, got {type(head).__name__}")
+    with torch.no_grad(), recording(network, layer) as recorded:
+        network(batch)
     features, seen = recorded[layer][0], network.preprocess.undo(batch)[0]
     weight = head.weight[c].detach()
     weighted = weight.view(-1, 1, 1) * features
