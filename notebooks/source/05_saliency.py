@@ -429,6 +429,7 @@ figures.show(
     figure,
     "An umbrella with more and more noise, and below it SmoothGrad for two networks. For the ordinary one the umbrella's "
     "grains give way to scattered noise from 0.1 on; for the robust one they stay in place for longer.",
+    pixels=figures.SCREEN,
 )
 
 figure, axes = figures.new(1, 3, width=10.4, height=3.2)
@@ -678,6 +679,7 @@ figures.show(
         panel=1.8,
     ),
     "Ten class models of the robust network, in mixed order, numbered and not named.",
+    pixels=figures.SCREEN,
 )
 
 # %%
@@ -693,6 +695,7 @@ figures.show(
         panel=1.2,
     ),
     "Ten class models of the ordinary network, with their names: dense coloured texture in which no object can be made out.",
+    pixels=figures.SCREEN,
 )
 
 # %%
@@ -800,6 +803,7 @@ figures.show(
     ),
     "Four scenes, each with its seeds and its segment. The two segments on the left fit the object closely; the two on the "
     "right leave parts of it out or include background.",
+    pixels=figures.SCREEN,
 )
 
 # %%

@@ -178,6 +178,7 @@ figures.show(
     figure,
     "Eight filters of 3 × 3 colour pixels, and beside each its map of the edges picture in blue, white and red: "
     "filters 1 and 3 draw outlines, the others mostly tell dark from bright or orange from blue.",
+    pixels=figures.SCREEN,
 )
 for k, weight in enumerate(network.features[0].weight[:8].detach()):
     share = weight.sum().abs() / weight.abs().sum()
@@ -227,6 +228,7 @@ of_edges = {way: thirteen(at_224(edges), kinds) for way, kinds in ways.items()}
 figures.show(
     lesson.chain_strips(edges, of_edges, shown),
     "The edges picture, and four rows of grey maps after 1, 2, 4, 7, 10 and 13 convolutions.",
+    pixels=figures.SCREEN,
 )
 
 # %%
@@ -234,6 +236,7 @@ of_photo = {way: thirteen(at_224(photo), kinds) for way, kinds in ways.items()}
 figures.show(
     lesson.chain_strips(photo, of_photo, shown),
     "The photograph of the cat, and four rows of grey maps after 1, 2, 4, 7, 10 and 13 convolutions.",
+    pixels=figures.SCREEN,
 )
 
 with torch.no_grad():  # the last row is no selection at all
@@ -554,7 +557,7 @@ for row, k in zip(axes, chosen, strict=True):
         axis.title.set_fontsize(10.5)
     text = f"channel {k}\nselectivity {index[k]:.2f}"
     row[0].text(-0.1, 0.5, text, transform=row[0].transAxes, rotation=90, ha="right", va="center", fontsize=10.5)
-figures.show(figure, "Four rows of five scenes that excite four channels most.")
+figures.show(figure, "Four rows of five scenes that excite four channels most.", pixels=figures.SCREEN)
 for k in chosen:
     top = last[:, k].amax((1, 2)).topk(5).indices.tolist()
     same = sum(labels[i] == int(best[k]) for i in top)

@@ -272,6 +272,7 @@ figures.show(
     lesson.draw_sentence(first, image=9),
     "Three lines, each: the slice with a frame, the framed part, looks like, a training patch, its slice, and a bar with similarity "
     "times weight. Two bars for lesion, one against; below, the sum, which is the logit.",
+    pixels=figures.SCREEN,
 )
 
 # %% [markdown]
@@ -299,6 +300,7 @@ figures.show(
     lesson.draw_sentence(explained, image=wrong[0]),
     "The explanation of a slice with a lesion that is called no lesion by a narrow margin: the constant speaks for it, and no prototype "
     "of lesion finds itself clearly enough to outweigh it.",
+    pixels=figures.SCREEN,
 )
 for j in (9, 8, 4):
     here, usual = explained.output.similarities[wrong[0], j], typical[1][j]
@@ -389,6 +391,7 @@ figures.show(
     lesson.draw_nearest(common, short_train.images, [5, 7, 1], fooled.classes),
     "Three rows of five slices. The frames of two prototypes of lesion hold a letter R in the upper left corner, those of one of no "
     "lesion the same corner, empty.",
+    pixels=figures.SCREEN,
 )
 letter = [
     sum(
