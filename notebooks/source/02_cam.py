@@ -15,8 +15,8 @@
 # **You need** convolutions, matrix products, and a little PyTorch. Lesson 01 is not required.
 #
 # **Contents:** [The idea](#The-idea) · [By hand](#By-hand) · [In plain PyTorch](#In-plain-PyTorch) ·
-# [The library](#The-library) · [On photographs](#On-photographs) · [What speaks against a
-# class](#What-speaks-against-a-class) · [How good are the maps?](#How-good-are-the-maps?) · [Where it
+# [The library](#The-library) · [On photographs](#On-photographs) · [Two classes in one
+# picture](#Two-classes-in-one-picture) · [How good are the maps?](#How-good-are-the-maps?) · [Where it
 # fails](#Where-it-fails) · [Explorer](#Explorer) · [Exercises](#Exercises) · [Self-test](#Self-test) · [On real
 # data](#On-real-data) · [Summary](#Summary)
 #
@@ -123,8 +123,8 @@ print(f"mean of the map + bias = {cam.mean() + network.fc.bias[cat]:.4f}")
 print(f"score of the network   = {score[0]:.4f}")
 
 # %% [markdown]
-# The map is the score, spread over the picture. The line `hook.remove()` matters, and much code
-# lacks it: it registers a hook in each call and leaves it there. **Predict:** how many maps are stored after six calls?
+# The map is the score, spread over the picture. The line `hook.remove()` matters. Code without it registers a hook in each
+# call and leaves it there. **Predict:** how many maps are stored after six calls?
 
 # %%
 stored = []
@@ -165,9 +165,8 @@ print("equal to the map of our hook; two classes:", tuple(heats.shape), "= (pict
 
 # %%
 seen, probability = network.preprocess.undo(pair)[0], network(pair).softmax(1)[0]
-overlays = [
-    images.overlay(images.grey(seen), heat, scale=float(heats.max())) for heat in heats[0]
-]  # one scale for both
+scale = float(heats.max())  # one for both classes
+overlays = [images.overlay(images.grey(seen), heat, scale=scale) for heat in heats[0]]
 figures.show(
     figures.strip([seen, *overlays], ["what the network saw", "“tiger cat”", "“espresso”"], panel=4.0),
     "A cat above a cup. On the grey photograph the map for tiger cat covers the cat's face and ends at the cup; the map "
@@ -203,7 +202,7 @@ figures.show(
 # Middlebury; rocket by SpaceX, public domain; temple by danielbuechele and flower by vultilion, both CC BY 2.0.)
 
 # %% [markdown]
-# ## What speaks against a class
+# ## Two classes in one picture
 #
 # For exact masks we turn to rendered scenes, and to the small ResNet that was trained on them. The scenes are drawn at 128
 # or 256 pixels. `resnet.preprocess` resizes each to 128 × 128, and the network makes 8 × 8 cells of that, so a cell
@@ -252,7 +251,7 @@ for name, c, other in (("map for cat, on the dog", of_cat, on_dog), ("map for do
 # $$\frac{\partial L}{\partial S_c} = p_c - y_c, \qquad \frac{\partial L}{\partial w^c_k} = (p_c - y_c) \, F_k ,$$
 #
 # with the probability $p_c$, the label $y_c$ (1 for the right class, else 0), and the average $F_k$ of $f_k$. In a
-# picture of a dog $y_{cat} = 0$, so each step takes a little of $p_{cat} F_k$ away from $w^{cat}_k$: the channels of dogs
+# picture of a dog $y_{cat} = 0$, so each step of gradient descent takes a little of $p_{cat} F_k$ away from $w^{cat}_k$: the channels of dogs
 # get negative weights for "cat". Now your second prediction, with a random map that is added to all ten classes:
 
 # %%
@@ -360,7 +359,7 @@ figures.show(
 # Single cells are wrong by more than a third of the peak. Only the identity decides. `class_activation_map`
 # tests it: with `layer="layer4.1.bn2"` it raises an error.
 #
-# **2. A confident map of nothing.** The network gives the cat's photograph nearly no probability for "gibbon", an ape.
+# **2. A class that is not there.** The network gives the cat's photograph nearly no probability for "gibbon", an ape.
 # **Predict:** will an overlay that is stretched from the map's minimum to its maximum stay empty?
 
 # %%
@@ -401,13 +400,15 @@ def averages(split):
 (fitted, labels), (unseen, truth) = averages("train"), averages("test")
 for name, y in (("right", labels), ("shuffled", np.random.default_rng(0).permutation(labels))):
     head = LogisticRegression(max_iter=1000).fit(fitted, y)
-    low, high = interval(head.predict(unseen) == truth)
+    held_out = head.predict(unseen) == truth
+    low, high = interval(held_out)
     print(
-        f"{name} labels: training {head.score(fitted, y):.2f}, held out {head.score(unseen, truth):.2f} ({low:.2f} to {high:.2f})"
+        f"{name} labels: training {head.score(fitted, y):.2f}, held out {held_out.mean():.2f} ({low:.2f} to {high:.2f})"
     )
 
 # %% [markdown]
-# Both layers are perfect on their training pictures. Only held-out pictures tell them apart.
+# Both layers are perfect on their training pictures, so such a figure proves nothing. Only held-out pictures tell the two
+# layers apart.
 #
 # **4. Other heads.** CAM *in this form* needs an average and one linear layer. A linear layer on the *flattened* maps has
 # exact maps too: the cells $\sum_k w^c_k(x, y) f_k(x, y)$ sum up to the score without its bias. Exercise 02.7 derives
@@ -489,7 +490,7 @@ check("02.2", my_half)
 
 # %% [markdown]
 # ### 02.3 A trap of your own
-# *Difficulty 2 of 5, about 10 minutes.* Find another confident map of nothing: a photograph of `photographs.names()`
+# *Difficulty 2 of 5, about 10 minutes.* Find another confident map of nothing, like the gibbon: a photograph of `photographs.names()`
 # and a class of EfficientNet-Lite0 whose stretched overlay draws zero at 0.9 or more of its scale, while the class has
 # a probability below 0.001. Return both names. Then look at your find with `lesson.draw_trap`.
 #
