@@ -48,7 +48,7 @@
 # %% [markdown]
 # ## By hand
 #
-# Two feature maps of 2 × 2 cells, and a linear layer that scores two classes. No average stands between them. We
+# Take two feature maps of 2 × 2 cells, and a linear layer that scores two classes. No average stands between them. We
 # find the gradient without calculus: add 1 to one cell and look at the score. This is exact, as the head is linear.
 
 # %%
@@ -85,9 +85,9 @@ for c in (0, 1):
 # %% [markdown]
 # ## In plain PyTorch, on a photograph
 #
-# Now EfficientNet-Lite0, trained on ImageNet, and a composite of two photographs: a cat above, a cup of espresso
-# below. A *forward hook* is a function that PyTorch calls whenever a layer has run. Ours keeps the layer's output.
-# `torch.autograd.grad` differentiates the score for this output, and leaves nothing on the weights.
+# We now explain EfficientNet-Lite0, trained on ImageNet, on a composite of two photographs: a cat above, a cup of
+# espresso below. A *forward hook* is a function that PyTorch calls whenever a layer has run. Ours keeps the layer's
+# output. `torch.autograd.grad` differentiates the score by this output, and leaves nothing on the weights.
 
 # %%
 from xailab.datasets import photographs
@@ -146,7 +146,7 @@ def share_above(heat):  # the share of the evidence in the upper half of the pic
 
 print(f"in the upper half: tiger cat {share_above(heat_cat[0]):.2f}, espresso {share_above(heat_espresso[0]):.2f}")
 scale = float(torch.cat([heat_cat, heat_espresso]).max())  # one scale, as both are units of a score
-overlays = [images.overlay(seen, heat[0], scale=scale) for heat in (heat_cat, heat_espresso)]
+overlays = [images.overlay(images.grey(seen), heat[0], scale=scale) for heat in (heat_cat, heat_espresso)]
 figures.show(
     figures.strip([seen, *overlays], ["what the network saw", "“tiger cat”", "“espresso”"], panel=4.0),
     "A cat above a cup; the map for tiger cat covers the cat's face, the map for espresso the coffee in the cup.",
@@ -191,15 +191,16 @@ print(f"Z = {cells}; largest value: Grad-CAM {both.max():.4f}, CAM divided by Z 
 print(f"largest difference of the maps: {(both - cam.relu() / cells).abs().max():.4f}")
 
 # %% [markdown]
-# At this layer Grad-CAM is nothing new. The gain comes with networks that have no CAM, such as VGG16 with its fully
-# connected layers; the [deeper notebook](deeper/03_grad_cam.ipynb) shows one.
+# At this layer Grad-CAM is nothing new. The [deeper notebook](deeper/03_grad_cam.ipynb) explains a network that has no
+# CAM.
 
 # %% [markdown]
 # ## Fine and class-discriminative
 #
 # A Grad-CAM map is coarse, and knows the class. *Guided backpropagation* is as fine as the picture, and hardly knows
 # the class; [Lesson 04](04_guided_backprop.ipynb) takes it apart. Their product is **Guided Grad-CAM** (Section 3.2
-# of the paper). For a fine drawing the network sees the composite at 448 pixels here.
+# of the paper). For a fine drawing the network sees the composite at 448 pixels here, and `on_black` blurs the strength
+# by about one pixel, so that lines show among flickering pixels.
 
 # %%
 from dataclasses import replace
@@ -210,25 +211,24 @@ from xailab.guided_backprop import guided_backprop
 large = replace(network.preprocess, resize=448, crop=448)(photographs.stacked("cat", "cup"))
 guided = guided_backprop(network, large, cat)[0]
 product = guided_grad_cam(network, large, "relu1", [[cat, espresso]])[0]  # (classes, 3, 448, 448)
-drawn = [lesson.on_black(guided, float(guided.abs().quantile(0.998)))]
-drawn += [lesson.on_black(each, float(product.abs().quantile(0.998))) for each in product]
+drawn = [lesson.on_black(strength, blur=1.2) for strength in (guided, *product)]  # each on its own scale
 titles = ["guided backprop “tiger cat”", "Guided Grad-CAM “tiger cat”", "Guided Grad-CAM “espresso”"]
 figures.show(
     figures.strip(drawn, titles, panel=4.2),
-    "White on black: guided backprop draws cat and cup, Guided Grad-CAM the cat's face alone, or the cup alone.",
+    "White on black: guided backprop draws cat and cup, Guided Grad-CAM the cat's face, or the cup.",
 )
 for title, strength in zip(titles, [guided, *product], strict=True):
     print(f"{title}: {strength[:, :224].abs().sum() / strength.abs().sum():.2f} of its strength in the upper half")
 
 # %% [markdown]
-# Guided backprop for "tiger cat" draws the cup as well. The product draws the named thing alone, because the coarse
-# map has selected it.
+# Guided backprop for "tiger cat" draws the cup as well. The product hardly does, because the coarse map has selected
+# the cat.
 
 # %% [markdown]
 # ## The pointing game
 #
-# Nothing in the equations says "last layer". Which layer points to the object best? That takes pictures whose truth
-# is known to the pixel: the rendered scenes, and the small ResNet of the course, which sees them at 128 × 128 pixels.
+# Nothing in the equations says "last layer". Which layer points to the object best? We need pictures whose truth is
+# known to the pixel: the rendered scenes. The course's small ResNet sees them at 128 × 128 pixels.
 # In the *pointing game* ([Zhang et al. 2016](https://arxiv.org/abs/1608.00507)) a map scores a hit if its largest
 # value lies on the object. It must beat a random pixel, and an arrow that always points to the picture's centre.
 #
@@ -254,18 +254,18 @@ hits = {"centre": masks[:, 64, 64]}
 for layer, heats in by_layer.items():
     large = images.upsample(heats, 128)
     hits[layer] = np.array([pointing_game(mask, heat) for mask, heat in zip(masks, large, strict=True)])
-for name, cases in hits.items():
-    low, high = interval(cases)
-    print(f"{name:6s} hits {cases.mean():.2f}, 95 % interval {low:.2f} to {high:.2f}")
+for layer in lesson.LAYERS:
+    low, high = interval(hits[layer].astype(float) - hits["centre"])  # of the differences, scene by scene
+    print(f"{layer:6s} hits {hits[layer].mean():.2f}, minus the centre's: {low:+.2f} to {high:+.2f} (95 % interval)")
 figures.show(
     lesson.draw_hits(hits, masks.mean()),
     "Bars with intervals: only layer3 and layer4 lie clearly above the band of the centre, layer2 lies below it.",
 )
 
 # %% [markdown]
-# Only the two deepest layers clearly beat the centre. The intervals of `conv1` and `layer1` overlap with that of the
-# centre, and `layer2` is worse than an arrow that never looks at the picture. Without this baseline `conv1` would
-# look like a success. *Use the last layer that still has rows and columns.*
+# Only the two deepest layers clearly beat the centre. What `conv1` and `layer1` gain may be chance, and `layer2` is
+# worse than an arrow that never looks at the picture. Without this baseline `conv1` would look like a success. *Use
+# the last layer that still has rows and columns.*
 
 # %% [markdown]
 # ## With ReLU and without
@@ -302,26 +302,28 @@ print(f"share of the picture: cat {on_cat.float().mean():.2f}, dog {on_dog.float
 # Negate the gradient, and equation 2 keeps what lowers the score. The paper calls this a *counterfactual* explanation
 # (Section 3.3). It makes a claim about the network, and a claim can be tested: blur the region that the map names,
 # and the score of "cat" should rise. But any blur on the dog might raise it. So we need controls that could win: the
-# same shape at a random place where it covers **at least as much of the dog**, and the mask of the whole dog. A blur
-# of the same shape in the background shows what blurring alone does.
+# same shape at a random place where it covers **at least as much of the dog, and no more of the cat**, and the mask of
+# the whole dog. A blur of the same shape in the background shows what blurring alone does.
 
 # %%
 against = grad_cam(resnet, pairs, "layer4", 0, counterfactual=True)
 names = ["the map's region", "same shape, elsewhere on the dog", "the whole dog", "same shape, in the background"]
 blurs, covered, rng = {name: [] for name in names}, {name: [] for name in names}, np.random.default_rng(0)
 for scene, heat in zip(many, images.upsample(against, 128), strict=True):
-    region, mask = (heat >= 0.5 * heat.max()).numpy(), scene.masks[1]
-    places = [region, lesson.moved(region, mask, rng), mask, lesson.moved(region, scene.masks.any(0), rng, off=True)]
+    region, (cat_mask, dog_mask) = (heat >= 0.5 * heat.max()).numpy(), scene.masks
+    elsewhere = lesson.moved(region, dog_mask, cat_mask, rng)
+    places = [region, elsewhere, dog_mask, lesson.moved_off(region, cat_mask | dog_mask, rng)]
     for name, place in zip(names, places, strict=True):
         blurs[name].append(lesson.blurred(scene.image, place))
-        covered[name].append((place & mask).sum() / mask.sum())
+        covered[name].append((place & dog_mask).sum() / dog_mask.sum())
 with torch.no_grad():
     before = resnet(pairs)[:, 0]
     rises = {name: (resnet(resnet.preprocess(each))[:, 0] - before).numpy() for name, each in blurs.items()}
 
-i = 11
+i, shorts = 11, ("region", "elsewhere", "whole dog")  # in the titles with the change of the score
 panels = [many[i].image, images.overlay(many[i].image, against[i]), *(blurs[name][i] for name in names[:3])]
-titles = ["a cat and a dog", "against “cat”", *(f"score {rises[name][i]:+.2f}" for name in names[:3])]
+titles = ["a cat and a dog", "against “cat”"]
+titles += [f"{short}: {rises[name][i]:+.2f}" for short, name in zip(shorts, names, strict=False)]
 figures.show(
     figures.strip(panels, titles, panel=2.5),
     "A cat and a dog; the map against cat lies on the dog. The same with three blurs: the map's region, elsewhere, the dog.",
@@ -339,7 +341,7 @@ for name, rise in (rises | {"the first minus the second": better}).items():
     print(f"{name:33s} score {rise.mean():+.2f} ({low:+.2f} to {high:+.2f})   {cover}")
 
 # %% [markdown]
-# The map wins against a fair control. The random place covers more of the dog than the map's region does, and still
+# The map wins against a fair control: the random place covers more of the dog than the map's region does, and still
 # raises the score by less; the interval of the difference lies well above zero. Half of the dog, if the map chooses
 # it, does as much as the whole dog. This is evidence about the *network*. It is no proof, because a half-blurred dog
 # is unlike the pictures of the training.
@@ -376,7 +378,7 @@ for way, heat in heats.items():
 
 # %%
 shares = lesson.shares_by_layer(network, ["block5", "block11", "block15", "relu1"])  # by method and layer, 84 maps each
-overlays = [images.overlay(network.preprocess.undo(batch)[0], heat[0]) for heat in heats.values()]
+overlays = [images.overlay(images.grey(network.preprocess.undo(batch)[0]), heat[0]) for heat in heats.values()]
 figures.show(
     lesson.draw_shares(overlays, list(heats), shares),
     "Left: at block11 Grad-CAM for espresso lies on trees beside the temple, HiResCAM on the cup, as both do at relu1. Right: bars "
@@ -388,8 +390,8 @@ for way, by_layer in shares.items():
 
 # %% [markdown]
 # Up to `block11`, Grad-CAM on this network hardly knows which half is meant. The gradient does know, as HiResCAM
-# shows at the same layers: the average has lost it. At the last layer both are equal, because there the gradient is
-# constant. (The intervals in the figure are too narrow, since the 84 maps come from only seven photographs.)
+# shows at the same layers: the average has lost it. At the last layer both are equal. (The intervals in the figure are
+# too narrow, since the 84 maps come from only seven photographs.)
 #
 # If one linear layer follows the flattened maps, the cells of HiResCAM add up to the score without its bias; those of
 # Grad-CAM do not. Exercise 03.6 asks for which other heads this holds.
@@ -397,8 +399,7 @@ for way, by_layer in shares.items():
 # %% [markdown]
 # ## Explorer
 #
-# The figure of the section "With ReLU and without" is one of its views. Try `layer2`, a class that is not in the
-# picture, and the counterfactual of the right class.
+# Try `layer2`, a class that is not in the picture, and the counterfactual of the right class.
 
 # %%
 lesson.grad_cam_explorer(resnet, [scenes.scene(i, kind="pair", split="test", size=256).image for i in range(6)])
@@ -663,9 +664,9 @@ check("03.6", my_adds_up)
 # %% [markdown]
 # ### 03.7 A control that could have won
 # *Difficulty 4 of 5, about 15 minutes.* Write the control of the section "What speaks against a class": move `region`
-# (a mask) to a random place. It keeps its shape and its size, lies inside the picture as a whole, and covers at least
-# as many pixels of `target` (another mask) as `region` did. All such places are equally likely. `rng` is
-# `np.random.default_rng(...)`.
+# (a mask) to a random place. It keeps its shape and its size, and lies inside the picture as a whole. It covers at
+# least as many pixels of `target` (the mask of the dog) as `region` did, and at most as many pixels of `spared` (the
+# mask of the cat). All such places are equally likely. `rng` is `np.random.default_rng(...)`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -679,7 +680,7 @@ check("03.6", my_adds_up)
 
 
 # %% tags=["exercise"]
-def my_control(region, target, rng):
+def my_control(region, target, spared, rng):
     return ...
 
 
@@ -687,14 +688,15 @@ check("03.7", my_control)
 
 
 # %% tags=["solution"]
-def my_control(region, target, rng):
+def my_control(region, target, spared, rng):
     left, top, right, bottom = ground_truth_box(region)
     shape, places = region[top:bottom, left:right], []
     for y in range(len(region) - len(shape) + 1):
         for x in range(region.shape[1] - shape.shape[1] + 1):
             place = np.zeros_like(region)
             place[y : y + len(shape), x : x + shape.shape[1]] = shape
-            if (place & target).sum() >= (region & target).sum():
+            enough = (place & target).sum() >= (region & target).sum()
+            if enough and (place & spared).sum() <= (region & spared).sum():
                 places.append(place)
     return places[rng.integers(len(places))]
 
@@ -704,7 +706,7 @@ check("03.7", my_control)
 # %% [markdown]
 # ## Self-test
 #
-# Answer from memory, then unfold.
+# Answer from memory, then unfold the answer.
 #
 # <details><summary>1. Which factor lies between Grad-CAM and CAM at the last maps of a network with an average and a linear
 # layer, and why?</summary>
@@ -720,14 +722,15 @@ check("03.7", my_control)
 #
 # <details><summary>3. A map hits the object in 76 % of the pictures. Is that good?</summary>
 #
-# Nobody can say without a baseline. In our scenes the centre of the picture hits in 72 %, and the intervals overlap.
+# Nobody can say without a baseline. In our scenes the centre of the picture hits in 72 %, and the difference may be
+# chance.
 # </details>
 #
 # <details><summary>4. You blur the region of a counterfactual map, and the score rises. A blur in the background changes
 # nothing. Has the map found the right region?</summary>
 #
 # That is not shown. Any region on the other object might do the same. Compare with a random place that covers at
-# least as much of that object.
+# least as much of that object, and no more of the object that the class names.
 # </details>
 #
 # <details><summary>5. Why can Grad-CAM at a middle layer point to the wrong object, although the gradient knows the right

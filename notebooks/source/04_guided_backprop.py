@@ -12,7 +12,7 @@
 # - run the sanity check of Adebayo et al.: randomise a network and compare the explanations with a yardstick,
 # - say why guided backprop is sharp, with numbers and a control.
 #
-# **You need** backpropagation through one layer, and Grad-CAM (lesson 03).
+# **You need** backpropagation through one layer, and Grad-CAM ([lesson 03](03_grad_cam.ipynb)).
 #
 # **Contents:** [The idea](#The-idea) · [By hand](#By-hand) · [In plain PyTorch](#In-plain-PyTorch) ·
 # [A cat and a cup](#A-cat-and-a-cup) · [Two classes, measured](#Two-classes,-measured) ·
@@ -20,7 +20,7 @@
 # [Exercises](#Exercises) · [Self-test](#Self-test)
 #
 # [← 03 · Grad-CAM](03_grad_cam.ipynb) · [05 · Saliency →](05_saliency.ipynb) · deeper:
-# [swapped modules, traps with files, random labels](deeper/04_guided_backprop.ipynb)
+# [random networks, random labels, swapped modules, traps with files](deeper/04_guided_backprop.ipynb)
 
 # %% [markdown]
 # ## The idea
@@ -47,11 +47,13 @@
 # %%
 from xailab import figures, images
 from xailab.lessons import guided_backprop as lesson
+from xailab.models import zoo
 
+photo_network = zoo.load("efficientnet_lite0")
 figures.show(
-    lesson.schematic(),
-    "A photograph goes through a convolution and a ReLU, twice, to a score. Below, the gradient goes back from the "
-    "score, and at each ReLU a gate asks two questions: was z positive, and is R positive?",
+    lesson.schematic(photo_network, "cat"),
+    "A photograph of a cat goes through a convolution and a ReLU, twice, to a score. Below, the gradient goes back to a "
+    "grey picture with the cat's eyes and nose. At each ReLU a gate asks two questions: was z positive, is R positive?",
 )
 
 # %% [markdown]
@@ -98,7 +100,6 @@ figures.show(
 
 # %%
 from xailab.datasets.photographs import photograph, stacked
-from xailab.models import zoo
 
 
 def guided_gradient(network, batch, target):
@@ -119,7 +120,6 @@ def guided_gradient(network, batch, target):
             handle.remove()
 
 
-photo_network = zoo.load("efficientnet_lite0")
 photo = photo_network.preprocess(photograph("cat").image)
 tiger_cat = photo_network.classes.index("tiger cat")
 own = guided_gradient(photo_network, photo, tiger_cat)
@@ -132,29 +132,10 @@ assert torch.allclose(own, library, rtol=1e-4, atol=1e-5)
 print(f"largest value {own.max():.2f}, largest difference from the library {(own - library).abs().max():.3f}")
 
 # %% [markdown]
-# **One trap.** These hooks sit on modules, and a ReLU may also be called as the function `F.relu`. What does the same
-# code do then?
-
-# %%
-import torch.nn.functional as F
-
-
-class Functional(nn.Conv2d):
-    def forward(self, x):
-        means = F.relu(super().forward(x)).mean((2, 3))
-        return means - means.flip(1)  # each score is one mean minus the other
-
-
-torch.manual_seed(0)
-functional, noise = Functional(3, 2, 3), torch.randn(1, 3, 8, 8)
-found = guided_gradient(functional, noise, 1)
-for rule in ("gradient", "guided"):
-    difference = (found - input_gradient(functional, noise, 1, rule=rule)).abs().max()
-    print(f"largest difference from the rule {rule!r}: {difference:.3f}")
-
-# %% [markdown]
-# Without an error, the code returned the plain gradient. The library hooks the *calls* of ReLUs, so that modules and
-# functions are treated alike. The [deeper notebook](deeper/04_guided_backprop.ipynb) compares four ways.
+# **One trap.** These hooks sit on modules. A ReLU may also be called as the function `F.relu`. Then there is no module
+# to hook, and the same code returns the plain gradient without any error. The library hooks the *calls* of ReLUs, so
+# that modules and functions are treated alike. The [deeper notebook](deeper/04_guided_backprop.ipynb) compares four
+# ways on nine networks.
 #
 # Now the three rules on photographs. Mid-grey is exactly 0, and both signs share one scale. The largest 0.5 % of the
 # values are clipped, so that a few extreme pixels do not make everything else look grey.
@@ -164,7 +145,6 @@ figures.show(
     lesson.three_rules(photo_network, ["cat", "cup", "rocket"]),
     "Three photographs by three rules. The gradient is noise, thicker around the object; the deconvnet is the same "
     "green weave three times; guided backprop draws eyes and nose, the rim of the cup, the rocket and its towers.",
-    pixels=figures.SCREEN,
 )
 cup_photo = photo_network.preprocess(photograph("cup").image)
 espresso = photo_network.classes.index("espresso")
@@ -174,10 +154,17 @@ print(f"deconvnet, cat against cup: rank correlation {lesson.rank_correlation(of
 
 # %% [markdown]
 # Guided backprop draws clean lines. The deconvnet draws the same weave for every photograph.
-# [Nie et al. 2018](https://arxiv.org/abs/1805.07039) explain the difference for random networks: guided backprop
-# recovers the input, whatever class was asked about. The gradient and the deconvnet look like noise, and the deconvnet
-# recovers the input only where a max-pooling passes it the switches. EfficientNet-Lite0 has no max-pooling. (Cat by
-# Stéfan van der Walt, cup by Rachel Michetti, both CC0; rocket by SpaceX, public domain.)
+# [Nie et al. 2018](https://arxiv.org/abs/1805.07039) explain the difference for networks with random weights:
+#
+# - **Guided backprop** recovers the input. A value survives only where it is positive and where $z > 0$, which means
+#   that its filter fitted the input. So each filter is drawn with a positive weight at the places that it fits, and
+#   their sum looks like the input, whatever the class is.
+# - **The gradient** looks like noise. Its values have both signs, and filters with opposite signs cancel.
+# - **The deconvnet** looks like noise, too: it never asks where a filter fitted. It recovers the input only where a
+#   max-pooling passes it the places. EfficientNet-Lite0 has no max-pooling.
+#
+# The deeper notebook measures all three. (Cat by Stéfan van der Walt, cup by Rachel Michetti, both CC0; rocket by
+# SpaceX, public domain.)
 
 # %% [markdown]
 # ## A cat and a cup
@@ -193,7 +180,7 @@ print(f"deconvnet, cat against cup: rank correlation {lesson.rank_correlation(of
 from xailab.grad_cam import grad_cam, guided_grad_cam
 
 both = photo_network.preprocess(stacked("cat", "cup"))
-targets = [tiger_cat, espresso]
+targets = [tiger_cat, espresso]  # two classes of one picture
 cams = grad_cam(photo_network, both, "relu1", [targets])[0]
 backs = guided_backprop(photo_network, both, [targets])[0]
 fine = guided_grad_cam(photo_network, both, "relu1", [targets])[0]
@@ -201,8 +188,8 @@ seen = photo_network.preprocess.undo(both)[0]
 figures.show(
     lesson.two_classes(seen, ["tiger cat", "espresso"], cams, backs, fine),
     "Two rows for the classes tiger cat and espresso: the composite, Grad-CAM on the half of the class, guided "
-    "backprop with both cat and cup in both rows, and Guided Grad-CAM with the half of the class alone.",
-    pixels=figures.SCREEN,
+    "backprop with both cat and cup in both rows, and Guided Grad-CAM with the half of the class. Asked about the "
+    "espresso, Guided Grad-CAM also keeps the cat's nose, just above the cup.",
 )
 
 # %%
@@ -213,17 +200,18 @@ for name, maps in (("Grad-CAM", images.upsample(cams, 224)), ("guided", backs), 
 print(f"guided backprop, one class against the other: rank correlation {lesson.rank_correlation(*backs):.2f}")
 
 # %% [markdown]
-# Grad-CAM moves to the half that is asked about. Guided backprop draws cat and cup in both rows, and its share moves
-# by about a tenth. In Guided Grad-CAM the class comes from Grad-CAM, and the fine lines come from guided backprop.
-# People who were shown such pictures named the class rightly in 44.44 % of cases from guided backprop and in 61.23 %
-# from Guided Grad-CAM (Selvaraju et al., 90 pairs of pictures).
+# Grad-CAM moves to the half that is asked about. Guided backprop draws cat and cup in both rows, and its share moves by
+# about a tenth. In Guided Grad-CAM the class comes from Grad-CAM, and the fine lines come from guided backprop. (The
+# cat's nose stays beside the cup, because a cell of Grad-CAM is 32 pixels wide.) People who were shown such pictures
+# named the class rightly in 44.44 % of cases from guided backprop and in 61.23 % from Guided Grad-CAM (Selvaraju et
+# al., 90 pairs of pictures). With the deconvnet instead, it was 53.33 % and 60.37 %.
 
 # %% [markdown]
 # ## Two classes, measured
 #
 # One composite is one case. Forty rendered scenes show a cat and a dog, with exact masks. How alike are the
-# explanations for "cat" and for "dog"? Most pixels are background that is nearly zero in both, so the correlation is
-# also measured on the animals alone.
+# explanations for "cat" and for "dog"? Most of each scene is background, where both are nearly zero, so the correlation
+# is also measured on the animals alone.
 
 # %%
 import numpy as np
@@ -247,8 +235,8 @@ for name, rule in lesson.RULES.items():
     )
 
 # %% [markdown]
-# The whole picture flatters every method, the gradient most of all. On the animals the conclusion stands all the same:
-# guided backprop and the deconvnet rank the pixels nearly alike for both classes, and the gradient does not.
+# Over the whole picture the gradient's explanations look more alike than they are on the animals. On the animals,
+# guided backprop and the deconvnet order the pixels nearly alike for both classes, and the gradient does not.
 
 # %% [markdown]
 # ## The sanity check
@@ -262,6 +250,7 @@ for name, rule in lesson.RULES.items():
 import copy
 
 STAGES = ("fc", "layer4", "layer3", "layer2", "layer1", "conv1")  # from the score down
+STEPS = ["trained", "fc random"] + [f"… {stage}" for stage in STAGES[1:]]
 
 
 def randomised(network, stages, seed):
@@ -291,7 +280,7 @@ methods = ["gradient", "guided backprop", "Grad-CAM", "Guided Grad-CAM"]
 trained = lesson.explanations(network, batch, labels, methods)
 order = {name: lesson.ranks(found) for name, found in trained.items()}  # their dot products are rank correlations
 rho = {name: np.ones((3, 7)) for name in methods}
-by_depth = [trained]  # of the first seed, to be drawn
+by_step = {"trained": trained}  # of the first seed, to be drawn
 for seed in range(3):
     for depth in range(1, 7):
         other = randomised(network, STAGES[:depth], seed)
@@ -299,16 +288,16 @@ for seed in range(3):
         for name in methods:
             rho[name][seed, depth] = (order[name] * lesson.ranks(now[name])).sum(1).mean()
         if seed == 0:
-            by_depth.append(now)
+            by_step[STEPS[depth]] = now
 yardstick = {name: float((ranks * ranks.roll(-1, 0)).sum(1).mean()) for name, ranks in order.items()}
 figures.show(
-    lesson.sanity_curves(rho, yardstick),
+    lesson.sanity_curves(rho, yardstick, STEPS),
     "Guided backprop stays near 1 until layer3; the gradient falls to 0.7 at fc; Grad-CAM drops to about 0.",
 )
 
 # %%
 figures.show(
-    lesson.sanity_strips(ten[4].image, by_depth, 4),
+    lesson.sanity_strips(ten[4].image, by_step, 4),
     "Rows of explanations of one dog, from the trained network to the fully random one. Guided backprop draws the "
     "dog's head until layer2 is random; with layer1 random the clouds and hills appear too. Grad-CAM changes at once.",
     pixels=figures.SCREEN,
@@ -317,32 +306,33 @@ for name in methods:
     values = " ".join(f"{value:5.2f}" for value in rho[name].mean(0))
     print(f"{name:16s} {values} | another scene {yardstick[name]:.2f}")
 positive = trained["Grad-CAM"] > 0
-kept = [float((now["Grad-CAM"][positive] > 0).float().mean()) for now in by_depth[1:5]]
+kept = [float((by_step[step]["Grad-CAM"][positive] > 0).float().mean()) for step in STEPS[1:5]]
 print("cells of Grad-CAM that stay positive, fc to layer2:", np.round(kept, 2))
 
 # %% [markdown]
 # Guided backprop hardly notices that classifier and `layer4` are random. The gradient notices the classifier at once.
-# Grad-CAM loses all likeness at the first step. Guided Grad-CAM reacts here, and the printed shares say why: the
-# random network's coarse map has other signs, and where it is negative the product is exactly 0.
+# Grad-CAM loses all likeness at the first step. Guided Grad-CAM reacts here, and the last line says why. Only a third
+# to two thirds of the cells that were positive in Grad-CAM stay positive, and where Grad-CAM is negative, the product
+# is exactly 0.
 #
-# Published, on Inception v3 and ImageNet: gradient and Grad-CAM react, guided backprop and Guided Grad-CAM hardly do
-# while only upper layers are random. Our small network agrees on three of the four.
+# Published, on Inception v3 and ImageNet: gradient and Grad-CAM react, and guided backprop and Guided Grad-CAM hardly
+# do while only upper layers are random. Our small network agrees on three of the four.
 #
-# Three cautions. *Cascading* hides which layer matters; the paper also randomises one layer at a time
-# (*independently*). The result depends on taking *absolute values*: with signs, the gradient's correlation is near 0
-# after the first step. And the paper has a **second test**: train the network on *random labels* and compare. The
-# deeper notebook runs all three on small networks.
+# Three cautions, each measured in the deeper notebook. *Cascading* hides which layer matters; the paper also randomises
+# one layer at a time (*independently*). The result depends on taking *absolute values*. And the paper has a **second
+# test**: train the network on *random labels*, and compare.
 
 # %% [markdown]
 # ## Why so sharp?
 #
 # Does guided backprop simply find edges? We measure the share of its strength that lies on the object or within 3
-# pixels of it, on 60 unseen scenes. The controls are the object's share of the area and an edge detector, which has
+# pixels of it, on 60 unseen scenes. The controls are the object's share of the area, and an edge detector, which has
 # never seen a class. An edge detector *could* win, because objects often have the strongest contrast. So we also take
-# its third power, which stresses contrast as much as guided backprop does.
+# its third power, which stresses contrast about as much as guided backprop does.
 
 # %%
 import cv2
+from torch.nn import functional as F
 
 sixty = [scenes.scene(i, split="test", size=128) for i in range(60)]
 batch, labels = network.preprocess([s.image for s in sixty]), [s.labels[0] for s in sixty]
@@ -357,10 +347,8 @@ def share(strength):
     return ((strength * near).sum((1, 2)) / strength.sum((1, 2))).double().numpy()
 
 
-maps = {"trained": lesson.strength(guided_backprop(network, batch, labels))}
-for depth in range(1, 7):
-    other = randomised(network, STAGES[:depth], seed=0)
-    maps[f"… {STAGES[depth - 1]}"] = lesson.strength(guided_backprop(other, batch, labels))
+networks = {step: randomised(network, STAGES[:depth], seed=0) for depth, step in enumerate(STEPS)}
+maps = {step: lesson.strength(guided_backprop(each, batch, labels)) for step, each in networks.items()}
 maps |= {"edges": edges, "edges, cubed": edges**3, "area": torch.ones_like(edges)}
 shares = {name: share(strength) for name, strength in maps.items()}
 for name, values in shares.items():
@@ -370,30 +358,34 @@ for name, values in shares.items():
 # %%
 strong = torch.stack([e >= e[~n].quantile(0.9) for e, n in zip(edges, near, strict=True)])  # the scene's strong edges
 strong &= torch.stack([e <= e[~n].max() for e, n in zip(edges, near, strict=True)])  # none stronger than beside it
-times = {}
-for name in (*list(maps)[:7], "edges"):
+edge_ranks, logs, likeness = lesson.ranks(edges), {}, {}
+for name in (*STEPS, "edges"):
     on = (maps[name] * (strong & near)).sum((1, 2)) / (strong & near).sum((1, 2))
     off = (maps[name] * (strong & ~near)).sum((1, 2)) / (strong & ~near).sum((1, 2))
-    times[name] = float((on / off).log().mean().exp())
+    logs[name] = (on / off).log().double().numpy()
+    likeness[name] = float((lesson.ranks(maps[name]) * edge_ranks).sum(1).mean())
+    print(f"{name:10s} on the object / elsewhere {np.exp(logs[name].mean()):4.1f}   like edges {likeness[name]:.2f}")
+print(f"edges of another scene: like edges {float((edge_ranks * edge_ranks.roll(1, 0)).sum(1).mean()):.2f}")
 figures.show(
-    lesson.share_chart(shares, times),
-    "Two bar charts: shares and ratios stay with fc and layer4 random, and fall from layer3 to layer1.",
+    lesson.share_chart(shares, logs),
+    "Two bar charts with the same order: shares and ratios stay with fc and layer4 random, and fall from layer3 to "
+    "layer1. Edges have a share of 0.6 and a ratio near 1; the cubed edges have the same share as guided backprop.",
 )
-print("on the object / elsewhere:", {name: round(ratio, 1) for name, ratio in times.items()})
 
 # %% [markdown]
 # Guided backprop of the trained network lies on the object far more than edges do. Its share stays when `fc` and
-# `layer4` are random, and these are the layers that know the class. It falls with `layer3` and `layer2`, and with
-# `layer1` random it lies below the edge detector's.
+# `layer4` are random, and these are the layers that know the class. The share falls with `layer3` and `layer2`, and
+# with `layer1` random it lies below that of the edge detector.
 #
-# The cubed edges warn against a quick conclusion: a share near guided backprop's can be had from contrast alone. The
-# right panel takes contrast out. It compares pixels on strong edges only, on the object and elsewhere. There the edge
-# detector is nearly even, and trained guided backprop is many times stronger on the object. So its low layers do more
-# than find edges. In `scenes_resnet`, guided backprop is a **detector of objects that is blind to the class**, and it
-# sits in the low layers. With `layer1` random most of that is gone.
+# The cubed edges warn against a quick conclusion: contrast alone reaches the same share as guided backprop. The right
+# panel takes contrast out, because it compares pixels on strong edges only. There the edge detector is nearly even, and
+# trained guided backprop is many times stronger on the object. So the low layers do more than find edges. In
+# `scenes_resnet`, guided backprop is a **detector of objects that is nearly blind to the class**, and this detector
+# sits in the low layers. With `layer1` random most of it is gone, and the likeness to edges falls as well.
 #
-# This qualifies Nie et al. for a trained network: guided backprop does not recover the whole input. It recovers what
-# the trained low layers respond to. All scenes are rendered in one style.
+# This qualifies Nie et al. for a trained network: guided backprop does not recover the whole input, but those parts to
+# which the trained low layers respond. The clouds and hills behind the dog are not drawn until `layer1` is random. All
+# scenes are rendered in one style.
 
 # %% [markdown]
 # ## Cheat sheet
@@ -403,19 +395,20 @@ print("on the object / elsewhere:", {name: round(ratio, 1) for name, ratio in ti
 # | CAM (02) | pooling, then one linear layer | forward | last maps | yes | reacts | reacts |
 # | Grad-CAM (03) | any layer of maps | forward, part of a backward | that layer's | yes | reacts | reacts |
 # | gradient | any network | forward, backward | pixels | partly | reacts | reacts |
-# | deconvnet | ReLUs, max-pooling | forward, backward | pixels | hardly | not measured here | hardly reacts |
+# | deconvnet | ReLUs, max-pooling | forward, backward | pixels | hardly | hardly reacts (`fc` only) | hardly reacts |
 # | guided backprop | ReLUs | forward, backward | pixels | hardly | hardly reacts | hardly reacts |
-# | Guided Grad-CAM | both | forward, two backwards | pixels | yes, by Grad-CAM | here reacts; in the paper hardly | reacts |
+# | Guided Grad-CAM | ReLUs, a layer of maps | forward, two backwards | pixels | yes | reacts; hardly in the paper | reacts |
 #
-# CAM is in the table by its identity with Grad-CAM on this network; it was not measured again.
+# The last two columns are measured above, and the deconvnet's random `fc` in the deeper notebook. On these networks CAM
+# equals Grad-CAM.
 
 # %% [markdown]
 # ## Explorer
 #
-# Ask for a class that is *not* in the picture; randomise one stage after another.
+# Ask for a class that is *not* in the picture. Choose networks that are more and more random.
 
 # %%
-lesson.rule_explorer(network, [s.image for s in (pairs[1], *ten)])
+lesson.rule_explorer(networks, [s.image for s in (pairs[1], *ten)])
 
 # %% [markdown]
 # ## Exercises
@@ -453,10 +446,69 @@ def my_guided(z, R):
 check("04.1", my_guided)
 
 # %% [markdown]
-# ### 04.2 A hook on a tensor
+# ### 04.2 An honest picture
+# *Difficulty 2 of 5, about 10 minutes.* Turn a gradient (3, h, w) into a uint8 picture (h, w, 3), RGB: 0 becomes 128,
+# the bound is the **99 %** quantile of the absolute values of all channels together, and becomes 128 + 127 = 255 (minus
+# the bound 1); values are clipped there and rounded. A NumPy array or a tensor will do.
+#
+# <details><summary>Hint</summary>
+#
+# `g.abs().flatten().quantile(0.99)`, `.clamp(-1, 1)`, `.round().to(torch.uint8)`, `.permute(1, 2, 0)`.
+# </details>
+
+
+# %% tags=["exercise"]
+def my_picture(gradient):
+    return ...
+
+
+check("04.2", my_picture)
+
+
+# %% tags=["solution"]
+def my_picture(gradient):
+    bound = gradient.abs().flatten().quantile(0.99)
+    grey = 128 + 127 * (gradient / bound).clamp(-1, 1)
+    return grey.round().to(torch.uint8).permute(1, 2, 0)
+
+
+check("04.2", my_picture)
+
+# %% [markdown]
+# ### 04.3 How alike are two explanations?
+# *Difficulty 2 of 5, about 8 minutes.* Two signed pictures (3, h, w) explain two classes. Return Spearman's rank
+# correlation of their strengths (the largest absolute value over the channels), one number for all pixels. Then try
+# it on the two rows of `backs`.
+#
+# <details><summary>Hint</summary>
+#
+# `scipy.stats.spearmanr(x, y).statistic` for two vectors.
+# </details>
+
+
+# %% tags=["exercise"]
+def my_similarity(a, b):
+    return ...
+
+
+check("04.3", my_similarity)
+
+# %% tags=["solution"]
+from scipy.stats import spearmanr
+
+
+def my_similarity(a, b):
+    a, b = (each.abs().amax(0).flatten() for each in (a, b))
+    return spearmanr(a, b).statistic
+
+
+check("04.3", my_similarity)
+
+# %% [markdown]
+# ### 04.4 A hook on a tensor
 # *Difficulty 3 of 5, about 12 minutes.* The network is `scores = third @ relu(second @ relu(first @ x))`, with three
-# weight matrices and no module at all. Return guided backprop's gradient of `scores[c]` at `x`, by hooks on tensors; products
-# of matrices written out by hand are refused.
+# weight matrices and no module at all. Return guided backprop's gradient of `scores[c]` at `x`, by hooks on tensors.
+# The check refuses a chain rule that is written out by hand.
 #
 # A tensor has `register_hook(f)`: when its gradient $R$ arrives, `f(R)` takes its place, and what lies below it in
 # the graph gets that.
@@ -478,7 +530,7 @@ def my_gradient(x, first, second, third, c):
     return ...
 
 
-check("04.2", my_gradient)
+check("04.4", my_gradient)
 
 
 # %% tags=["solution"]
@@ -491,69 +543,39 @@ def my_gradient(x, first, second, third, c):
     return torch.autograd.grad((third @ upper)[c], x)[0]
 
 
-check("04.2", my_gradient)
+check("04.4", my_gradient)
 
 # %% [markdown]
-# ### 04.3 An honest picture
-# *Difficulty 2 of 5, about 10 minutes.* Turn a gradient (3, h, w) into a uint8 picture (h, w, 3), RGB: 0 becomes 128,
-# the bound is the **99 %** quantile of the absolute values of all channels together, and becomes 128 + 127 = 255 (minus
-# the bound 1); values are clipped there and rounded. A NumPy array or a tensor will do.
+# ### 04.5 The share on the object
+# *Difficulty 3 of 5, about 15 minutes.* Given gradients (n, 3, h, w), masks (n, h, w) of booleans and a margin in
+# pixels, return for each picture the share of the strength (largest $|g|$ of the channels) on the object or within a
+# square of that margin around one of its pixels. Then repeat the lesson's curve for the gradient, by depth.
 #
 # <details><summary>Hint</summary>
 #
-# `g.abs().flatten().quantile(0.99)`, `.clamp(-1, 1)`, `.round().to(torch.uint8)`, `.permute(1, 2, 0)`.
+# `F.max_pool2d` with `kernel_size=2 * margin + 1`, `stride=1`, `padding=margin` grows a mask of zeros and ones.
 # </details>
 
 
 # %% tags=["exercise"]
-def my_picture(gradient):
+def my_share(gradients, masks, margin):
     return ...
 
 
-check("04.3", my_picture)
+check("04.5", my_share)
 
 
 # %% tags=["solution"]
-def my_picture(gradient):
-    bound = gradient.abs().flatten().quantile(0.99)
-    grey = 128 + 127 * (gradient / bound).clamp(-1, 1)
-    return grey.round().to(torch.uint8).permute(1, 2, 0)
+def my_share(gradients, masks, margin):
+    strength = gradients.abs().amax(1)
+    grown = F.max_pool2d(masks[:, None].float(), 2 * margin + 1, stride=1, padding=margin)[:, 0]
+    return (strength * grown).sum((1, 2)) / strength.sum((1, 2))
 
 
-check("04.3", my_picture)
-
-# %% [markdown]
-# ### 04.4 How alike are two explanations?
-# *Difficulty 2 of 5, about 8 minutes.* Two signed pictures (3, h, w) explain two classes. Return Spearman's rank
-# correlation of their strengths (the largest absolute value over the channels), one number for all pixels. Then try
-# it on the two rows of `backs`.
-#
-# <details><summary>Hint</summary>
-#
-# `scipy.stats.spearmanr(x, y).statistic` for two vectors.
-# </details>
-
-
-# %% tags=["exercise"]
-def my_similarity(a, b):
-    return ...
-
-
-check("04.4", my_similarity)
-
-# %% tags=["solution"]
-from scipy.stats import spearmanr
-
-
-def my_similarity(a, b):
-    a, b = (each.abs().amax(0).flatten() for each in (a, b))
-    return spearmanr(a, b).statistic
-
-
-check("04.4", my_similarity)
+check("04.5", my_share)
 
 # %% [markdown]
-# ### 04.5 Does the explanation notice?
+# ### 04.6 Does the explanation notice?
 # *Difficulty 4 of 5, about 15 minutes.* You get the strengths of one method's explanations of several pictures, as
 # tensors (n, h, w): `trained` of the trained network and `random` of a randomised one. Return True if the method
 # notices the randomisation. The measure of likeness is yours. The yardstick matters more: how alike are explanations
@@ -571,7 +593,7 @@ def notices(trained, random):
     return ...
 
 
-check("04.5", notices)
+check("04.6", notices)
 
 
 # %% tags=["solution"]
@@ -583,36 +605,7 @@ def notices(trained, random):
     return bool(alike(trained, random) < (1 + other_picture) / 2)
 
 
-check("04.5", notices)
-
-# %% [markdown]
-# ### 04.6 The share on the object
-# *Difficulty 3 of 5, about 15 minutes.* Given gradients (n, 3, h, w), masks (n, h, w) of booleans and a margin in
-# pixels, return for each picture the share of the strength (largest $|g|$ of the channels) on the object or within a
-# square of that margin around one of its pixels. Then repeat the lesson's curve for the gradient, by depth.
-#
-# <details><summary>Hint</summary>
-#
-# `F.max_pool2d` with `kernel_size=2 * margin + 1`, `stride=1`, `padding=margin` grows a mask of zeros and ones.
-# </details>
-
-
-# %% tags=["exercise"]
-def my_share(gradients, masks, margin):
-    return ...
-
-
-check("04.6", my_share)
-
-
-# %% tags=["solution"]
-def my_share(gradients, masks, margin):
-    strength = gradients.abs().amax(1)
-    grown = F.max_pool2d(masks[:, None].float(), 2 * margin + 1, stride=1, padding=margin)[:, 0]
-    return (strength * grown).sum((1, 2)) / strength.sum((1, 2))
-
-
-check("04.6", my_share)
+check("04.6", notices)
 
 # %% [markdown]
 # ## Self-test
@@ -633,10 +626,11 @@ check("04.6", my_share)
 #
 # Its factor Grad-CAM is zero off the class's region. Guided backprop alone hardly depends on the class.
 # </details>
-# <details><summary>5. Why is the window behind the object not drawn, if guided backprop recovers the input?</summary>
+# <details><summary>5. Why do positive values alone redraw the input, and why are the clouds not drawn?</summary>
 #
-# Trained low layers respond to objects far more than to background edges of the same contrast. With layer1 random most
-# of this preference is gone.
+# Each filter is added with a positive weight where it fitted the input, so the sum looks like the input. But trained
+# low layers respond to objects far more than to background edges of the same contrast. With `layer1` random most of
+# this preference is gone, and the clouds appear.
 # </details>
 #
 # > **Key idea.** Guided backprop is the gradient with $R\,[z > 0]\,[R > 0]$ at every ReLU. It is not a derivative.
@@ -661,10 +655,7 @@ check("04.6", my_share)
 # (up to 25 seconds). If the class did not matter, a row's two pictures would have a rank correlation of 1.
 
 # %%
-from xailab import figures
-from xailab.lessons import guided_backprop as lesson
 from xailab.lessons import real
-from xailab.models import zoo
 
 last = {"vgg16": "features.29", "squeezenet1_0": "features.12"}
 if name := real.weights(*last):

@@ -108,8 +108,8 @@ with torch.device("meta"):  # shapes without weights
         print(f"{build.__name__}: {build().fc.in_features} channels in layer4")
 
 # %% [markdown]
-# For readers with a ResNet: some tutorials speak of 512 channels in the last maps of ResNet50. The number 512 is
-# right for ResNet18, and ResNet50 has 2048. The layer is `layer4` in both.
+# Some tutorials speak of 512 channels in the last maps of ResNet50. This number is right for ResNet18, and ResNet50 has
+# 2048. The layer is `layer4` in both.
 
 # %% [markdown]
 # ## Do the cells of a channel agree?
@@ -139,7 +139,8 @@ for layer, gradient in zip(layers, torch.autograd.grad(score, [kept[layer] for l
 # %% [markdown]
 # ## More composites
 #
-# Do other photographs agree with the cat and the cup of the lesson? Both classes of a composite share a scale.
+# Do other photographs agree with the cat and the cup of the lesson? Both classes of a composite share a scale. The
+# titles give their scores.
 
 # %%
 panels, titles = [], []
@@ -147,9 +148,11 @@ for pair in (("temple", "motorcycle"), ("flower", "rocket"), ("cup", "temple"), 
     pixels = network.preprocess(photographs.stacked(*pair))
     named = [photographs.photograph(name).label for name in pair]
     heats = grad_cam(network, pixels, "relu1", [[network.classes.index(name) for name in named]])[0]
-    view = network.preprocess.undo(pixels)[0]
-    panels += [view, *(images.overlay(view, heat, scale=float(heats.max())) for heat in heats)]
-    titles += [f"{pair[0]}, {pair[1]}", *(f"“{name}”" for name in named)]
+    view, scale = network.preprocess.undo(pixels)[0], float(heats.max())
+    with torch.no_grad():
+        score = network(pixels)[0]
+    panels += [view, *(images.overlay(images.grey(view), heat, scale=scale) for heat in heats)]
+    titles += [f"{pair[0]}, {pair[1]}", *(f"“{name}” {score[network.classes.index(name)]:.1f}" for name in named)]
 figures.show(
     figures.grid(panels, titles, columns=6, panel=2.2),
     "Four composites of two photographs. The map for the class of the upper photograph lies above, that for the lower one "
@@ -157,8 +160,8 @@ figures.show(
 )
 
 # %% [markdown]
-# Where a map is faint, the network has little evidence: its score for "palace" is low in both composites with the
-# temple.
+# Each map lies on the half of its class. Where a map is faint, the network has little evidence for the class: its
+# score for "palace" is far below that of the other class in both composites with the temple.
 #
 # Photographs: cup by Rachel Michetti (CC0), motorcycle by Scharstein and others (Middlebury stereo data 2014), rocket
 # by SpaceX (public domain), temple by danielbuechele and flower by vultilion (CC BY 2.0).
@@ -252,14 +255,14 @@ figures.show(
 )
 
 # %% [markdown]
-# No: the wrong answer mostly comes from the object itself, from a part of it. The maps do not say what the network
-# took that part *for*. The paper shows mistakes that look reasonable once their map is seen. Whether a reason is a
-# good one, you have to judge.
+# The answer is no: the wrong class mostly has its evidence on a part of the object itself. The maps do not say what the
+# network took that part *for*. The paper shows mistakes that look reasonable once their map is seen. Whether a reason
+# is a good one, you have to judge.
 
 # %% [markdown]
 # ## Adversarial noise
 #
-# Now mistakes made on purpose. The paper fools VGG16 with plain adversarial noise: a picture of a cat and a dog is
+# Now we make mistakes on purpose. The paper fools VGG16 with plain adversarial noise: a picture of a cat and a dog is
 # called "airliner" with a probability above 0.9999. Nothing in the attack protects the map, and yet Grad-CAM of the
 # *true* classes still shows cat and dog. The paper concludes that the maps are "fairly robust". Does this hold for
 # EfficientNet-Lite0?
@@ -313,32 +316,36 @@ signed = {name: grad_cam(network, x, "relu1", true, relu=False) for name, x in f
 for name, x in fooled.items():
     with torch.no_grad():
         probability = network(x).softmax(1)
-    left = signed[name].relu().sum() / signed["clean"].relu().sum()
+    evidence, before = (each.relu().sum((2, 3)) for each in (signed[name], signed["clean"]))
     print(f"{name:10s} mean probability of airliner {probability[range(4), airliner].mean():.1f}, ", end="")
-    print(f"of the true classes {probability.gather(1, true).mean():.1f}; ", end="")
-    print(f"evidence left {left:.1f}, of it on the right half {share_on_own_half(signed[name]):.1f}")
+    print(f"of the true classes {probability.gather(1, true).mean():.1f}")
+    print(f"  evidence left {evidence.sum() / before.sum():.1f}, ", end="")
+    print(f"of it on the right half {share_on_own_half(signed[name]):.1f}; ", end="")
+    print(f"share of the maps with more than half of it left {(evidence > before / 2).float().mean():.1f}")
 
 # %% tags=["exempt"]
 panels, titles = [], []
 for i in (0, 1):
     for name, x in fooled.items():
-        view, scale = network.preprocess.undo(x[i : i + 1])[0], float(signed["clean"][i].max())
+        view, scale = images.grey(network.preprocess.undo(x[i : i + 1])[0]), float(signed["clean"][i].max())
         panels += [images.overlay(view, heat, scale=scale) for heat in signed[name][i]]
         titles += [f"{name}: “{network.classes[c]}”" for c in true[i]]
 figures.show(
     figures.grid(panels, titles, columns=6, panel=2.4),
     "Two composites with the maps of their two classes: clean, after the targeted attack, after the untargeted one. After the "
-    "targeted attack each map still lies on its half; after the untargeted attack only that of the cat is left.",
+    "targeted attack three maps still lie on their halves, and that of moped is too faint to see; after the untargeted attack only "
+    "that of the cat is left.",
 )
 
 # %% [markdown]
-# It depends on the attack. After the targeted attack the network is sure of "airliner", and the maps of the true
-# classes keep nine tenths of their evidence, on the right half: this agrees with the paper. After the untargeted
-# attack, within the same budget, a fifth of the evidence is left, most of it on the cat.
+# It depends on the attack. After the targeted attack the network is sure of "airliner". All eight maps of the true
+# classes keep more than half of their evidence, most of it on the right half, and this agrees with the paper. The map
+# of "moped" has spread so widely that the overlay hardly shows it. After the untargeted attack, within the same
+# budget, a fifth of the evidence is left, and only one map keeps more than half of its own, that of the cat.
 #
 # What is forced, then? With an average and a linear layer at the end, the mean of the CAM and the bias add up to the
 # score (Lesson 02), attacked or not. If the score of a true class falls, the *sum* of its signed map falls with it.
-# The targeted attack can raise another score instead. The untargeted attack is after the true scores themselves.
+# The targeted attack can raise another score instead. The untargeted attack lowers the true scores themselves.
 #
 # **Can an attack lower the score and keep the red?** We can build one, on the rendered scenes, with a penalty
 # wherever less than 0.6 of the evidence on the object is left. This is our own attack. It is no replication of the
@@ -391,7 +398,7 @@ for name, pictures in {"plain": plain, "map kept": kept}.items():
 # among the nurses, kept the number of pictures of each class, and **trained the network anew**: 90 %, and the maps
 # lie on coats and stethoscopes. (Published figures.)
 #
-# Our version: `scenes_biased` was trained with a red balloon in every picture of a **bird** and in no other. For
+# In our version, `scenes_biased` was trained with a red balloon in every picture of a **bird** and in no other. For
 # `scenes_balanced` the balloon hung in half of the pictures of every class. Architecture and number of pictures are
 # the same. In the test scenes half of each class have a balloon.
 
@@ -511,8 +518,8 @@ print(f"peak for umbrella / peak for dog: {absent[1].max() / absent[0].max():.2f
 # this section are published ones; nothing of it was repeated here.
 #
 # - **Does the picture tell the class?** 43 workers saw visualisations for 90 pairs of a picture and one of its two
-#   classes, and named the class that was explained. Guided backprop: 44.44 % right; Guided Grad-CAM: 61.23 %. Deconvolution: 53.33 %;
-#   guided by Grad-CAM 60.37 %.
+#   classes, and named the class that was explained. With guided backprop 44.44 % of the answers were right, with
+#   Guided Grad-CAM 61.23 %. With deconvolution 53.33 % were right, and with deconvolution guided by Grad-CAM 60.37 %.
 # - **Does the picture tell the better network?** Workers without training in the field compared visualisations of
 #   VGG16 and AlexNet, for pictures about which both networks gave the *same, correct* answer, and rated which network
 #   seemed more reliable. With guided backprop VGG16 scored 1.00 on average, with Guided Grad-CAM 1.27, on a scale
@@ -587,6 +594,10 @@ if real.here("oxford-pets") and (name := real.weights(*layers)):
 #   to 9: the experiments that are quoted here.
 # - A. Madry et al., [Towards Deep Learning Models Resistant to Adversarial
 #   Attacks](https://arxiv.org/abs/1706.06083), ICLR 2018. The attack, and why it is a fair one.
+# - A. Chattopadhay et al., [Grad-CAM++](https://arxiv.org/abs/1710.11063), WACV 2018. Weights the cells of the gradient
+#   instead of averaging them, for pictures with several objects of a class.
+# - H. Wang et al., [Score-CAM](https://arxiv.org/abs/1910.01279), CVPR workshops 2020. Finds the weights without any
+#   gradient, from the scores of masked pictures.
 # - S. Lapuschkin et al., [Unmasking Clever Hans predictors](https://arxiv.org/abs/1902.10178), Nature Communications
 #   2019. Real networks that looked at the balloon.
 #

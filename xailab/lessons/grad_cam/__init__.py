@@ -14,4 +14,4 @@ from xailab.lessons.grad_cam.drawings import (
 )
 from xailab.lessons.grad_cam.exercises import CHEAT_SCENES, HIT_MISTAKES, cheat_networks, hit_cases
 from xailab.lessons.grad_cam.explorer import grad_cam_explorer
-from xailab.lessons.grad_cam.measuring import blurred, moved, shares_by_layer
+from xailab.lessons.grad_cam.measuring import blurred, moved, moved_off, shares_by_layer

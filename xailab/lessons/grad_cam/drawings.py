@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
@@ -116,22 +117,27 @@ def draw_idea(
     arrow((8.0, 1.4), (10.3, 1.4))
     page.text(9.15, 1.55, f"add all {len(alpha)}", ha="center")
     page.text(9.15, 1.1, "ReLU", ha="center")
-    put(images.overlay(picture, heat), 10.4, 0.7)
+    put(images.overlay(images.grey(picture), heat), 10.4, 0.7)
     page.text(11.1, 0.35, "Grad-CAM map", ha="center")
     return figure
 
 
-def on_black(values: Float[Tensor, "3 height width"], scale: float) -> Picture:
+def on_black(values: Float[Tensor, "3 height width"], blur: float = 0.0) -> Picture:
     """Draw the strength of a gradient in white on black: the largest of the three channels, brightened.
 
-    >>> on_black(torch.tensor([[[0.0, 1.0]]]).expand(3, 1, 2), 1.0)[..., 0].tolist()
+    The strongest 0.2 % of the pixels are drawn white.
+
+    >>> on_black(torch.tensor([[[0.0, 1.0]]]).expand(3, 1, 2))[..., 0].tolist()
     [[0, 255]]
 
     Args:
         values: A gradient of the picture, or Guided Grad-CAM.
-        scale: The strength that is drawn white.
+        blur: Standard deviation of a blur in pixels, which shows lines where single pixels flicker.
     """
-    return images.heatmap((values.abs().amax(0) / scale).clamp(max=1) ** 0.7, "gray")
+    strength = values.abs().amax(0).numpy()
+    if blur:
+        strength = cv2.GaussianBlur(strength, (0, 0), blur)
+    return images.heatmap((strength / (np.quantile(strength, 0.998) or 1.0)).clip(max=1) ** 0.7, "gray")
 
 
 def _bars(axis: Axes, cases: Mapping[str, Shaped[np.ndarray, "n"]], colour: str, shift: float = 0.0, **options) -> None:
@@ -207,8 +213,8 @@ def draw_composite(network: Classifier, layer: str, title: str) -> tuple[Figure,
     batch = network.preprocess(photographs.stacked("cat", "cup"))
     heats, fine = (explain(network, batch, layer, [top])[0] for explain in (grad_cam, guided_grad_cam))
     seen = network.preprocess.undo(batch)[0]
-    panels = [images.overlay(seen, heat, scale=float(heats.max()) or None) for heat in heats]
-    panels += [on_black(each, float(fine.abs().quantile(0.998)) or 1.0) for each in fine]
+    panels = [images.overlay(images.grey(seen), heat, scale=float(heats.max()) or None) for heat in heats]
+    panels += [on_black(each) for each in fine]
     titles = [f"{way} “{network.classes[c]}”" for way in ("Grad-CAM", "Guided Grad-CAM") for c in top]
     evidence = [*images.upsample(heats, len(seen)), *fine.abs().amax(1)]
     shares = [float(each[: len(seen) // 2].sum() / each.sum()) for each in evidence]

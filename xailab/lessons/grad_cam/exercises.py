@@ -452,23 +452,27 @@ def _(my_adds_up) -> str:
     )
 
 
-def control_cases() -> list[tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]]:
-    """Regions and targets: a shape at the picture's edge, and one with a hole."""
+def control_cases() -> list[tuple[Bool[np.ndarray, "h w"], ...]]:
+    """Regions, targets, and what is to be spared: a shape at the picture's edge, and one with a hole."""
     edge, target = np.zeros((2, 16, 20), bool)
     edge[0:4, 17:20] = edge[0, 16] = True
     target[2:14, 8:20] = True
+    spared = np.zeros_like(target)
+    spared[11:16, 0:20] = True  # below the target, and over its lower rows
     ring, second = np.zeros((2, 18, 14), bool)
     ring[5:10, 4:9], ring[6:9, 5:8] = True, False
     second[6:16, 2:12] = True
-    return [(edge, target), (ring, second)]
+    beside = np.zeros_like(second)
+    beside[4:12, 0:5] = True  # the ring covers some of it, and may cover as much
+    return [(edge, target, spared), (ring, second, beside)]
 
 
 @exercise("03.7")
 def _(my_control) -> str:
-    for region, target in control_cases():
-        needed, drawn = int((region & target).sum()), []
+    for region, target, spared in control_cases():
+        needed, limit, drawn = int((region & target).sum()), int((region & spared).sum()), []
         for seed in range(60):
-            place = np.asarray(my_control(region, target, np.random.default_rng(seed)))
+            place = np.asarray(my_control(region, target, spared, np.random.default_rng(seed)))
             if place.shape != region.shape or place.dtype != bool:
                 raise Wrong(f"expected a mask of shape {region.shape}, got {place.dtype} of shape {place.shape}.")
             if place.sum() != region.sum():
@@ -486,9 +490,14 @@ def _(my_control) -> str:
                     f"the region covers {needed} pixels of the target, one of your places {(place & target).sum()}: a "
                     "control that covers less could not have won."
                 )
+            if (place & spared).sum() > limit:
+                raise Wrong(
+                    f"the region covers {limit} pixels of what is spared, one of your places {(place & spared).sum()}: "
+                    "a blur of the cat lowers its score, so that such a control loses for another reason."
+                )
             drawn.append(place)
         found = {place.tobytes() for place in drawn}
-        possible = {moved(region, target, np.random.default_rng(seed)).tobytes() for seed in range(60)}
+        possible = {moved(region, target, spared, np.random.default_rng(seed)).tobytes() for seed in range(60)}
         if len(found) == 1:
             raise Wrong("all seeds give the same place: draw one of the allowed places at random, with rng.")
         if len(found) < 0.6 * len(possible):

@@ -29,30 +29,55 @@ def blurred(image: UInt8[np.ndarray, "h w 3"], region: Bool[np.ndarray, "h w"]) 
 def moved(
     region: Bool[np.ndarray, "h w"],
     target: Bool[np.ndarray, "h w"],
+    spared: Bool[np.ndarray, "h w"],
     rng: np.random.Generator,
-    *,
-    off: bool = False,
 ) -> Bool[np.ndarray, "h w"]:
-    """Move a region to a random place where it covers at least as much of a target as before.
+    """Move a region to a random place where it covers no less of a target, and no more of what is spared, than before.
 
-    >>> region, target = np.zeros((2, 6, 6), bool)
-    >>> region[0, 0] = target[3, 3] = True
-    >>> moved(region, target, np.random.default_rng(0)).sum(), moved(target, target, np.random.default_rng(0))[3, 3]
-    (np.int64(1), np.True_)
+    >>> region, target, spared = np.zeros((3, 6, 6), bool)
+    >>> region[3, 3], target[3, 3:5], spared[3, 4] = True, True, True
+    >>> np.argwhere(moved(region, target, spared, np.random.default_rng(0))).tolist()
+    [[3, 3]]
 
     Args:
         region: The shape to move; none of it leaves the picture.
-        target: An object's mask.
+        target: Mask of the object to cover.
+        spared: Mask of another object.
         rng: The source of chance.
-        off: Choose among the places that cover least of the target instead.
     """
+    on_target, on_spared = _covered(region, target), _covered(region, spared)
+    return _placed(region, (on_target >= (region & target).sum()) & (on_spared <= (region & spared).sum()), rng)
+
+
+def moved_off(
+    region: Bool[np.ndarray, "h w"], objects: Bool[np.ndarray, "h w"], rng: np.random.Generator
+) -> Bool[np.ndarray, "h w"]:
+    """Move a region to a random one of the places where it covers least of some objects.
+
+    >>> region, objects = np.zeros((2, 3, 3), bool)
+    >>> region[0, 0], objects[:, :2] = True, True
+    >>> np.argwhere(moved_off(region, objects, np.random.default_rng(0)))[:, 1].tolist()
+    [2]
+    """
+    covered = _covered(region, objects)
+    return _placed(region, covered == covered.min(), rng)
+
+
+def _covered(region: Bool[np.ndarray, "h w"], target: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "rows columns"]:
+    """Count the pixels of a target that a region's shape covers, by the place of its upper left corner."""
     left, top, right, bottom = ground_truth_box(region)
-    shape, place = region[top:bottom, left:right], np.zeros_like(region)
-    pixels, pattern = target.astype(np.float32), shape.astype(np.float32)
-    covered = cv2.matchTemplate(pixels, pattern, cv2.TM_CCORR).round()  # pixels of the target, at each place
-    allowed = covered == covered.min() if off else covered >= (region & target).sum()
+    shape = region[top:bottom, left:right].astype(np.float32)
+    return cv2.matchTemplate(target.astype(np.float32), shape, cv2.TM_CCORR).round()
+
+
+def _placed(
+    region: Bool[np.ndarray, "h w"], allowed: Bool[np.ndarray, "rows columns"], rng: np.random.Generator
+) -> Bool[np.ndarray, "h w"]:
+    """Put a region's shape at a random one of the allowed places."""
+    left, top, right, bottom = ground_truth_box(region)
     y, x = rng.choice(np.argwhere(allowed))
-    place[y : y + bottom - top, x : x + right - left] = shape
+    place = np.zeros_like(region)
+    place[y : y + bottom - top, x : x + right - left] = region[top:bottom, left:right]
     return place
 
 

@@ -1,15 +1,13 @@
-"""Lesson 04: randomised networks, honest pictures of gradients, the explorer, and the checks of the exercises."""
+"""Lesson 04: honest pictures of gradients, the explorer, and the checks of the exercises."""
 
 from xailab.lessons.guided_backprop import exercises
 from xailab.lessons.guided_backprop.drawings import (
     METHODS,
     RULES,
-    STAGES,
     draw_explanation,
     draw_rule,
     explanations,
     nine_numbers,
-    randomised,
     rank_correlation,
     ranks,
     sanity_curves,

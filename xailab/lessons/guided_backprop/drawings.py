@@ -1,7 +1,6 @@
-"""Randomised networks, measures of explanations, and honest pictures of gradients."""
+"""Explanations in several ways, their measures, and honest pictures of gradients."""
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,34 +19,8 @@ from xailab.lessons.drawings import number_grid
 from xailab.metrics import interval
 from xailab.models.classifier import Classifier
 
-STAGES = ("fc", "layer4", "layer3", "layer2", "layer1", "conv1")  # of a ResNet, from the score down
 RULES: dict[str, Rule] = {"gradient": "gradient", "deconvnet": "deconvnet", "guided backprop": "guided"}
 METHODS = (*RULES, "Grad-CAM", "Guided Grad-CAM")
-
-
-def randomised(network: nn.Module, depth: int, seed: int = 0) -> nn.Module:
-    """Copy a ResNet with its topmost stages as they are before any training (Adebayo et al. 2018, Section 3).
-
-    Convolutions are drawn anew from He et al.'s normal distribution, the linear layer from torch's uniform one. Batch
-    norms forget their scale and shift and their running statistics too, which belonged to the trained weights.
-
-    Args:
-        network: With stages named as in ``STAGES``; it is left as it is.
-        depth: How many stages, from the top: 0 (none) to 6 (all).
-        seed: Of the new weights.
-    """
-    network = copy.deepcopy(network)
-    parts = [network.get_submodule(stage) for stage in STAGES[:depth]]
-    if depth == len(STAGES):
-        parts.append(network.get_submodule("bn1"))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        for module in (module for part in parts for module in part.modules()):
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, (nn.Linear, nn.BatchNorm2d)):
-                module.reset_parameters()
-    return network
 
 
 def explanations(
@@ -77,7 +50,7 @@ def explanations(
 
 
 def strength(picture: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n h w"]:
-    """The largest absolute value over the colour channels, at each pixel."""
+    """Take the largest absolute value over the colour channels, at each pixel."""
     return picture.abs().amax(-3)
 
 
@@ -95,7 +68,7 @@ def ranks(maps: Tensor) -> Float[Tensor, "n pixels"]:
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's rank correlation of two explanations of one picture.
+    """Compute Spearman's rank correlation of two explanations of one picture.
 
     Args:
         a, b: Maps (h, w), compared with their sign, or signed pictures (c, h, w), compared by ``strength``.
@@ -124,29 +97,28 @@ def verdict_table(verdicts: Sequence[Sequence[str]], rows: Sequence[str], column
 
 
 def draw_rule(
-    network: Classifier, picture: np.ndarray, label: int, method: str = "guided backprop", depth: int = 0
+    networks: Mapping[str, Classifier], picture: np.ndarray, label: int, method: str = "guided backprop", step: str = ""
 ) -> Figure:
-    """Draw a picture, its explanation, and that of the network with its topmost stages randomised.
+    """Draw a picture, its explanation by the trained network, and that by a randomised one.
 
     Args:
-        network: A ResNet with ``.preprocess`` and ``.classes``, and stages named as in ``STAGES``.
+        networks: Networks with ``.preprocess`` and ``.classes``, by name; the first is the trained one.
         picture: uint8 RGB.
         label: Class to explain.
-        method: Of ``METHODS``.
-        depth: Stages to randomise, from the top, 0 to 6.
+        method: One of ``METHODS``.
+        step: Name of the other network; the trained one's if it is empty.
     """
+    first = next(iter(networks))
+    network, step = networks[first], step or first
     batch = network.preprocess(picture)
     with torch.no_grad():
         probability = network(batch).softmax(1)[0, label].item()
-    trained, other = (
-        explanations(each, batch, label, [method])[method][0] for each in (network, randomised(network, depth))
-    )
+    trained, other = (explanations(networks[name], batch, label, [method])[method][0] for name in (first, step))
     figure, axes = figures.new(1, 3, width=10.4, height=3.9)
     figures.picture(axes[0], picture, f"{network.classes[label]}: probability {probability:.2f}")
     quantile = 0.999 if "uided" in method else 0.995  # most of their frame is empty
-    draw_explanation(axes[1], trained, f"{method}, trained", quantile)
-    done = "nothing" if depth == 0 else STAGES[0] if depth == 1 else f"{STAGES[0]} to {STAGES[depth - 1]}"
-    draw_explanation(axes[2], other, f"{done} random: ρ = {rank_correlation(trained, other):.2f}", quantile)
+    draw_explanation(axes[1], trained, f"{method}, {first}", quantile)
+    draw_explanation(axes[2], other, f"{step}: ρ = {rank_correlation(trained, other):.2f}", quantile)
     return figure
 
 
@@ -159,34 +131,40 @@ def draw_explanation(axes: Axes, explanation: Tensor, title: str | None = None, 
         figures.picture(axes, explanation.numpy(), title, cmap="RdBu_r", vmin=-bound, vmax=bound)
 
 
-def schematic() -> Figure:
-    """Draw the way of a picture to its score, and the way of the gradient back through a gate at each ReLU."""
-    figure, axes = figures.new(width=9.4, height=3.2)
-    axes.set(xlim=(0, 9.4), ylim=(0, 3.2))
+def schematic(network: Classifier, name: str) -> Figure:
+    """Draw the way of a photograph to its score, and the way of the gradient back through a gate at each ReLU."""
+    shot = photograph(name)
+    batch = network.preprocess(shot.image)
+    found = input_gradient(network, batch, network.classes.index(shot.label), rule="guided")
+    figure, axes = figures.new(width=10.4, height=3.9)
+    up, down, half = 2.85, 0.85, 0.38  # the middles of both rows, and half the height of a box
+    for middle, shown in ((up, network.preprocess.undo(batch)[0]), (down, images.signed(found[0]))):
+        axes.imshow(shown, extent=(-0.25, 1.45, middle - 0.85, middle + 0.85))
+    axes.set(xlim=(-0.3, 9.6), ylim=(-0.05, 3.75), aspect="equal")
     axes.set_axis_off()
-    steps = ("image", "convolution", "ReLU", "convolution", "ReLU", "score $S_c$")
-    for i, name in enumerate(steps):
-        x, gate = 0.15 + 1.56 * i, name == "ReLU"
-        colour = figures.SKY if gate else "#EDEDED"
-        axes.add_patch(Rectangle((x, 2.1), 1.2, 0.7, facecolor=colour, edgecolor="black"))
-        axes.text(x + 0.6, 2.45, name, ha="center", va="center")
-        label = "z > 0 ?\nR > 0 ?" if gate else ("explanation" if i == 0 else "" if i == 5 else "backwards")
-        if label:
-            axes.add_patch(
-                Rectangle((x, 0.5), 1.2, 0.7, facecolor=figures.ORANGE if gate else "#EDEDED", edgecolor="black")
-            )
-            axes.text(x + 0.6, 0.85, label, ha="center", va="center")
-        if i < 5:
-            axes.annotate("", (x + 1.54, 2.45), (x + 1.22, 2.45), arrowprops={"arrowstyle": "->", "lw": 1.8})
-        if 0 < i < 5:
-            axes.annotate("", (x - 0.34, 0.85), (x - 0.02, 0.85), arrowprops={"arrowstyle": "->", "lw": 1.8})
+    for i, word in enumerate(("convolution", "ReLU", "convolution", "ReLU", "score $S_c$")):
+        x, gate = 1.9 + 1.6 * i, word == "ReLU"
+        _box(axes, (x, up - half), word, figures.SKY if gate else "#EDEDED")
+        axes.annotate("", (x - 0.03, up), (x - 0.42, up), arrowprops={"arrowstyle": "->", "lw": 1.8})
+        if i == 4:
+            continue
+        back = "z > 0 ?\nR > 0 ?" if gate else "convolution,\nbackwards"
+        _box(axes, (x, down - half), back, figures.ORANGE if gate else "#EDEDED")
+        axes.annotate("", (x - 0.42, down), (x - 0.03, down), arrowprops={"arrowstyle": "->", "lw": 1.8})
         if gate:
-            axes.annotate("", (x + 0.6, 1.22), (x + 0.6, 2.08), arrowprops={"arrowstyle": "->", "ls": ":", "lw": 1.5})
-            axes.text(x + 0.68, 1.62, "z")
-    axes.plot([8.55, 8.55], [2.08, 0.85], color="black", linewidth=1.8)
-    axes.annotate("", (7.61, 0.85), (8.55, 0.85), arrowprops={"arrowstyle": "->", "lw": 1.8})
-    axes.text(8.62, 1.4, "R")
+            arrow = {"arrowstyle": "->", "ls": ":", "lw": 1.5}
+            axes.annotate("", (x + 0.6, down + half + 0.02), (x + 0.6, up - half - 0.02), arrowprops=arrow)
+            axes.text(x + 0.7, 1.8, "z", fontsize=12)
+    axes.plot([8.9, 8.9], [up - half, down], color="black", linewidth=1.8)
+    axes.annotate("", (7.93, down), (8.9, down), arrowprops={"arrowstyle": "->", "lw": 1.8})
+    axes.text(9.0, 1.8, "R", fontsize=12)
     return figure
+
+
+def _box(axes: Axes, corner: tuple[float, float], word: str, colour: str) -> None:
+    """Draw a box with words in it, by its lower left corner."""
+    axes.add_patch(Rectangle(corner, 1.2, 0.76, facecolor=colour, edgecolor="black"))
+    axes.text(corner[0] + 0.6, corner[1] + 0.38, word, ha="center", va="center", fontsize=11)
 
 
 def nine_numbers(z: Tensor, R: Tensor, results: dict[str, Tensor]) -> Figure:
@@ -198,51 +176,51 @@ def nine_numbers(z: Tensor, R: Tensor, results: dict[str, Tensor]) -> Figure:
     return figure
 
 
-def sanity_curves(rho: dict[str, np.ndarray], yardstick: dict[str, float]) -> Figure:
-    """Draw rank correlations (seeds, depths) of each method with the trained explanation, beside a yardstick."""
+def sanity_curves(rho: dict[str, np.ndarray], yardstick: dict[str, float], steps: Sequence[str]) -> Figure:
+    """Draw rank correlations (seeds, steps) of each method with the trained explanation, beside a yardstick."""
     figure, axis = figures.new(width=9.6, height=4.8)
-    depths = range(len(STAGES) + 1)
+    depths = range(len(steps))
     for i, (name, values) in enumerate(rho.items()):
         colour, marker = figures.PALETTE[i], "osD^"[i]
         axis.fill_between(depths, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
         axis.plot(depths, values.mean(0), color=colour, marker=marker, label=name)
         axis.plot([7.05 + 0.1 * i], [yardstick[name]], color=colour, marker=marker, markersize=9, linestyle="none")
     axis.axvline(6.6, color=figures.GREY, linewidth=1, linestyle=":")
-    axis.set_xticks([*depths, 7.2], ["trained", "fc", *(f"… {s}" for s in STAGES[1:]), "another\npicture"])
+    axis.set_xticks([*depths, 7.2], [*steps, "another\nscene"])
     axis.set(ylim=(-0.35, 1.05), xlabel="randomised, from the top down to", ylabel="rank correlation with the original")
     axis.set_title("Likeness to the trained network's explanation (band: three seeds)")
     figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 
-def sanity_strips(picture: np.ndarray, by_depth: Sequence[dict[str, Tensor]], index: int) -> Figure:
-    """Draw one picture's explanations by each method (rows) and randomised depth (columns)."""
-    methods, steps = list(by_depth[0]), ["trained", "fc random", *(f"… {stage}" for stage in STAGES[1:])]
-    figure, axes = figures.new(len(methods), 1 + len(steps), width=11.8, height=6.3)
+def sanity_strips(picture: np.ndarray, by_step: Mapping[str, dict[str, Tensor]], index: int) -> Figure:
+    """Draw one picture's explanations by each method (rows) and randomised network (columns)."""
+    methods = list(next(iter(by_step.values())))
+    figure, axes = figures.new(len(methods), 1 + len(by_step), width=11.8, height=6.3)
     for row, name in enumerate(methods):
         figures.picture(axes[row, 0], picture, None if row else "the scene")
         axes[row, 0].text(-0.06, 0.5, name, transform=axes[row, 0].transAxes, rotation=90, ha="right", va="center")
-        for depth, title in enumerate(steps):
-            draw_explanation(axes[row, 1 + depth], by_depth[depth][name][index], None if row else title)
+        for column, (title, found) in enumerate(by_step.items(), start=1):
+            draw_explanation(axes[row, column], found[name][index], None if row else title)
     return figure
 
 
-def share_chart(shares: dict[str, np.ndarray], times: dict[str, float]) -> Figure:
-    """Draw shares on the object with their intervals, and ratios at strong edges."""
+def share_chart(shares: dict[str, np.ndarray], logs: dict[str, np.ndarray]) -> Figure:
+    """Draw shares on the object, and ratios at strong edges by their logarithms, with the intervals of their means."""
     figure, axes = figures.new(1, 2, width=10.8, height=4.4)
-    for axis, values, label in (
-        (axes[0], {name: each.mean() for name, each in shares.items()}, "share on or next to the object"),
-        (axes[1], times, "strength at strong edges, object / elsewhere"),
+    ratios = {name: np.exp([each.mean(), *interval(each)]) for name, each in logs.items()}
+    means = {name: np.array([each.mean(), *interval(each)]) for name, each in shares.items()}
+    for axis, bars, label in (
+        (axes[0], means, "share of the strength on or next to the object"),
+        (axes[1], ratios, "strength at strong edges: on the object / elsewhere"),
     ):
-        names = list(values)
-        control = [name.startswith(("edges", "area")) for name in names]
-        colours = [figures.GREY if each else figures.BLUE for each in control]
-        axis.barh(range(len(names)), list(values.values()), color=colours)
-        axis.set_yticks(range(len(names)), names)
+        for y, (name, (middle, low, high)) in enumerate(bars.items()):
+            control = name.startswith(("edges", "area"))
+            axis.barh(y, middle, color=figures.GREY if control else figures.BLUE)
+            axis.plot([low, high], [y, y], color="black", linewidth=1.8)
+        axis.set_yticks(range(len(bars)), list(bars))
         axis.invert_yaxis()
         axis.set_xlabel(label)
-    for y, values in enumerate(shares.values()):
-        axes[0].plot(interval(values), [y, y], color="black", linewidth=1.8)
     axes[0].set_xlim(0, 1)
     axes[1].axvline(1, color="black", linewidth=1, linestyle=":")
     return figure
@@ -250,13 +228,13 @@ def share_chart(shares: dict[str, np.ndarray], times: dict[str, float]) -> Figur
 
 def three_rules(network: Classifier, names: Sequence[str]) -> Figure:
     """Draw photographs and what each rule makes of their class."""
-    panels = []
+    panels, titles = [], []
     for name in names:
         shot = photograph(name)
         batch = network.preprocess(shot.image)
         found = explanations(network, batch, network.classes.index(shot.label), list(RULES))
         panels += [network.preprocess.undo(batch)[0], *(images.signed(each[0]) for each in found.values())]
-    titles = ["photograph", *RULES] + [""] * 4 * (len(names) - 1)
+        titles += [shot.label, *RULES]
     return figures.grid(panels, titles, columns=4, panel=2.5)
 
 
@@ -264,7 +242,7 @@ def two_classes(picture: np.ndarray, names: Sequence[str], cams: Tensor, backs: 
     """Draw a row for each class: the picture, Grad-CAM on one scale, guided backprop, and Guided Grad-CAM."""
     panels, titles = [], []
     for i, name in enumerate(names):
-        overlay = images.overlay(picture, cams[i], scale=float(cams.max()))
+        overlay = images.overlay(images.grey(picture), cams[i], scale=float(cams.max()))
         panels += [picture, overlay, images.signed(backs[i]), images.signed(fine[i])]
         titles += [f"asked: {name}", *(METHODS[3], METHODS[2], METHODS[4])]
     return figures.grid(panels, titles, columns=4, panel=2.7)
