@@ -1,374 +1,434 @@
 # %% [markdown]
 # # 02 · Class activation maps
 #
-# **About 45 minutes to read, 30 for the exercises · 1 GiB of memory · no GPU, no network needed**
+# **About {reading} minutes to read, {exercises} for the exercises · 2 GiB of memory · no GPU, no network needed**
 #
-# A network says "dog". *Where* in the picture did it see the dog? For a large family of networks the answer needs no
-# approximation at all: it is already in the arithmetic of the last two layers.
+# A network says "tiger cat". *Where* in the picture is the evidence? For a large family of networks the answer
+# stands, exactly, in the arithmetic of the last two layers.
 #
 # **Afterwards you can**
-# - compute a class activation map by hand and prove that it adds up to the score,
-# - tell the evidence for two classes apart in one picture, and turn a map into a box,
-# - recognise two ways in which published code and pretty overlays mislead,
-# - measure how well a map finds the object.
+# - take the last feature maps out of a network in plain PyTorch, and turn them into the map of a class,
+# - prove that the map adds up to the score, and find a wrong layer by this identity,
+# - see through an overlay that glows for nothing, and say why one animal speaks against another,
+# - measure maps with a baseline and an honest threshold.
 #
-# **You need** convolution and matrix products. Lesson 01 is not required.
+# **You need** convolutions, matrix products, and a little PyTorch. Lesson 01 is not required.
+#
+# **Contents:** [The idea](#The-idea) · [By hand](#By-hand) · [In plain PyTorch](#In-plain-PyTorch) ·
+# [The library](#The-library) · [On photographs](#On-photographs) · [Two classes in one
+# picture](#Two-classes-in-one-picture) · [How good are the maps?](#How-good-are-the-maps?) · [Where it
+# fails](#Where-it-fails) · [Explorer](#Explorer) · [Exercises](#Exercises) · [Self-test](#Self-test) · [On real
+# data](#On-real-data) · [Summary](#Summary)
+#
+# [← 01 · What a convolution costs](01_flops.ipynb) · [03 · Grad-CAM →](03_grad_cam.ipynb) ·
+# [what goes beyond: 02 deeper](deeper/02_cam.ipynb)
 
 # %% [markdown]
 # ## The idea
 #
-# Many networks end like this: the last convolution gives feature maps $f_k(x, y)$, each is averaged over its $Z$
-# cells (*global average pooling*, GAP), and one linear layer turns the averages into scores:
+# Many networks end in the same way. The last convolution gives feature maps $f_k(x, y)$. Each feature map is averaged
+# over its $Z$ cells, which is called *global average pooling*, or GAP. One linear layer turns the averages into the
+# score $S_c$ of each class:
 #
 # $$S_c = \sum_k w^c_k \, \frac{1}{Z} \sum_{x, y} f_k(x, y) + b_c .$$
 #
 # Both sums are finite, so they may change places. What then stands inside the average is the **class activation map**
-# (Zhou et al. 2016, equation 2):
+# ([Zhou et al. 2016](https://arxiv.org/abs/1512.04150), equation 2):
 #
-# $$M_c(x, y) = \sum_k w^c_k \, f_k(x, y), \qquad S_c = \operatorname{mean}_{x, y} M_c(x, y) + b_c .$$
+# $$M_c(x, y) = \sum_k w^c_k \, f_k(x, y), \qquad S_c = \frac{1}{Z} \sum_{x, y} M_c(x, y) + b_c .$$
 #
-# (The paper sums where we average, and leaves out the bias; we keep both, as networks do.) Each cell of $M_c$ is the
-# evidence that this place contributes to class $c$, in units of the score. Negative cells speak against the class.
-#
-# **Predict before you run:** if you double the feature maps in one corner only, what happens to the map elsewhere?
-
-# %% [markdown]
-# ## From scratch, on numbers you can check by eye
-#
-# Two feature maps of 3 × 3 cells, two classes. What does the double loop of the equation give?
+# The paper sums where we average, and leaves out the bias. Each cell of $M_c$ is the evidence that
+# this place contributes to class $c$, in units of the score. The figure shows both ways to the score in EfficientNet-Lite0,
+# which was trained on ImageNet, with three of its 1280 feature maps.
 
 # %%
 import numpy as np
 import torch
-from torch import nn
 
+from xailab import figures, images
+from xailab.datasets import photographs
+from xailab.lessons import cam as lesson
+from xailab.models import zoo
+
+torch.set_grad_enabled(False)  # nothing is differentiated in this lesson, which saves memory
+network = zoo.load("efficientnet_lite0")
+batch = network.preprocess(photographs.photograph("cat").image)  # (1, 3, 224, 224)
+cat = network.classes.index("tiger cat")
+figures.show(
+    lesson.draw_idea(network, batch, cat),
+    "Convolutions turn a cat's picture into feature maps. One arrow leads through the averages to the score; another one "
+    "down to the weighted maps, whose sum glows on the cat's face, and from there up to the same score.",
+)
+
+# %% [markdown]
+# **Predict before you run.**
+#
+# 1. The score is the mean of the map plus the bias. Can a single cell be larger than the score? By how much?
+# 2. You add one and the same map to the maps of *all* classes. Do the scores change? Do the probabilities?
+
+# %% [markdown]
+# *Your predictions (double-click here and write):* …
+
+# %% [markdown]
+# ## By hand
+#
+# Two feature maps of 3 × 3 cells, two classes, and three loops.
+
+# %%
 features = torch.tensor([[[0.0, 0, 0], [0, 3, 6], [0, 0, 0]], [[9.0, 0, 0], [0, 0, 0], [0, 0, 0]]])  # (k, h, w)
 weight = torch.tensor([[1.0, 0.0], [-1.0, 2.0]])  # (classes, k)
 bias = torch.tensor([0.5, -0.5])
 
 
-def cam_by_loop(features, weight, c):
-    k, h, w = features.shape
-    cam = torch.zeros(h, w)
-    for y in range(h):
-        for x in range(w):
-            for i in range(k):
-                cam[y, x] += weight[c, i] * features[i, y, x]
+def cam_by_loops(features, weight, c):
+    channels, rows, columns = features.shape
+    cam = torch.zeros(rows, columns)
+    for y in range(rows):
+        for x in range(columns):
+            for k in range(channels):
+                cam[y, x] += weight[c, k] * features[k, y, x]
     return cam
 
 
 for c in (0, 1):
-    cam = cam_by_loop(features, weight, c)
+    cam = cam_by_loops(features, weight, c)
     score = weight[c] @ features.mean((1, 2)) + bias[c]
-    print(f"class {c}: map {cam.int().tolist()}")
-    print(f"         mean(map) + bias = {cam.mean() + bias[c]:.3f}    score = {score:.3f}")
-    assert torch.allclose(cam.mean() + bias[c], score)
+    print(f"class {c}: map {cam.int().tolist()}, mean + bias {cam.mean() + bias[c]:.2f}, score {score:.2f}")
 
 # %% [markdown]
-# The mean of the map plus the bias *is* the score, and class 1 has negative cells exactly where class 0 has its
-# evidence. (Your prediction: nothing changes elsewhere. A cell of the map depends on the features of that cell
-# alone.)
+# The mean of each map plus the bias is the score. A cell can be far larger than the score: 18 where the score is 0.50.
+# Class 1 has negative cells exactly where class 0 has its evidence.
 
 # %% [markdown]
-# ## The same through the library
+# ## In plain PyTorch
 #
-# `class_activation_map` watches one forward pass, finds what is averaged and which linear layer follows, and returns
-# the raw map. Does it agree with the loop on a whole little network?
+# The weights of the last layer are `network.fc.weight`. For the feature maps we need a *forward hook*, a function that
+# PyTorch calls whenever a layer has run. Ours keeps the output of `relu1`, the last layer before the average. In the
+# ResNets of torchvision this layer is `layer4`.
+
+
+# %%
+def cam_with_a_hook(network, layer, batch, c):
+    kept = []
+    hook = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    scores = network(batch)
+    hook.remove()
+    cam = torch.einsum("k,nkhw->nhw", network.fc.weight[c], kept[0])  # equation 2
+    return cam, scores[:, c]
+
+
+cam, score = cam_with_a_hook(network, network.relu1, batch, cat)
+print(f"map of {cam.shape[1]} × {cam.shape[2]} cells from {cam.min():.2f} to {cam.max():.2f}")
+print(f"mean of the map + bias = {cam.mean() + network.fc.bias[cat]:.4f}")
+print(f"score of the network   = {score[0]:.4f}")
+
+# %% [markdown]
+# The map is the score, spread over the picture. The line `hook.remove()` matters. Code without it registers a hook in each
+# call and leaves it there. **Predict:** how many maps are stored after six calls?
+
+# %%
+stored = []
+for call in range(1, 7):
+    network.relu1.register_forward_hook(lambda module, inputs, output: stored.append(output))
+    network(batch)
+    hooks, megabytes = len(network.relu1._forward_hooks), sum(each.nbytes for each in stored) / 1e6
+    print(f"after call {call}: {hooks} hooks, {len(stored):2d} stored maps, {megabytes:.2f} MB")
+network.relu1._forward_hooks.clear()
+
+# %% [markdown]
+# Every old hook runs again in every new call, so the memory grows with the square of the calls. The maps stay right, and
+# therefore nobody notices. A hook belongs to the network, not to the function that registered it.
+
+# %% [markdown]
+# ## The library
+#
+# `class_activation_map(model, images, target)` finds what is averaged and which linear layer follows, and removes its
+# hooks. A target is one class, or a list with one class for each picture. `[[cat, espresso]]` asks for two classes of
+# one picture, from one forward pass.
 
 # %%
 from xailab.cam import class_activation_map
 
-torch.manual_seed(0)
-tiny = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
-image = torch.randn(1, 3, 7, 9)
-
-cam = class_activation_map(tiny, image, target=1)
-loop = cam_by_loop(tiny[:2](image)[0], tiny[4].weight, 1)
-assert torch.allclose(cam[0], loop, atol=1e-6)
-assert torch.allclose(cam.mean() + tiny[4].bias[1], tiny(image)[0, 1], atol=1e-6)
-print("shape of the map:", tuple(cam.shape), "· agrees with the loop · adds up to the score")
+assert torch.allclose(class_activation_map(network, batch, cat), cam, atol=1e-4)
+espresso = network.classes.index("espresso")
+pair = network.preprocess(photographs.stacked("cat", "cup"))
+heats = class_activation_map(network, pair, [[cat, espresso]])
+print("equal to the map of our hook; two classes:", tuple(heats.shape), "= (pictures, classes, rows, columns)")
 
 # %% [markdown]
-# ## A real picture, a trained network
+# ## On photographs
 #
-# The course carries a small ResNet that names ten kinds of drawn objects (rendered scenes, so every object has an
-# exact mask). Small means 0.7 million weights. Where does it see the dog?
+# The last picture is a composite, a cat above a cup, so we know where each class belongs. **Predict:** which share of
+# the positive evidence for "tiger cat", and for "espresso", lies in the upper half?
+#
+# *Your prediction:* …
 
 # %%
-from xailab import figures, images
+seen, probability = network.preprocess.undo(pair)[0], network(pair).softmax(1)[0]
+scale = float(heats.max())  # one for both classes
+overlays = [images.overlay(images.grey(seen), heat, scale=scale) for heat in heats[0]]
+figures.show(
+    figures.strip([seen, *overlays], ["what the network saw", "“tiger cat”", "“espresso”"], panel=4.0),
+    "A cat above a cup. On the grey photograph the map for tiger cat covers the cat's face and ends at the cup; the map "
+    "for espresso covers the coffee.",
+)
+for c, heat in zip((cat, espresso), images.upsample(heats[0].relu(), 224), strict=True):
+    print(f"{network.classes[c]}: probability {probability[c]:.2f}, upper half {heat[:112].sum() / heat.sum():.2f}")
+
+# %% [markdown]
+# Each class lights up its own half, although the network was trained on names only. The photograph below is grey, so that
+# all colours belong to the map. Zero evidence is transparent, and both classes share one scale.
+#
+# Six photographs follow, each with the map of the network's first guess, on a scale of its own.
+
+# %%
+names = ["cat", "cup", "motorcycle", "temple", "flower", "rocket"]
+batch = network.preprocess([photographs.photograph(name).image for name in names])
+guesses = network(batch).argmax(1)
+seen, heats = network.preprocess.undo(batch), class_activation_map(network, batch, guesses)
+panels = [images.overlay(images.grey(picture), heat) for picture, heat in zip(seen, heats, strict=True)]
+figures.show(
+    figures.grid(panels, [f"“{network.classes[c]}”" for c in guesses], columns=3, panel=3.4),
+    "Six grey photographs with their maps: on the cat's cheek and nose, the coffee, the motorcycle's engine, the temple, "
+    "the centre of the flower, and two spots left and right of the rocket.",
+)
+
+# %% [markdown]
+# A map often covers a part of the thing, as the network need not see the whole to tell a thousand classes apart. The
+# rocket's map is brightest left and right of the rocket: a cell has looked far beyond its own place
+# ([Lesson 06](06_feature_maps.ipynb)).
+#
+# (Photographs: cat by Stéfan van der Walt and cup by Rachel Michetti, both CC0; motorcycle by Scharstein and others,
+# Middlebury; rocket by SpaceX, public domain; temple by danielbuechele and flower by vultilion, both CC BY 2.0.)
+
+# %% [markdown]
+# ## Two classes in one picture
+#
+# For exact masks we turn to rendered scenes, and to the small ResNet that was trained on them. The scenes are drawn at 128
+# or 256 pixels. `resnet.preprocess` resizes each to 128 × 128, and the network makes 8 × 8 cells of that, so a cell
+# stands for 16 × 16 pixels of the network's input.
+#
+# **Predict:** a picture shows a cat and a dog. Is the map for "cat" positive, zero, or negative on the dog?
+#
+# *Your prediction:* …
+
+# %%
 from xailab.datasets import scenes
-from xailab.models import zoo
+from xailab.metrics import interval
 
-network = zoo.load("scenes_resnet")
-dog, cat = scenes.CLASSES.index("dog"), scenes.CLASSES.index("cat")
-scene = scenes.scene(2, label=dog, split="test", size=256)
-batch = network.preprocess(scene.image)
-cam = class_activation_map(network, batch, dog)[0]
-
-with torch.no_grad():
-    score = network(batch)[0, dog]
-assert torch.allclose(cam.mean() + network.fc.bias[dog], score, atol=1e-5)
-
-figure, axes = figures.new(1, 3, width=10.2, height=3.7)
-figures.picture(axes[0], scene.image, "what the network sees")
-figures.picture(axes[1], cam.numpy(), "its map for “dog”, 8 × 8 cells", **figures.map_scale(cam.numpy()))
-figures.colour_bar(figure, axes[1], "evidence of a cell (units of the score)")
-figures.picture(axes[2], images.overlay(scene.image, cam), "enlarged and laid over")
+resnet = zoo.load("scenes_resnet")
+of_cat, of_dog = scenes.CLASSES.index("cat"), scenes.CLASSES.index("dog")
+pairs = [scenes.scene(i, kind="pair", label=(of_cat, of_dog), split="test", size=256) for i in range(60)]
+batch = resnet.preprocess([scene.image for scene in pairs])
+cams = class_activation_map(resnet, batch, [list(range(10))] * 60)  # (60, 10, 8, 8): all ten classes
 figures.show(
-    figure,
-    "Three panels: a drawn dog; a map of 8 by 8 cells, red where the evidence for dog is, almost white elsewhere; the "
-    "picture with the enlarged map laid over it, brightest on the dog.",
+    lesson.draw_signed(pairs[1:3], cams[1:3, [of_cat, of_dog]], ["cat", "dog"]),
+    "Two scenes with a cat and a dog. The map for cat is red on the cat and blue on the dog; that for dog the other way round.",
 )
 
 # %% [markdown]
-# The red cells lie on the dog, and their mean is the score: nothing has been tuned to look good. The overlay on the
-# right is the same map *after* smoothing and stretching, so read numbers from the middle panel, never from the
-# overlay.
+# Sixty scenes, with 95 % intervals:
 
-# %% [markdown]
-# Is that a lucky picture? Here are twenty, the first twenty of the unseen ones, each with the map of the network's
-# own top class.
 
 # %%
-test = [scenes.scene(i, split="test", size=160) for i in range(20)]
-batch = network.preprocess([s.image for s in test])
-maps_of_20 = class_activation_map(network, batch)
-with torch.no_grad():
-    top = network(batch).argmax(1)
+def mean_on(heats, masks):  # the mean of each map on the object in its picture
+    large = images.upsample(heats, 256)
+    return ((large * masks).sum((1, 2)) / masks.sum((1, 2))).numpy()
 
-overlays = [images.overlay(s.image, cam) for s, cam in zip(test, maps_of_20, strict=True)]
-figure = figures.grid(overlays, [scenes.CLASSES[c] for c in top], columns=5, panel=1.9)
-figures.show(
-    figure, "Twenty drawn scenes with their class activation maps laid over; the bright spot lies on the object."
-)
 
-# %% [markdown]
-# The bright spot sits on the object in every one of them, and often on a part of it: a face, a wheel, a wing. The
-# network needs to tell ten classes apart; it does not need to see all of a cat to do that.
+on_cat, on_dog = (torch.from_numpy(np.stack([scene.masks[k] for scene in pairs])) for k in (0, 1))
+relative = cams - cams.mean(1, keepdim=True)  # evidence compared with the mean of all ten classes
+for name, c, other in (("map for cat, on the dog", of_cat, on_dog), ("map for dog, on the cat", of_dog, on_cat)):
+    for kind, heats in (("as it is", cams), ("minus the mean class", relative)):
+        value = mean_on(heats[:, c], other)
+        share, (low, high) = np.mean(value < 0), interval(value < 0)
+        print(f"{name}, {kind:20s}: mean {value.mean():5.2f}, negative in {share:.2f} ({low:.2f} to {high:.2f})")
 
 # %% [markdown]
-# ## Two animals, two maps
+# Each animal is evidence *against* the other. **The reason** is the cross-entropy of the softmax, which training lowers. Its
+# derivatives by a score and by a weight are
 #
-# One forward pass gives the map of *every* class, since only $w^c$ differs. **Predict:** in a picture with a cat and
-# a dog, will the map for "cat" be near zero on the dog, or negative?
-
-# %%
-both = [scenes.scene(i, kind="pair", label=(cat, dog), split="test", size=256) for i in (1, 2)]
-panels, titles = [], []
-for s in both:
-    maps = class_activation_map(network, network.preprocess(s.image), [[cat, dog]])[0]
-    panels += [s.image, images.overlay(s.image, maps[0]), images.overlay(s.image, maps[1])]
-    titles += ["picture", "evidence for “cat”", "evidence for “dog”"]
-figure = figures.grid(panels, titles, columns=3, panel=2.9)
-figures.show(figure, "Two scenes with a cat and a dog, each with two overlays: one bright on the cat, one on the dog.")
-
-# %%
-values = maps.numpy()
-figure = figures.maps(
-    values, ["cat", "dog"], label="evidence (units of the score)", title="The lower pair, raw: 0 is white"
-)
-figures.show(figure, "Two maps of 8 by 8 cells on one colour scale: red on the named animal, blue on the other one.")
-
-# %% [markdown]
-# Negative: each animal is evidence *against* the other. An overlay hides that: where its map is smallest it leaves
-# the picture as it is, whether that value is 0 or −6. Keep the sign in mind; Lesson 03 turns it into
-# counterfactual explanations.
-
-# %% [markdown]
-# ## From a map to a box
+# $$\frac{\partial L}{\partial S_c} = p_c - y_c, \qquad \frac{\partial L}{\partial w^c_k} = (p_c - y_c) \, F_k ,$$
 #
-# The recipe: enlarge the map, keep what reaches a share of its maximum (0.6 here; the paper takes 0.2 for ImageNet),
-# group connected pixels, box the largest group. How well does the found box (orange) fit the true one (blue)? The
-# usual number is the IoU, intersection over union: the area that both share, divided by the area that they cover
-# together.
+# with the probability $p_c$, the label $y_c$ (1 for the right class, else 0), and the average $F_k$ of $f_k$. In a
+# picture of a dog $y_{cat} = 0$, so each step of gradient descent takes a little of $p_{cat} F_k$ away from $w^{cat}_k$: the channels of dogs
+# get negative weights for "cat". Now your second prediction, with a random map that is added to all ten classes:
 
 # %%
-from xailab.boxes import iou
+scores = cams[0].mean((1, 2)) + resnet.fc.bias
+same = 5 * torch.rand(8, 8, generator=torch.Generator().manual_seed(0))
+moved = (cams[0] + same).mean((1, 2)) + resnet.fc.bias
+change = (moved.softmax(0) - scores.softmax(0)).abs().max()
+print(f"scores rise by {(moved - scores).mean():.2f}; largest change of a probability: {change:.4f}")
+
+# %% [markdown]
+# All scores rise, and no probability changes. Only *differences* between classes are fixed by the data, and where zero lies
+# is a convention. The rows "minus the mean class" do not depend on it, and the other animal is negative there as well.
+
+# %% [markdown]
+# ## How good are the maps?
+#
+# Two measures, each a single line. In the *pointing game* ([Zhang et al. 2016](https://arxiv.org/abs/1608.00507)) a map
+# scores a hit if its largest value lies on the object. A *box* surrounds the largest connected region in which the enlarged
+# map reaches a share of its maximum, the *threshold*. Its *IoU* with the object's box is the area that both share, divided
+# by the area that they cover together.
+#
+# **Predict:** how often does the largest value lie on the object, and how often does the *centre of the picture*? Will the
+# best threshold be nearer to 0.2, which the paper takes for ImageNet, or to 0.6?
+#
+# *Your prediction:* …
+
+# %%
 from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import pointing_game
 
-figure, axes = figures.new(1, 4, width=10.4, height=3.0)
-for axis, s, cam in zip(axes, test[3:7], maps_of_20[3:7], strict=True):
-    found, true = boxes(images.upsample(cam, 160), 0.6)[0], ground_truth_box(s.masks[0])
-    figures.picture(axis, s.image, f"{scenes.CLASSES[s.labels[0]]}: IoU {iou(found, true):.2f}")
-    figures.outline(axis, true, figures.PALETTE[5])
-    figures.outline(axis, found)
-figures.show(
-    figure, "Four scenes, each with the true box of the object in blue and the box found from the map in orange."
-)
+
+def pointing(heat, mask):
+    return bool(mask.flat[heat.argmax()])
+
+
+def iou(a, b):  # of two masks
+    return (a & b).sum() / (a | b).sum()
+
+
+def measured(split, thresholds):
+    drawn = [scenes.scene(i, split=split) for i in range(300)]
+    batch, labels = resnet.preprocess([scene.image for scene in drawn]), [scene.labels[0] for scene in drawn]
+    heats, masks = images.upsample(class_activation_map(resnet, batch, labels), 128), [s.masks[0] for s in drawn]
+    overlap = np.zeros((300, len(thresholds)))
+    for i, heat in enumerate(heats):
+        true = ground_truth_box(masks[i]).mask(128, 128)
+        overlap[i] = [iou(boxes(heat, threshold)[0].mask(128, 128), true) for threshold in thresholds]
+    return np.array([pointing(heat, mask) for heat, mask in zip(heats, masks, strict=True)]), np.stack(masks), overlap
+
 
 # %% [markdown]
-# The boxes are roughly in the right place, off by up to a cell (20 pixels), and mostly too small: at 0.6 of the
-# maximum only the strongest part is left. Two of the four stay below an IoU of 0.5. The next section measures how
-# that depends on the threshold.
-
-# %% [markdown]
-# ## How good is it? Two measures against the masks
-#
-# - **Pointing game:** does the map's maximum lie on the object? (chance: the object's share of the picture)
-# - **IoU:** overlap of found and true box, for every threshold.
+# The threshold is **chosen on training scenes and measured on test scenes**, or the result would look better than it is.
 
 # %%
-unseen = [scenes.scene(i, split="test") for i in range(300)]
-batch = network.preprocess([s.image for s in unseen])
-large = images.upsample(class_activation_map(network, batch, [s.labels[0] for s in unseen]), 128)
-hits = np.mean([pointing_game(s.masks[0], cam) for cam, s in zip(large, unseen, strict=True)])
-chance = np.mean([s.masks[0].mean() for s in unseen])
-centre = np.mean([s.masks[0][64, 64] for s in unseen])
-
 thresholds = np.linspace(0.05, 0.95, 19)
-truth = [ground_truth_box(s.masks[0]) for s in unseen]
-overlap = np.array([[iou(boxes(cam, t)[0], true) for t in thresholds] for cam, true in zip(large, truth, strict=True)])
-
-figure, axes = figures.new(1, 2, width=10, height=3.8)
-axes[0].bar(
-    ["chance", "picture's\ncentre", "CAM"], [chance, centre, hits], color=["#BBBBBB", "#BBBBBB", figures.PALETTE[0]]
-)
-axes[0].set(title="Pointing game, 300 unseen scenes", ylabel="share of hits", ylim=(0, 1.05))
-axes[0].bar_label(axes[0].containers[0], fmt="%.2f")
-low, mid, high = np.quantile(overlap, [0.25, 0.5, 0.75], axis=0)
-axes[1].fill_between(thresholds, low, high, color=figures.PALETTE[0], alpha=0.2, label="middle half of the scenes")
-axes[1].plot(thresholds, mid, color=figures.PALETTE[0], label="median")
-axes[1].axhline(0.5, color="black", linestyle=":", linewidth=1.5, label="usual limit for a hit (0.5)")
-axes[1].set(title="Overlap of the boxes", xlabel="threshold, share of the map's maximum", ylabel="IoU", ylim=(0, 1))
-axes[1].legend(loc="lower left")
+_, _, training = measured("train", thresholds)
+hits, masks, test = measured("test", thresholds)
+chosen, best = training.mean(0).argmax(), test.mean(0).argmax()
+cases = {
+    "CAM hits": hits,
+    "the centre hits": masks[:, 64, 64],
+    "mean IoU": test[:, chosen],
+    "mean IoU at 0.20": test[:, 3],
+}
+for name, values in cases.items():
+    low, high = interval(values)
+    print(f"{name:16s} {values.mean():.3f} ({low:.3f} to {high:.3f})")
+loss = test[:, best].mean() - test[:, chosen].mean()
+print(f"chosen threshold {thresholds[chosen]:.2f}; loss against a threshold chosen on the test scenes {loss:.3f}")
 figures.show(
-    figure,
-    "Left: bars of the pointing game; CAM hits the object far more often than chance or the picture's centre. Right: box "
-    "overlap against the threshold: the median rises to above 0.6 at a threshold of 0.45 and falls to zero at 0.95.",
+    lesson.draw_measures(hits, masks, thresholds, {"training": training, "test": test}, chosen),
+    "Left: bars with intervals; CAM hits the object nearly always, the centre in seven of ten scenes. Right: the mean overlap of "
+    "the boxes rises to its peak at a threshold of 0.45 and then falls; training and test scenes agree.",
 )
-best = thresholds[mid.argmax()]
-print(f"pointing game {hits:.2f}; best threshold {best:.2f} with a median IoU of {mid.max():.2f}")
 
 # %% [markdown]
-# The maximum is an excellent pointer: it beats even the centre of the picture, a strong guess since objects stand
-# there. The box is another matter. Its overlap rises and falls with the threshold, so two papers can only be compared
-# if both say which one they took, and on which pictures they chose it. (Published for comparison, on ImageNet
-# photographs: CAM on VGG-GAP has a top-1 localisation error of 57.20 %, where a wrong class counts as an error as
-# well as an IoU below 0.5; Zhou et al. 2016.)
+# Always pointing at the centre would hit in 70 % of the scenes, as objects tend to stand there, so 97 % is a real gain. Boxes
+# are less reliable, because they depend on the threshold. With 300 training scenes to choose on, nothing is lost; the
+# [deeper notebook](deeper/02_cam.ipynb) shows boxes, and what is lost with ten. Published, on ImageNet: CAM on VGG-GAP has a
+# top-1 localisation error of 57.20 %, where a wrong class counts as an error, as does an IoU below 0.5.
 
 # %% [markdown]
-# ## Where it goes wrong, 1: one layer too early
+# ## Where it fails
 #
-# A well-meant shortcut in much public code records the *last batch norm* of a ResNet. But behind it come the residual
-# sum and a ReLU, and only then the average. Does the map still add up?
+# **1. One layer too early.** Some code records the last batch norm of a ResNet. After it come the residual sum and a
+# ReLU, and only then the average. **Predict:** will the picture give the mistake away?
 
 # %%
 from xailab.hooks import recording
 
-batch = network.preprocess(scene.image)
-with torch.no_grad(), recording(network, "layer4.1.bn2", "layer4") as recorded:
-    score = network(batch)[0, dog].item()
-
-early, right = (
-    torch.einsum("k,khw->hw", network.fc.weight[dog], recorded[name][0]).detach() for name in ("layer4.1.bn2", "layer4")
-)
-for name, cam in (("layer4.1.bn2", early), ("layer4", right)):
-    total = (cam.mean() + network.fc.bias[dog]).item()
-    verdict = "equal" if abs(total - score) < 1e-3 else "NOT equal"
-    print(f"{name:13s} mean + bias = {total:5.2f}   score = {score:.2f}   {verdict}")
-
-panels = [right.numpy(), early.numpy(), (early - right).numpy()]
-figure = figures.maps(panels, ["layer4: the CAM", "layer4.1.bn2: no CAM", "the second − the first"], label="“evidence”")
+dog_scene = scenes.scene(2, label=of_dog, split="test", size=256)
+batch = resnet.preprocess(dog_scene.image)
+with recording(resnet, "layer4.1.bn2", "layer4") as recorded:  # a hook that removes itself
+    score = resnet(batch)[0, of_dog]
+weight, bias = resnet.fc.weight[of_dog], resnet.fc.bias[of_dog]
+early, right = (torch.einsum("k,khw->hw", weight, recorded[name][0]) for name in ("layer4.1.bn2", "layer4"))
+print(f"score {score:.2f}; mean + bias: layer4 {right.mean() + bias:.2f}, layer4.1.bn2 {early.mean() + bias:.2f}")
+print(f"largest error of a cell: {(early - right).abs().max() / right.max():.3f} of the peak")
 figures.show(
-    figure,
-    "Three maps on one colour scale: the CAM, the map recorded too early, and their difference of several units on the dog.",
+    lesson.draw_raw(dog_scene.image, [right, early, early - right], ["layer4", "layer4.1.bn2", "their difference"]),
+    "A dog and three maps on one scale: both layers are red on the dog; their difference is blue on the dog's head.",
 )
-assert abs(right.mean() + network.fc.bias[dog] - score) < 1e-3 < abs(early.mean() + network.fc.bias[dog] - score)
 
 # %% [markdown]
-# Both look plausible, and both would look plausible as an overlay. The totals differ by little here, as errors of
-# single cells, as large as 37 % of the peak, happen to cancel; only the left map accounts for this score, cell by
-# cell. The identity tells them apart, and the library checks it for you: name the wrong layer and it says so.
+# Both maps look plausible, and even the totals are near each other, because the errors of single cells happen to cancel.
+# Single cells are wrong by more than a third of the peak. Only the identity decides. `class_activation_map`
+# tests it: with `layer="layer4.1.bn2"` it raises an error.
+#
+# **2. A class that is not there.** The network gives the cat's photograph nearly no probability for "gibbon", an ape.
+# **Predict:** will an overlay that is stretched from the map's minimum to its maximum stay empty?
 
 # %%
-try:
-    class_activation_map(network, batch, dog, layer="layer4.1.bn2")
-except ValueError as error:
-    print(error)
+batch = network.preprocess(photographs.photograph("cat").image)
+two = class_activation_map(network, batch, [[cat, network.classes.index("gibbon")]])[0]
+figures.show(
+    lesson.draw_trap(network.preprocess.undo(batch)[0], two, ["tiger cat", "gibbon"]),
+    "Above, tiger cat: both overlays glow on the face. Below, gibbon: the stretched overlay glows around the cat, the "
+    "overlay with a transparent zero is the plain photograph, and the raw map is blue everywhere.",
+)
+umbrella = class_activation_map(resnet, resnet.preprocess(dog_scene.image), scenes.CLASSES.index("umbrella"))[0]
+for name, heat in (("tiger cat", two[0]), ("gibbon", two[1]), ("umbrella in the dog's scene", umbrella)):
+    zero = -heat.min() / (heat.max() - heat.min())
+    print(f"{name}: from {heat.min():.1f} to {heat.max():.1f}; stretched, zero lies at {zero:.3f}")
 
 # %% [markdown]
-# ## Where it goes wrong, 2: a confident map of nothing
+# There is no gibbon, and still the picture glows. The reason is the stretching. Every cell speaks against the gibbon, and the
+# cells that speak against it least are drawn brightest. Zero would lie at 1.17, beyond the brightest colour. The umbrella
+# is the same trap: its zero is drawn at 0.807, almost the brightest colour. A stretched overlay shows where a map is
+# largest, and never whether that is much.
 #
-# Ask for the class "umbrella" in the dog's picture. **Predict:** will the overlay stay empty?
+# **3. A figure from training pictures.** A tutorial reports "95 % accuracy on the train images". We fit a new last layer for
+# the ten classes of the scenes to 60 scenes, and another one to *shuffled* labels.
 
 # %%
-absent = scenes.CLASSES.index("umbrella")
-maps = class_activation_map(network, batch, [[dog, absent]])[0]
-figure, axes = figures.new(2, 2, width=7.2, height=6.4)
-for row, (name, cam) in enumerate(zip(("dog", "umbrella"), maps, strict=True)):
-    figures.picture(axes[row, 0], images.overlay(scene.image, cam), f"“{name}”, stretched to [0, 1]")
-    figures.picture(axes[row, 1], cam.numpy(), f"“{name}”, raw, one scale", **figures.map_scale(maps.numpy()))
-    figures.colour_bar(figure, axes[row, 1], "evidence")
-figures.show(
-    figure,
-    "Top: the dog's overlay and raw map, both strong on the dog. Bottom: the overlay for umbrella glows just as brightly, over the whole background, "
-    "but its raw map on the same scale is pale or blue everywhere.",
-)
-print("evidence for dog:     ", f"{maps[0].min():.1f} to {maps[0].max():.1f}")
-print("evidence for umbrella:", f"{maps[1].min():.1f} to {maps[1].max():.1f}")
-assert maps[1].max() < 0.5 * maps[0].max()
+from sklearn.linear_model import LogisticRegression
+
+
+def averages(split):
+    drawn, pooled = [scenes.scene(i, split=split) for i in range(60)], []
+    for part in network.preprocess([scene.image for scene in drawn]).split(20):  # 20 at a time save memory
+        with recording(network, "relu1") as recorded:
+            network(part)
+        pooled.append(recorded["relu1"].mean((2, 3)))
+    return torch.cat(pooled).numpy(), np.array([scene.labels[0] for scene in drawn])
+
+
+(fitted, labels), (unseen, truth) = averages("train"), averages("test")
+for name, y in (("right", labels), ("shuffled", np.random.default_rng(0).permutation(labels))):
+    head = LogisticRegression(max_iter=1000).fit(fitted, y)
+    held_out = head.predict(unseen) == truth
+    low, high = interval(held_out)
+    print(
+        f"{name} labels: training {head.score(fitted, y):.2f}, held out {held_out.mean():.2f} ({low:.2f} to {high:.2f})"
+    )
 
 # %% [markdown]
-# The overlay glows for a class that is not there, even on the bare wall: stretching the map from its own minimum to
-# its own maximum moves its *zero* to 0.8. An overlay shows *where this map is largest* and never *whether that is
-# much*. Compare classes on raw maps with one scale.
+# Both layers are perfect on their training pictures, so such a figure proves nothing. Only held-out pictures tell the two
+# layers apart.
 #
-# Two more limits. The map has the resolution of the last layer (8 × 8 here, 7 × 7 for most ImageNet networks), and it
-# only exists where one average and one linear layer end the network; for all others there is Grad-CAM in Lesson 03.
-
-# %% [markdown]
-# ## What the average buys
+# **4. Other heads.** CAM *in this form* needs an average and one linear layer. A linear layer on the *flattened* maps has
+# exact maps too: the cells $\sum_k w^c_k(x, y) f_k(x, y)$ sum up to the score without its bias. Exercise 02.7 derives
+# them. For several layers on top, [Lesson 03](03_grad_cam.ipynb) takes over.
 #
-# The alternative to GAP is flattening the last feature maps into one long vector. What does that cost, and what is
-# lost?
-
-# %%
-from xailab.flops import conv_cost
-
-flat, gap = conv_cost(128, 10, 8, 1), conv_cost(128, 10, 1, 1)
-print(f"last layer on flattened 8 × 8 × 128 maps: {flat.params:,} weights; after GAP: {gap.params:,}")
-vgg = conv_cost(512, 4096, 7, 1)
-print(f"VGG16's first fully connected layer: {vgg.params:,} weights; GAP and 1000 classes: {512 * 1000:,}")
-
-a, b = (scenes.scene(i, split="test", size=256) for i in (2, 5))
-wide = np.concatenate([a.image, b.image], axis=1)
-maps = class_activation_map(network, network.preprocess(wide), [[a.labels[0], b.labels[0]]])[0]
-print("a picture twice as wide gives maps of", " × ".join(str(n) for n in maps.shape[1:]), "cells")
-names = [f"evidence for “{scenes.CLASSES[s.labels[0]]}”" for s in (a, b)]
-figure = figures.grid(
-    [wide, *(images.overlay(wide, cam) for cam in maps)], ["a wide picture", *names], columns=3, panel=3.4
-)
-figures.show(
-    figure, "A picture twice as wide as the training pictures, with two objects; each class lights up its own object."
-)
-
-# %% [markdown]
-# One linear layer on flattened maps would have exact maps too. What the average buys: 64 times fewer weights (less to
-# overfit), pictures of any size, and one weight for a channel wherever its evidence lies.
+# **5. Coarse cells.** The identity says how the score is composed of 7 × 7 cells. It does not say what each cell has looked
+# at, as the rocket showed.
 
 # %% [markdown]
 # ## Explorer
 #
-# One picture of the explorer first, then the controls. Try a class that is *not* in the picture and watch the colour
-# bar.
+# Try a class that is *not* in the picture, and watch the colour bar.
 
 # %%
-from xailab.lessons import cam as lesson
-
-pictures = [s.image for s in (*both, *(scenes.scene(i, kind="pair", split="test", size=256) for i in range(6)))]
-figures.show(
-    lesson.draw_cam(network, pictures[0], dog),
-    "The explorer's picture: a scene with boxes, the raw map for dog with its colour bar, and the overlay with boxes.",
-)
-
-# %%
-lesson.cam_explorer(network, pictures)
+lesson.cam_explorer(resnet, [scene.image for scene in (*pairs[1:3], dog_scene)])
 
 # %% [markdown]
 # ## Exercises
 #
-# Write into the cell, run it, read what `check` says.
+# Write into the cell, run it, and read what `check` says. Solve 02.1, 02.4 and 02.5, and then choose.
 
 # %% [markdown]
 # ### 02.1 The map itself
@@ -377,8 +437,7 @@ lesson.cam_explorer(network, pictures)
 #
 # <details><summary>Hint</summary>
 #
-# `weight[c]` has shape (k,). Give it two more dimensions and sum over the first, or use
-# `torch.einsum("k,khw->hw", ...)`.
+# `weight[c]` has shape (k,). Give it two more dimensions, multiply, and sum over the channels.
 # </details>
 
 # %% tags=["exercise"]
@@ -402,9 +461,148 @@ def my_cam(features, weight, c):
 check("02.1", my_cam)
 
 # %% [markdown]
-# ### 02.2 The box
+# ### 02.2 Half a picture
+# *Difficulty 2 of 5, about 10 minutes.* From features (k, h, w) and weights (classes, k), return the number of the
+# class that has the most evidence in the **left half** of the picture, its first w // 2 columns. Raw maps add up over
+# any region.
+#
+# <details><summary>Hint</summary>
+#
+# The maps of all classes at once: `torch.einsum("ck,khw->chw", weight, features)`.
+# </details>
+
+
+# %% tags=["exercise"]
+def my_half(features, weight):
+    return ...
+
+
+check("02.2", my_half)
+
+
+# %% tags=["solution"]
+def my_half(features, weight):
+    maps = torch.einsum("ck,khw->chw", weight, features)
+    return maps[..., : maps.shape[-1] // 2].sum((1, 2)).argmax()
+
+
+check("02.2", my_half)
+
+# %% [markdown]
+# ### 02.3 A trap of your own
+# *Difficulty 2 of 5, about 10 minutes.* Find another confident map of nothing, like the gibbon: a photograph of `photographs.names()`
+# and a class of EfficientNet-Lite0 whose stretched overlay draws zero at 0.9 or more of its scale, while the class has
+# a probability below 0.001. Return both names. Then look at your find with `lesson.draw_trap`.
+#
+# <details><summary>Hint 1</summary>
+#
+# All thousand maps of a picture: `class_activation_map(network, batch, [list(range(1000))])[0]`.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Zero lies at `-low / (high - low)`, with the smallest and the largest cell of each map. If all cells are negative, it
+# lies beyond 1, which is fine.
+# </details>
+
+
+# %% tags=["exercise"]
+def my_trap():
+    return ...
+
+
+check("02.3", my_trap)
+
+
+# %% tags=["solution"]
+def my_trap():
+    batch = network.preprocess(photographs.photograph("motorcycle").image)
+    maps = class_activation_map(network, batch, [list(range(1000))])[0]
+    low, high = maps.amin((1, 2)), maps.amax((1, 2))
+    return "motorcycle", network.classes[int((-low / (high - low)).argmax())]
+
+
+check("02.3", my_trap)
+
+# %% [markdown]
+# ### 02.4 Overlays that can be compared
+# *Difficulty 2 of 5, about 10 minutes.* From the raw maps of several classes of one picture (classes, h, w), return the
+# opacity of each cell of each overlay (classes, h, w): from 0, where the photograph stays as it is, to 1. Evidence of
+# zero and evidence against the class are transparent. Equal evidence gets equal opacity, whatever the class, and the
+# largest evidence of all gets 1. If no class has any evidence, everything is transparent.
+#
+# <details><summary>Hint</summary>
+#
+# `maps.clamp(min=0)`; then one division for all maps. What happens if the largest value is 0?
+# </details>
+
+
+# %% tags=["exercise"]
+def my_opacity(maps):
+    return ...
+
+
+check("02.4", my_opacity)
+
+
+# %% tags=["solution"]
+def my_opacity(maps):
+    positive = maps.clamp(min=0)
+    return positive / positive.max().clamp(min=1e-12)
+
+
+check("02.4", my_opacity)
+
+# %% [markdown]
+# ### 02.5 Which layer is it?
+# *Difficulty 3 of 5, about 15 minutes.* You get a network that ends in an average and `network.fc`, a batch, and the
+# names of three layers whose outputs have the shape (n, k, rows, columns). Return the name of the layer whose weighted
+# maps are the class activation maps. Do not judge by names, by their order, or by how a map looks: let the identity
+# decide, for all pictures and all classes. Leave no hook on the network, and do not use `xailab`.
+#
+# <details><summary>Hint 1</summary>
+#
+# `network.get_submodule(name)` is the layer. Register a hook for each, run the network once, and remove the hooks.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `features.mean((2, 3)) @ network.fc.weight.T + network.fc.bias` should be the scores of the network.
+# </details>
+
+
+# %% tags=["exercise"]
+def my_layer(network, batch, names):
+    return ...
+
+
+check("02.5", my_layer)
+
+
+# %% tags=["solution"]
+def my_layer(network, batch, names):
+    kept, errors = {}, {}
+    hooks = []
+    for name in names:
+
+        def keep(module, inputs, output, name=name):
+            kept[name] = output
+
+        hooks.append(network.get_submodule(name).register_forward_hook(keep))
+    with torch.no_grad():
+        scores = network(batch)
+        for hook in hooks:
+            hook.remove()
+        for name in names:
+            found = kept[name].mean((2, 3)) @ network.fc.weight.T + network.fc.bias
+            errors[name] = float((found - scores).abs().max())
+    return min(errors, key=errors.get)
+
+
+check("02.5", my_layer)
+
+# %% [markdown]
+# ### 02.6 The box
 # *Difficulty 3 of 5, about 15 minutes.* Return `(left, top, right, bottom)` of the largest connected region (most
-# pixels; diagonal neighbours are connected) in which a map reaches `threshold` times its maximum; right and bottom
+# pixels; diagonal neighbours are connected) in which a raw map reaches `threshold` times its maximum. Right and bottom
 # are one past the last pixel.
 #
 # <details><summary>Hint 1</summary>
@@ -422,7 +620,7 @@ def my_box(cam, threshold):
     return ...
 
 
-check("02.2", my_box)
+check("02.6", my_box)
 
 # %% tags=["solution"]
 from scipy import ndimage
@@ -436,154 +634,115 @@ def my_box(cam, threshold):
     return x.min(), y.min(), x.max() + 1, y.max() + 1
 
 
-check("02.2", my_box)
+check("02.6", my_box)
 
 # %% [markdown]
-# ### 02.3 Half a picture
-# *Difficulty 2 of 5, about 10 minutes.* From features (k, h, w) and weights (classes, k), return the number of the
-# class that has the most evidence in the **left half** of the picture, its first w // 2 columns. (Raw maps add up
-# over any region: that is what they are good for.)
+# ### 02.7 A flattened head
+# *Difficulty 4 of 5, about 15 minutes.* No average: `nn.Flatten` turns features (k, h, w) into one vector, and one
+# linear layer with `weight` (classes, k · h · w) and `bias` follows. Write the score of class `c` as a sum over the
+# cells, and return the map (h, w) whose **sum** plus the bias is this score.
 #
-# <details><summary>Hint</summary>
+# <details><summary>Hint 1</summary>
 #
-# The maps of all classes at once: `torch.einsum("ck,khw->chw", weight, features)`.
+# The score is $\sum_k \sum_{x, y} w^c_k(x, y) f_k(x, y) + b_c$. Which of the two sums is the map?
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `Flatten` counts the columns fastest, then the rows, then the channels, so `weight[c].reshape(features.shape)` has the
+# weight of each channel and cell.
 # </details>
 
 
 # %% tags=["exercise"]
-def my_half(features, weight):
+def my_flat_map(features, weight, c):
     return ...
 
 
-check("02.3", my_half)
+check("02.7", my_flat_map)
 
 
 # %% tags=["solution"]
-def my_half(features, weight):
-    maps = torch.einsum("ck,khw->chw", weight, features)
-    return maps[..., : maps.shape[-1] // 2].sum((1, 2)).argmax()
+def my_flat_map(features, weight, c):
+    return (weight[c].reshape(features.shape) * features).sum(0)
 
 
-check("02.3", my_half)
+check("02.7", my_flat_map)
+
+# %% [markdown]
+# The gradient of this score by $f_k(x, y)$ is $w^c_k(x, y)$, so the map is gradient times feature, cell by cell. This is
+# HiResCAM, whose guarantee [Lesson 03](03_grad_cam.ipynb) uses. Grad-CAM would average the weights first.
+
+# %% [markdown]
+# ## Self-test
+#
+# Answer from memory, then unfold.
+#
+# <details><summary>1. What does CAM need of a network, and which other head has exact maps?</summary>
+#
+# An average and one linear layer. One linear layer on the flattened maps has exact maps as well; their *sum* plus the
+# bias is the score.
+# </details>
+#
+# <details><summary>2. How do you get $f_k$ out of a network in plain PyTorch?</summary>
+#
+# `hook = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))`, one forward pass, and then
+# `hook.remove()`, or n calls store n (n + 1) / 2 maps.
+# </details>
+#
+# <details><summary>3. Why is the other animal negative rather than zero?</summary>
+#
+# Classes compete in the softmax. In pictures of dogs, training lowers the weights for "cat" of the channels that are
+# active. Only differences between classes count; zero is a convention.
+# </details>
+#
+# <details><summary>4. An overlay glows for a class that is not there. How can that be?</summary>
+#
+# Stretching has moved zero, and the least negative cells glow. Draw zero as transparent, and give all classes one scale.
+# </details>
+#
+# <details><summary>5. A map looks good. How do you find out whether it comes from the right layer?</summary>
+#
+# By the identity: mean plus bias must be the score, for several classes and pictures.
+# </details>
 
 # %% [markdown]
 # ## On real data
 #
-# Does all this hold for a network that learnt from a million photographs? Its weights have to be brought once (5 MB;
-# Lesson 00 says how), the photographs come with scikit-image. The last panels are two of them side by side, with the
-# evidence for the class of either half.
+# If the weights of a ResNet or of SqueezeNet are on your disk, this cell shows how they see the composite. The
+# [deeper notebook](deeper/02_cam.ipynb) measures maps on Oxford-IIIT Pet and on STL-10.
 
 # %%
-import numpy as np
-import torch
-
-from xailab import figures, images
-from xailab.cam import class_activation_map
+from xailab import figures
+from xailab.lessons import cam as lesson
 from xailab.lessons import real
 from xailab.models import zoo
 
 if name := real.weights("resnet50", "resnet18", "squeezenet1_0"):
-    network = zoo.load(name)
-    batch = network.preprocess(real.photographs())
-    photographs = network.preprocess.undo(batch)  # what it sees: the middle square
-    with torch.no_grad():
-        probabilities, top = network(batch).softmax(1).max(1)
-    maps = class_activation_map(network, batch, top)
-    titles = [f"{network.classes[c]}: {p:.2f}" for c, p in zip(top, probabilities, strict=True)]
-    overlays = [images.overlay(picture, cam) for picture, cam in zip(photographs, maps, strict=True)]
-    figures.show(
-        figures.strip(overlays, titles, title=f"{name}: evidence for its first guess"),
-        "Photographs of a cat, a cup, a motorcycle and a rocket, each with the evidence for the network's first guess.",
-    )
-
-    maps = class_activation_map(network, torch.cat([batch[0], batch[1]], dim=2)[None], [top[:2].tolist()])[0]
-    pair = np.concatenate(photographs[:2], axis=1)
-    names = [f"evidence for “{network.classes[c]}”" for c in top[:2]]
-    figures.show(
-        figures.strip([images.overlay(pair, cam) for cam in maps], names, panel=4.8),
-        "The cat and the cup side by side, twice: the evidence for each class lies mostly on its own half.",
-    )
-    left = maps[:, :, : maps.shape[2] // 2].sum((1, 2)) / maps.sum((1, 2))
-    print(f"share of the evidence in the left half: {left[0]:.2f} for the cat, {left[1]:.2f} for the cup")
-
-# %% [markdown]
-# Look at the rocket: what is it called, and is all of the evidence for that on it? And measured? Oxford-IIIT Pet
-# has the outlines of cats and dogs. A hundred of its test photographs, each with the evidence for what the network
-# names first (about half a minute):
-
-# %%
-from xailab.boxes import iou
-from xailab.localization import boxes, ground_truth_box
-from xailab.metrics import pointing_game
-
-if real.here("oxford-pets") and (name := real.weights("resnet50", "resnet18", "squeezenet1_0")):
-    network = zoo.load(name)
-    batch, pictures, masks = real.pets(network.preprocess)
-    maps = torch.cat([class_activation_map(network, part) for part in batch.split(20)])
-    figures.show(
-        figures.grid([images.overlay(*pair) for pair in zip(pictures[:10], maps[:10], strict=True)]),
-        "Ten photographs of cats and dogs, with the evidence for the network's first guess laid over.",
-    )
-    large = images.upsample(maps, masks.shape[1:])
-    hits = np.mean([pointing_game(mask, cam) for cam, mask in zip(large, masks, strict=True)])
-    print(f"pointing game {hits:.2f}, chance {masks.mean():.2f}")
-    for t in (0.2, 0.4, 0.6):
-        overlap = [
-            sum(iou(box, ground_truth_box(mask)) for box in boxes(cam, t)[:1])  # 0 without a box
-            for cam, mask in zip(large, masks, strict=True)
-        ]
-        print(f"boxes at {t} of the maximum: median IoU {np.median(overlap):.2f}")
-
-# %% [markdown]
-# ResNet18 on STL-10 is the classroom's usual pair. Its features need no training: a new linear layer on their averages
-# is fitted to 500 photographs, and its maps are exact as before (about a minute).
-
-# %%
-from sklearn.linear_model import LogisticRegression
-
-from xailab.datasets import downloaded
-from xailab.hooks import recording
-
-if real.here("stl10", "weights/resnet18"):
-    network = zoo.load("resnet18")
-    train, test = (downloaded.stl10(split, preprocess=network.preprocess) for split in ("train", "test"))
-
-    def features(data, rows):
-        with torch.no_grad(), recording(network, "avgpool") as recorded:
-            network(torch.stack([data[i][0] for i in rows]))
-        return recorded["avgpool"].flatten(1)
-
-    rows = np.random.default_rng(0).permutation(len(train))[:500]
-    pooled = torch.cat([features(train, part) for part in np.array_split(rows, -(-len(rows) // 50))])
-    linear = LogisticRegression(max_iter=1000).fit(pooled, train.labels[rows])
-    network.fc = torch.nn.Linear(512, len(linear.classes_))
-    network.fc.load_state_dict({"weight": torch.tensor(linear.coef_), "bias": torch.tensor(linear.intercept_)})
-    network.requires_grad_(False)
-
-    shown = range(min(20, len(test)))
-    batch = torch.stack([test[i][0] for i in shown])
-    scores, maps = network(batch), class_activation_map(network, batch)
-    assert torch.allclose(maps.mean((1, 2)) + network.fc.bias[scores.argmax(1)], scores.max(1).values, atol=1e-4)
-    overlays = [images.overlay(p, cam) for p, cam in zip(network.preprocess.undo(batch), maps, strict=True)]
-    figure = figures.grid(overlays, [test.classes[c] for c in scores.argmax(1)], columns=5, panel=1.9)
-    figures.show(figure, "Twenty unseen STL-10 photographs, each with the class named by the network and its evidence.")
-    right = int((scores.argmax(1).numpy() == test.labels[: len(shown)]).sum())
-    print(f"right: {right} of {len(shown)}; the mean of each map and the bias are the score")
+    figure, shares = lesson.draw_composite(zoo.load(name), name)
+    figures.show(figure, "A cat above a cup, twice: the evidence for the class of the cat, and for that of the cup.")
+    print(shares)
 
 # %% [markdown]
 # ## Summary
 #
-# - Behind global average pooling and one linear layer, $M_c = \sum_k w^c_k f_k$ is an exact account of the score:
-#   mean plus bias. If it does not add up, the wrong layer was recorded.
-# - Maps are signed. Evidence against a class is information; an overlay hides it.
-# - Stretching each map to [0, 1] makes every class look present. Compare raw values on one scale.
-# - The maximum finds the object; the box is mostly a matter of the threshold.
+# > **Key idea.** If an average and one linear layer end the network, $M_c = \sum_k w^c_k f_k$ is an exact account of the
+# > score: mean plus bias. If it does not add up, the wrong layer was recorded.
 #
-# ## References
+# > **Key idea.** Maps have signs. Classes compete, so evidence against a class is information. Draw zero as transparent,
+# > and compare classes on one scale.
 #
-# - B. Zhou, A. Khosla, A. Lapedriza, A. Oliva, A. Torralba, *Learning Deep Features for Discriminative Localization*,
-#   CVPR 2016, arXiv 1512.04150.
-# - M. Lin, Q. Chen, S. Yan, *Network in Network*, ICLR 2014, arXiv 1312.4400 (global average pooling).
-# - J. Zhang et al., *Top-down Neural Attention by Excitation Backprop*, ECCV 2016, arXiv 1608.00507 (pointing game).
+# > **Key idea.** Hits need a baseline. Thresholds and accuracies need pictures on which nothing was chosen or fitted.
 #
-# Next: **[03 · Grad-CAM](03_grad_cam.ipynb)**, the same question for networks that do not end in an average.
+# **Reading, and why**
+#
+# - B. Zhou et al., [Learning Deep Features for Discriminative Localization](https://arxiv.org/abs/1512.04150), CVPR 2016.
+#   The method, in two equations.
+# - M. Lin, Q. Chen, S. Yan, [Network in Network](https://arxiv.org/abs/1312.4400), ICLR 2014. Where GAP comes from.
+# - R. L. Draelos, L. Carin, [Use HiResCAM instead of Grad-CAM](https://arxiv.org/abs/2011.08891), 2020. Exact maps beyond
+#   the average.
+# - [Grad-CAM++](https://arxiv.org/abs/1710.11063), 2018, and [LayerCAM](https://doi.org/10.1109/TIP.2021.3089943), 2021.
+#   Other weights, for several objects of one class, and for finer maps.
+# - C. Rudin, [Stop explaining black box machine learning models](https://arxiv.org/abs/1811.10154), Nature Machine
+#   Intelligence 2019. Why a network that explains itself is worth wanting.
+#
+# Next: [03 · Grad-CAM](03_grad_cam.ipynb), the same question for networks that end in another way.

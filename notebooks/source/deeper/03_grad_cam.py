@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 03 · Grad-CAM, deeper
 #
-# **About {reading} minutes to read, {exercises} for the exercises · 2 GiB of memory · no GPU, no network needed**
+# **About {reading} minutes to read · 2 GiB of memory · no GPU, no network needed**
 #
 # What goes beyond [the lesson](../03_grad_cam.ipynb): boxes, wrong answers, adversarial noise, a biased data set, and
 # people. Each section can be read alone, after the first cell.

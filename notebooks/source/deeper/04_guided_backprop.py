@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 04 · Guided backprop, deeper
 #
-# **About {reading} minutes to read, {exercises} for the exercises · 1 GiB of memory · no GPU, no network needed**
+# **About {reading} minutes to read · 1 GiB of memory · no GPU, no network needed**
 #
 # What goes beyond the [core of lesson 04](../04_guided_backprop.ipynb).
 #
