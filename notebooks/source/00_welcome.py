@@ -30,7 +30,7 @@
 #
 # Three kinds of people need these statements. A developer wants to find out why a network fails. A user wants to know
 # when to trust a network's answer. A learner wants to find out what the network has seen that people have not. The
-# authors of Grad-CAM name these three stages: the machine is weaker than people, as good, or better.
+# authors of Grad-CAM order the three by how strong the machine is: weaker than people, as good, or better.
 #
 # A good explanation has two sides. The explanation must be *understandable*, and a picture usually is. The explanation
 # must also be *faithful*: when the explanation names a place, the network must really have used that place. A picture
@@ -100,9 +100,9 @@ figures.show(
 )
 
 # %% [markdown]
-# A scene is a function of its number: `scenes.scene(7)` is the same picture on every machine, at every size. There are
-# three kinds. A *single* scene has one object. A *pair* has two objects of different classes. In a *biased* scene of the
-# training set, a red balloon flies wherever there is a bird, and nowhere else.
+# A scene is a function of its number and its kind: `scenes.scene(7)` is the same picture on every machine, at every size.
+# There are three kinds. A *single* scene has one object, and networks are trained on them. A *pair* has two objects of
+# different classes. In the *biased* training set, every bird has a red balloon, and nothing else has one.
 #
 # **Predict.** With which kind would you test whether a map finds the object that was asked for? With which kind would
 # you test whether the network looks at the object at all?
@@ -183,9 +183,10 @@ for photograph, p in zip(chosen, probabilities, strict=True):
 
 # %% [markdown]
 # The network is most certain of the cup, which the network calls an espresso. Only classes with more than 0.05 are
-# printed. For the other photographs, ImageNet has several classes that fit: three kinds of cats share the probability of
-# the first photograph. ImageNet has no class for a rocket on its launch pad, and the network chooses the class missile. A probability says how the network divides its
-# answer among the 1000 classes. A probability does not say what in the picture led to the answer.
+# printed. It is almost equally uncertain about the cat, the rocket and the temple. For the cat, ImageNet has several
+# classes that fit: three kinds of cats share the probability. ImageNet has no class for a rocket on its launch pad, and
+# the network chooses the class missile. A probability says how the network divides its answer among the 1000 classes. A
+# probability does not say what in the picture led to the answer.
 
 # %% [markdown]
 # ## Your own picture
