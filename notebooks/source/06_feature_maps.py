@@ -44,11 +44,7 @@ from xailab.datasets import photographs
 from xailab.lessons import feature_maps as lesson
 
 temple = photographs.middle(photographs.photograph("temple").image, 224, 224)
-figures.show(
-    lesson.draw_idea(temple),
-    "A temple, a filter with −1 on the left and 1 on the right, its map in red and blue, the same map after the ReLU and half "
-    "as large after the pooling. Below, VGG16 as bars: thirteen convolutions, each with a ReLU, in five blocks that end in a pooling.",
-)
+figures.show(lesson.draw_idea(temple), "A temple, a filter, its map, after the ReLU, after the pooling; VGG16's layers as bars.")
 
 # %% [markdown]
 # (Photograph: danielbuechele, CC BY 2.0.) A public walk-through of VGG16 (blog "coding art", 2022) dates the network to
@@ -85,8 +81,7 @@ assert torch.equal(z, F.conv2d(a[None, None], w[None, None])[0, 0])
 steps = {"picture a": a, "filter w": w, "map z": z, "max(z, 0)": rectified, "max pooling": pooled}
 figures.show(
     lesson.draw_steps(steps, [(0, 0, 3, 3), (), (0, 0, 1, 1), (0, 2, 2, 4), (0, 1, 1, 2)]),
-    "Five grids of numbers: a bar of ones on zeros; a filter with −1 on the left and 1 on the right; its map, positive "
-    "at the bar's left edge and negative at its right edge; the same with the negative half at 0; a 2 × 2 summary.",
+    "Numbers: a bar of ones; the filter; its map, + at the left edge and − at the right; without the −; a 2 × 2 summary.",
 )
 
 # %% [markdown]
@@ -138,8 +133,7 @@ kept = maps_with_hooks(network, layers, batch)
 print("hooks left on the network:", sum(len(layer._forward_hooks) for layer in network.modules()))
 figures.show(
     lesson.draw_sheets(network.preprocess.undo(batch)[0], {name: maps[0] for name, maps in kept.items()}),
-    "The temple, and five sheets of up to 36 maps: early maps draw its outlines and roofs in fine lines, later ones are "
-    "coarse, and of the last layer's 7 × 7 cells most are dark.",
+    "The temple, and five sheets of up to 36 maps: early maps draw it in fine lines, later ones are coarse, the last mostly dark.",
 )
 
 # %% [markdown]
@@ -196,8 +190,7 @@ def thirteen(picture, kinds):
 of_edges = {way: thirteen(edges, kinds) for way, kinds in ways.items()}
 figures.show(
     lesson.chain_strips(edges, of_edges, (1, 4, 7, 10, 13)),
-    "The chart, and four rows of grey maps after 1, 4, 7, 10 and 13 convolutions: its shapes stay visible in the first two "
-    "rows, dark in the second, and become blocks in the other two.",
+    "The chart, and four rows of grey maps: shapes stay visible in rows one and two, dark in two; three and four end in blocks.",
     pixels=figures.SCREEN,
 )
 
@@ -207,14 +200,15 @@ from xailab import images
 of_temple = {way: thirteen(temple, kinds) for way, kinds in ways.items()}
 figures.show(
     lesson.chain_strips(temple, of_temple, (1, 4, 7, 10, 13)),
-    "The temple, and four rows of grey maps after 1, 4, 7, 10 and 13 convolutions: the temple can be made out to the end in the "
-    "first two rows, and becomes blocks in the other two.",
+    "The temple, and four rows of grey maps: it can be made out to the end in rows one and two; three and four end in blocks.",
     pixels=figures.SCREEN,
 )
 for way in ways:
     for number, m in ((1, of_edges[way][0]), (13, of_edges[way][12])):
         grey = images.normalise(m).mean()
-        print(f"chart, {way:18s} {number:2d}: mean grey {grey:.2f}, {len(m):3d} px, from {m.min():6.1f} to {m.max():5.1f}")
+        print(
+            f"chart, {way:18s} {number:2d}: mean grey {grey:.2f}, {len(m):3d} px, from {m.min():6.1f} to {m.max():5.1f}"
+        )
 
 # %% [markdown]
 # The walk-through reads such strips as follows. With ReLU the pictures darken. With pooling they shrink and stay as
@@ -224,8 +218,8 @@ for way in ways:
 #   ReLU passes positive values unchanged. Stretching puts black at the smallest value, and with ReLU this is 0. **The
 #   darkness shows where zero is.**
 # - *They shrink and stay as bright.* This is true.
-# - *The shapes survive.* This is true of rows (i) and (ii). But stretching hides that row (i) has grown from ±3 to ±247.
-#   Near the border, neither the chart nor the temple loses its shapes in our network.
+# - *The shapes survive.* This is true of rows (i) and (ii), here near the border too. But stretching hides that row (i)
+#   has grown from ±3 to ±247.
 #
 # Do ReLU and pooling matter? Looking at pictures cannot decide that; the classifier's accuracy can. **Predict** how many
 # of fifty unseen scenes each way names correctly, if the network's own classifier gets its last maps.
@@ -310,13 +304,12 @@ for name in ("conv2_2", "conv3_3", "conv4_3", "conv5_3"):
           f"{(side / (end - start)) ** 2:.2f} of the area")  # fmt: skip
 figures.show(
     lesson.draw_fields(edges, masses, fields, holding),
-    "The chart with four squares around its middle, and four square maps of the mean gradient, bright in the middle and "
-    "dark towards the corners, each with a smaller square that holds nine tenths of it.",
+    "The chart with four squares around its middle, and four maps of the gradient, bright in the middle, each with an inner box.",
 )
 
 # %% [markdown]
-# (Each map is one square of the chart, enlarged; the inner box holds 90 % of the gradient.) A uniform field would hold
-# 90 % in 0.90 of the area. At `conv5_3` it is 0.33: many paths lead from the middle of the square to the cell, and few
+# (Each map is one square of the chart, enlarged; the inner box holds 90 %.) A uniform field would hold 90 % in 0.90 of
+# the area. At `conv5_3` it is 0.33: many paths lead from the middle of the square to the cell, and few
 # from its corners. A receptive field is a limit on what a cell looks at, not a description of it.
 
 # %% [markdown]
@@ -355,8 +348,7 @@ curves = {"trained": own.mean(1), "trained: own minus another scene's edges": (o
 curves |= {"random weights (three)": random, "random: own minus another scene's edges": above}
 figures.show(
     lesson.draw_depth(curves, list(names), "Is it a picture of edges?", "correlation with Sobel", (-0.1, 1)),
-    "Four curves against depth. Trained: 0.26 at the first layer, about one half from the third on, 0.61 at the last; own minus "
-    "another scene's: 0.46 at most, 0.28 at the last. Random: from 0.04 to 0.6, and 0.1 at the last.",
+    "Four curves against depth. Trained: 0.26 at the first layer, 0.61 at the last; the difference 0.28 at the last, random 0.1.",
 )
 
 # %%
@@ -410,12 +402,11 @@ one = pixels[chosen : chosen + 1]
 before, after = (lesson.activations(small, one, kind)["conv5_3"][0] for kind in (nn.Conv2d, nn.ReLU))
 figures.show(
     lesson.draw_traps(unseen[chosen].image, f"a {scenes.CLASSES[labels[chosen]]}", before, after),
-    "A scene and three sheets of the 64 maps of conv5_3: lively everywhere; some panels black; a few bright spots on black.",
+    "A car and three sheets of the 64 maps of conv5_3: lively everywhere; some panels black; a few bright spots on black.",
 )
-peaks = after.amax((1, 2))
-weak = (peaks < peaks.max() / 4).float().mean()
-print(f"switched off: {silent[chosen]} of 64 here; in the 200 scenes {silent.min()} to {silent.max()}, mean {silent.float().mean():.1f}")
-print(f"share of the channels that never reach a quarter of the strongest peak: {weak:.2f}")
+print(
+    f"switched off: {silent[chosen]} of 64 here; in the 200 scenes {silent.min()} to {silent.max()}, mean {silent.float().mean():.1f}"
+)
 
 # %% [markdown]
 # On the left all panels are full of life, and six of them belong to channels that hand on *nothing*: their values are
@@ -423,13 +414,12 @@ print(f"share of the channels that never reach a quarter of the strongest peak: 
 # that are not. Only the right sheet shows what the next layer gets. The scene with 24 switched-off channels would make
 # a stronger picture, and a false impression.
 #
-# So there are three traps: values before the ReLU, a scale for each panel, and the choice. The deeper notebook
-# hand-picks a handsome edge detector from random weights.
+# So there are three traps: values before the ReLU, a scale for each panel, and the choice.
 
 # %% [markdown]
 # ## Explorer
 #
-# Follow one picture down the layers, then look at one layer with both scales. The square is what one cell sees.
+# Follow one picture down the layers. The square is what one cell sees.
 
 # %%
 pictures = {scenes.CLASSES[s.labels[0]] + f" {i}": s.image for i, s in enumerate(unseen[:10])}
@@ -618,7 +608,7 @@ check("06.4", my_filter)
 # %% [markdown]
 # ## On real data
 #
-# The first filters of a network that saw a million photographs. The deeper notebook repeats the three ways with VGG16.
+# The first filters of a network that saw a million photographs.
 
 # %%
 from xailab import figures
@@ -628,8 +618,7 @@ from xailab.models import zoo
 
 if name := real.weights("vgg16", "squeezenet1_0"):
     tiles = filters(zoo.load(name))
-    title = f"{name}: {len(tiles)} filters of {tiles.shape[1]} × {tiles.shape[2]} pixels; grey is 0, one scale for all"
-    figures.show(figures.grid(tiles, columns=16, title=title, panel=0.7), "The first layer's filters as coloured tiles.")
+    figures.show(figures.grid(tiles, columns=16, title=name, panel=0.7), "The first layer's filters as coloured tiles.")
 
 # %% [markdown]
 # ## Summary
