@@ -30,6 +30,6 @@ from xailab.lessons.feature_maps.measuring import (
     selectivity,
     side_holding,
     sobel,
+    trained_without,
     untrained,
-    without_flat_answers,
 )

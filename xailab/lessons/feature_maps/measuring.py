@@ -1,7 +1,9 @@
 """Measures of feature maps: what is active, what looks like edges, what a cell sees, what a channel prefers."""
 
 import copy
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +15,14 @@ from torch import Tensor, nn
 from xailab.feature_maps import feature_maps
 from xailab.hooks import eval_mode, recording
 from xailab.receptive_field import receptive_field
+
+TRAINED_WITHOUT = Path(__file__).with_name("trained_without.json")
+
+
+def trained_without() -> dict[str, list[float]]:
+    """Read the accuracies of recipes/feature_maps_without.py: by what stands between convolutions, one for each seed."""
+    rows = json.loads(TRAINED_WITHOUT.read_text(encoding="utf-8"))["rows"]
+    return {name: [row["unseen"] for row in rows if row["between"] == name] for name in {r["between"]: 0 for r in rows}}
 
 
 def layers_of(network: nn.Module) -> nn.Sequential:
@@ -58,17 +68,6 @@ def untrained(network: nn.Module, seed: int = 0) -> nn.Module:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-    return network
-
-
-def without_flat_answers(network: nn.Module) -> nn.Module:
-    """Copy a VGG with a first layer whose filters sum to 0 in every colour, without bias: flat ground gives 0."""
-    network = copy.deepcopy(network)
-    first = next(module for module in layers_of(network) if isinstance(module, nn.Conv2d))
-    with torch.no_grad():
-        first.weight -= first.weight.mean((2, 3), keepdim=True)
-        if first.bias is not None:
-            first.bias.zero_()
     return network
 
 
