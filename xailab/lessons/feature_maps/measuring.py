@@ -20,7 +20,7 @@ TRAINED_WITHOUT = Path(__file__).with_name("trained_without.json")
 
 
 def trained_without() -> dict[str, list[float]]:
-    """Read the accuracies of recipes/feature_maps_without.py: by what stands between convolutions, one for each seed."""
+    """Read the accuracies of recipes/feature_maps_without.py: by what stands between layers, one for each seed."""
     rows = json.loads(TRAINED_WITHOUT.read_text(encoding="utf-8"))["rows"]
     return {name: [row["unseen"] for row in rows if row["between"] == name] for name in {r["between"]: 0 for r in rows}}
 
