@@ -65,7 +65,7 @@ def edges_picture(size: int = 224) -> UInt8[np.ndarray, "size size 3"]:
 
 def draw_idea(picture: UInt8[np.ndarray, "h w 3"]) -> Figure:
     """Draw one channel from picture to pooled map, and below it the order of VGG16's layers."""
-    figure, (upper, lower) = figures.new(2, 1, width=12, height=5.4, height_ratios=[2.5, 1])
+    figure, (upper, lower) = figures.new(2, 1, width=12, height=4.2, height_ratios=[2.75, 1.2])
     for page in (upper, lower):
         page.set_axis_off()
     grey = torch.from_numpy(images.grey(picture)[..., 0]).float() / 255
