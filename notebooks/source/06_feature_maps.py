@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 06 · Feature maps
 #
-# **About {reading} minutes to read, {exercises} for the exercises · 1 GiB of memory · no GPU, no network needed**
+# **About {reading} minutes to read, {exercises} for the exercises · 2 GiB of memory · no GPU, no network needed**
 #
 # The oldest way to look into a network is to draw what a layer puts out. It is easy, and it misleads in three ways.
 #
@@ -344,6 +344,7 @@ for seed in range(3):
     guess = lesson.activations(lesson.untrained(small, seed), pixels).values()
     random[seed] = [likeness(maps, sobel).mean() for maps in guess]
     above[seed] = random[seed] - [likeness(maps, sobel.roll(1, 0)).mean() for maps in guess]
+    del guess  # 250 MB
 curves = {"trained": own.mean(1), "trained: own minus another scene's edges": (own - other).mean(1)}
 curves |= {"random weights (three)": random, "random: own minus another scene's edges": above}
 figures.show(

@@ -131,7 +131,8 @@ answers = chain(exact, bright, nn.Conv2d)[-1] - offset
 one_filter = answers[:, :, 26:53, 26:53].flip(2, 3).transpose(0, 1)  # (channels, 3, 27, 27)
 offset = offset[:, :, 39:40, 39:40]
 
-chart = at_224(edges).double()
+small = lesson.edges_picture(144)  # a filter of 27 × 27 in one go takes much memory
+chart = replace(network.preprocess, resize=144)(small).double()
 in_thirteen = chain(exact, chart, nn.Conv2d)[-1][:, :, 26:-26, 26:-26]  # where no layer touches the border
 in_one_go = (F.conv2d(chart, one_filter) + offset)[:, :, 13:-13, 13:-13]
 print(
@@ -145,7 +146,7 @@ print(
 # %%
 k = int(one_filter.flatten(1).norm(dim=1).argmax())  # the rule: the strongest channel
 drawn = (one_filter[k] / one_filter[k].abs().max() + 1) * 127.5
-panels = [drawn.round().byte().permute(1, 2, 0).numpy(), edges[26:-26, 26:-26]]
+panels = [drawn.round().byte().permute(1, 2, 0).numpy(), small[26:-26, 26:-26]]
 panels += [images.heatmap(images.normalise(each[0, k].float()), "gray") for each in (in_one_go, in_thirteen)]
 figures.show(
     figures.strip(
