@@ -99,6 +99,7 @@ active[0] = [(maps[:40] > 0).float().mean() for maps in trained.values()]
 for seed in range(3):
     guess = lesson.activations(lesson.untrained(network, seed), batch[:40])
     active[1 + seed] = [(maps > 0).float().mean() for maps in guess.values()]
+    del guess  # large
 figures.show(
     lesson.draw_depth(
         {"trained": active[0], "random weights (three, mean and range)": active[1:]},
@@ -251,17 +252,19 @@ with torch.device("meta"):  # shapes without numbers
 lite = zoo.load("efficientnet_lite0")
 seven = lite.preprocess([photographs.photograph(name).image for name in photographs.names()])
 for layer in ("block3", "block5", "block7", "block9"):
-    pixels = seven.clone().requires_grad_()
-    with recording(lite, layer) as outputs:
-        lite(pixels)
-    middle = outputs[layer].shape[-1] // 2
-    (gradient,) = torch.autograd.grad(outputs[layer][:, :, middle, middle].sum(), pixels)
+    mass = torch.zeros(224, 224)
+    for one in seven.split(1):
+        one.requires_grad_()
+        with recording(lite, layer) as outputs:
+            lite(one)
+        middle = outputs[layer].shape[-1] // 2
+        (gradient,) = torch.autograd.grad(outputs[layer][:, :, middle, middle].sum(), one)
+        mass += gradient.abs().sum((0, 1))
     field = receptive_field(lite, layer)
     start = field.start + middle * field.stride
-    side = lesson.side_holding(gradient.abs().sum(1).mean(0), (start, start + field.size))
-    print(
-        f"{layer:7s}: sees {field.size:3d} px; 90 % of the gradient in the middle {side:3d} px, {(side / field.size) ** 2:.2f} of the area"
-    )
+    side = lesson.side_holding(mass, (start, start + field.size))
+    print(f"{layer}: sees {field.size:3d} px; 90 % of the gradient in the middle {side:3d} px, "
+          f"{(side / field.size) ** 2:.2f} of the area")  # fmt: skip
 
 # %% [markdown]
 # The same holds here, and more strongly: from `block3` to `block9` the share falls from 0.47 to 0.20 of the area. A cell
