@@ -16,7 +16,7 @@ from xailab.datasets import photographs, scenes
 from xailab.feature_maps import chain, feature_maps
 from xailab.lessons import feature_maps as lesson
 from xailab.lessons import verdict
-from xailab.lessons.feature_maps.exercises import _answers
+from xailab.lessons.feature_maps.exercises import DETECTOR_MISTAKES, EDGE_CHANNELS, _answers, edge_detector_cases
 from xailab.models import zoo
 from xailab.receptive_field import receptive_field
 
@@ -382,6 +382,10 @@ def likeliest(image, filters, feature_map, *, of=torch.relu, flip=False, scaled=
     return (found if sign else found.abs()).argmax()
 
 
+def like(maps, edges):
+    return lesson.correlation(maps, edges.expand_as(maps))
+
+
 def same(x):
     return x
 
@@ -544,15 +548,27 @@ def in_training_mode(model, image):
         ("06.3", lambda m, x: list(hooked(m, x).values()), "return a dict"),
         ("06.3", lambda m, x: feature_maps(m, x), "come from xailab"),
         ("06.3", lambda m, x: ..., "not written yet"),
-        ("06.4", likeliest, None),
-        ("06.4", lambda i, f, m: likeliest(i, f, m, of=same), "apply one first"),
-        ("06.4", lambda i, f, m: likeliest(i, f, m, flip=True), "mirrored"),
-        ("06.4", lambda i, f, m: likeliest(i, f, m, of=same, sign=False), "keep the sign"),
-        ("06.4", lambda i, f, m: likeliest(i, f, m, of=torch.abs), "clamp at 0"),
-        ("06.4", lambda i, f, m: _answers(i, f).relu().sum((1, 2)).argmax(), "largest answer"),
-        ("06.4", lambda i, f, m: (_answers(i, f).relu() - m).flatten(1).norm(dim=1).argmin(), "compares bright"),
-        ("06.4", lambda i, f, m: (_answers(i, f) - m).flatten(1).norm(dim=1).argmin(), "then correlate"),
-        ("06.4", lambda i, f, m: 0, "in case"),
+        ("06.4", lambda t, r, e: like(t, e).max() > max(like(a, e).max() for a in r), None),
+        ("06.4", lambda t, r, e: all(bool(like(t, e).max() > like(a, e).max()) for a in r), None),
+        ("06.4", lambda t, r, e: True, "the answer is False"),
+        ("06.4", lambda t, r, e: like(t, e).max() > 0.5, "random layers may reach as much"),
+        ("06.4", lambda t, r, e: like(t, e).max() > np.mean([like(a, e).max() for a in r]), "easy to beat"),
+        ("06.4", lambda t, r, e: like(t, e).max() > like(r[0], e).max(), "only one random layer"),
+        ("06.4", lambda t, r, e: like(t, e).max() > like(r[-1], e).max(), "the last random layer"),
+        ("06.4", lambda t, r, e: like(t, e).max() > max(like(a, e).median() for a in r), "the claim is about the best"),
+        ("06.4", lambda t, r, e: like(t, e).median() > max(like(a, e).median() for a in r), "how typical"),
+        ("06.4", lambda t, r, e: like(t, e).abs().max() > max(like(a, e).abs().max() for a in r), "keep the sign"),
+        ("06.4", lambda t, r, e: (t * e).sum((1, 2)).max() > max((a * e).sum((1, 2)).max() for a in r), "products"),
+        ("06.4", lambda t, r, e: ..., "not written yet"),
+        ("06.5", likeliest, None),
+        ("06.5", lambda i, f, m: likeliest(i, f, m, of=same), "apply one first"),
+        ("06.5", lambda i, f, m: likeliest(i, f, m, flip=True), "mirrored"),
+        ("06.5", lambda i, f, m: likeliest(i, f, m, of=same, sign=False), "keep the sign"),
+        ("06.5", lambda i, f, m: likeliest(i, f, m, of=torch.abs), "clamp at 0"),
+        ("06.5", lambda i, f, m: _answers(i, f).relu().sum((1, 2)).argmax(), "largest answer"),
+        ("06.5", lambda i, f, m: (_answers(i, f).relu() - m).flatten(1).norm(dim=1).argmin(), "compares bright"),
+        ("06.5", lambda i, f, m: (_answers(i, f) - m).flatten(1).norm(dim=1).argmin(), "then correlate"),
+        ("06.5", lambda i, f, m: 0, "in case"),
     ],
 )  # fmt: skip
 def test_checks(number, answer, part):
@@ -566,3 +582,14 @@ def test_each_mistake_of_dead_channels_shows_alone():
     answers = [lambda z: z.amax((0, 2, 3)) <= 0, *lesson.DEAD_MISTAKES.values()]
     found = [[answer(z).nonzero().flatten().tolist() for z in lesson.dead_cases()] for answer in answers]
     assert len({str(each) for each in found}) == len(answers)
+
+
+def test_each_mistake_of_the_edge_detector_shows_alone():
+    """No rule names the right cases, nor those of another; the correlations are those of the table."""
+    cases = edge_detector_cases()
+    for (trained, random, edges, _), (shares, others) in zip(cases, EDGE_CHANNELS, strict=True):
+        assert like(trained, edges).tolist() == pytest.approx(list(shares), abs=1e-3)
+        for maps, each in zip(random, others, strict=True):
+            assert like(maps, edges).tolist() == pytest.approx(list(each), abs=1e-3)
+    answers = {tuple(bool(rule(*case[:3])) for case in cases) for rule in DETECTOR_MISTAKES.values()}
+    assert len(answers) == len(DETECTOR_MISTAKES) and tuple(case[3] for case in cases) not in answers

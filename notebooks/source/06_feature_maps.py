@@ -44,7 +44,9 @@ from xailab.datasets import photographs
 from xailab.lessons import feature_maps as lesson
 
 temple = photographs.middle(photographs.photograph("temple").image, 224, 224)
-figures.show(lesson.draw_idea(temple), "A temple, a filter, its map, after the ReLU, after the pooling; VGG16's layers as bars.")
+figures.show(
+    lesson.draw_idea(temple), "A temple, a filter, its map, after the ReLU, after the pooling; VGG16's layers as bars."
+)
 
 # %% [markdown]
 # (Photograph: danielbuechele, CC BY 2.0.) A public walk-through of VGG16 (blog "coding art", 2022) dates the network to
@@ -540,7 +542,42 @@ def maps_of(model, image):
 check("06.3", maps_of)
 
 # %% [markdown]
-# ### 06.4 Which filter made this map?
+# ### 06.4 Has training made this edge detector?
+# *Difficulty 3 of 5, about 10 minutes.* "Look at this channel", says a colleague, "our network has been trained to detect
+# edges!" The colleague chose the channel of the layer that looks most like the edges. Judge the claim. You get the maps
+# of the trained layer (channels, rows, columns), a list of the maps of the same layer in networks with random weights,
+# and the picture of edges (rows, columns). Return True if the maps support the claim, False if they do not.
+#
+# <details><summary>Hint 1</summary>
+#
+# The channel is the best of many. What is a fair opponent for it?
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `lesson.correlation(maps, edges.expand_as(maps))` gives one number for each channel. If even *one* random network has
+# as good a channel, training need not have made it.
+# </details>
+
+
+# %% tags=["exercise"]
+def my_verdict(trained, random, edges):
+    return ...
+
+
+check("06.4", my_verdict)
+
+
+# %% tags=["solution"]
+def my_verdict(trained, random, edges):
+    best = lesson.correlation(trained, edges.expand_as(trained)).max()
+    others = [lesson.correlation(maps, edges.expand_as(maps)).max() for maps in random]
+    return bool(best > max(others))
+
+
+check("06.4", my_verdict)
+
+# %% [markdown]
+# ### 06.5 Which filter made this map?
 # *Difficulty 4 of 5, about 12 minutes.* Someone kept a picture (rows, columns), six filters (6, 3, 3) and one map,
 # but not which filter it came from. The map is $c \cdot \max(z, 0)$, with $z$ the filter's answer (no bias, no
 # padding) and $c$ an unknown positive number. Return the filter's number. Among the six are negatives and mirror
@@ -561,7 +598,7 @@ def my_filter(image, filters, feature_map):
     return ...
 
 
-check("06.4", my_filter)
+check("06.5", my_filter)
 
 
 # %% tags=["solution"]
@@ -571,7 +608,7 @@ def my_filter(image, filters, feature_map):
     return int((answers @ feature_map.flatten()).argmax())
 
 
-check("06.4", my_filter)
+check("06.5", my_filter)
 
 # %% [markdown]
 # ## Self-test

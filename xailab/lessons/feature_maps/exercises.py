@@ -1,5 +1,6 @@
 """The exercises: their cases, their wrong answers, and their checks."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -180,16 +181,16 @@ def _judge_names(given: Any, model: nn.Module) -> None:
     found = [str(name) for name in given]
     if set(found) == set(names):
         return
+    if len(found) == 1 < len(names) and found[0] in parts:
+        raise Wrong(
+            f"only {found[0]!r} was kept: if all hooks read the loop's variable, they all find its last value. Give "
+            "each hook its own, `def keep(module, inputs, output, name=name)`."
+        )
     if others := [name for name in found if name in parts and name not in names]:
         raise Wrong(f"{others[0]!r} is a {type(parts[others[0]]).__name__}: only convolutions were asked for.")
     if unknown := [name for name in found if name not in parts]:
         raise Wrong(f"{unknown[0]!r} is no name in `model.named_modules()`.")
     missing = [name for name in names if name not in found]
-    if (found and found == [list(parts)[-1]]) or len(found) == 1 < len(names):
-        raise Wrong(
-            f"only {found[0]!r} was kept: if all hooks read the loop's variable, they all find its last value. Give "
-            "each hook its own, `def keep(module, inputs, output, name=name)`."
-        )
     if all("." in name for name in missing):
         raise Wrong(
             f"{missing[0]!r} is missing: named_children() lists no layers inside of layers, named_modules() does."
@@ -209,15 +210,111 @@ def _(maps_of) -> str:
                 f"{layer} lacks its batch axis.": right[0],
                 f"{layer} is the mean over its channels: all channels were asked for.": right.mean(1),
             }
-            judge(given[name], right, mistakes, "maps (n, k, rows, columns)", (
-                f"{layer} is not what the layer puts out when the network runs as a whole. Call `model(image)`; "
-                "do not call its layers one after another."
-            ))  # fmt: skip
+            how = "maps (n, k, rows, columns) of the whole network's run, not of its layers one after another"
+            judge(given[name], right, mistakes, how, f"{layer} is wrong. It comes out when the whole network runs.")
             if isinstance(given[name], Tensor) and given[name].requires_grad:
                 raise Wrong("the maps are right, but a graph hangs on them: use torch.no_grad() or .detach().")
     if watched(maps_of, *networks_with_maps()[0]).uses("xailab"):
         raise Wrong("the maps are right, but they come from xailab: register the hooks yourself.")
     return "the maps of any network, and no trace left on it."
+
+
+EDGE_CHANNELS = (  # correlations with the edges of the trained layer's channels, and of those of three random layers
+    ((0.7, 0.1, 0.2), ((0.5, 0.0, 0.1), (0.55, 0.2, 0.1), (0.6, 0.1, 0.0))),
+    ((0.6, 0.3, 0.2), ((0.5, 0.1, 0.0), (0.4, 0.1, 0.2), (0.65, 0.1, 0.1))),
+    ((0.45, 0.1, 0.0), ((0.2, 0.1, 0.0), (0.3, 0.2, 0.1), (0.1, 0.1, 0.0))),
+    ((0.8, 0.6, 0.5), ((0.85, 0.1, 0.0), (0.3, 0.1, 0.2), (0.2, 0.1, 0.0))),
+    ((0.3, -0.9, 0.1), ((0.4, 0.0, 0.1), (0.35, 0.2, 0.0), (0.2, 0.1, 0.0))),
+    ((0.7, 0.0, 0.0), ((0.3, 0.3, 0.3), (0.4, 0.35, 0.3), (0.3, 0.2, 0.3))),
+    ((0.5, 0.5, 0.5), ((0.1, 0.1, 0.1), (0.6, 0.0, 0.0), (0.2, 0.2, 0.2))),
+    ((0.1, 0.2, 0.75), ((0.1, 0.5, 0.3), (0.2, 0.7, 0.1), (0.6, 0.1, 0.2))),
+    ((0.5, 0.1, 0.0), ((0.6, 0.6, 0.55), (0.2, 0.1, 0.0), (0.3, 0.1, 0.0))),
+)
+
+
+def edge_detector_cases() -> list[tuple[Tensor, list[Tensor], Tensor, bool]]:
+    """Make maps (3, 8, 8) of a trained and of three random layers, Sobel's edges (8, 8), and whether training shows."""
+    generator = torch.Generator().manual_seed(4)
+    edges = torch.rand(8, 8, generator=generator).double()
+    along = (edges - edges.mean()) / (edges - edges.mean()).norm()
+
+    def layer(shares: Sequence[float]) -> Tensor:
+        maps = []
+        for share in shares:
+            noise = torch.randn(8, 8, generator=generator).double()
+            noise = noise - noise.mean()
+            noise = noise - (noise * along).sum() * along
+            size, height = torch.rand(2, generator=generator).double() * 5 + 0.2
+            maps.append(size * (share * along + (1 - share**2) ** 0.5 * noise / noise.norm()) + height)
+        return torch.stack(maps).float()
+
+    return [
+        (layer(trained), [layer(each) for each in untrained], edges.float(), max(trained) > max(map(max, untrained)))
+        for trained, untrained in EDGE_CHANNELS
+    ]
+
+
+def _best(maps: Tensor, edges: Tensor) -> Tensor:
+    return correlation(maps, edges.expand_as(maps)).max()
+
+
+DETECTOR_MISTAKES: dict[str, Callable[[Tensor, list[Tensor], Tensor], Any]] = {
+    "a high correlation alone shows nothing: random layers may reach as much. Compare with them.": (
+        lambda trained, random, edges: _best(trained, edges) > 0.5
+    ),
+    "the mean of the random layers is easy to beat: the best of *each* of them has to be beaten.": (
+        lambda trained, random, edges: _best(trained, edges) > torch.stack([_best(a, edges) for a in random]).mean()
+    ),
+    "only one random layer was looked at: there are several.": (
+        lambda trained, random, edges: _best(trained, edges) > _best(random[0], edges)
+    ),
+    "the last random layer alone was looked at: there are several.": (
+        lambda trained, random, edges: _best(trained, edges) > _best(random[-1], edges)
+    ),
+    "the claim is about the best channel: compare it with the best random ones, not with their median or mean.": (
+        lambda trained, random, edges: (
+            _best(trained, edges) > max(correlation(a, edges.expand_as(a)).median() for a in random)
+        )
+    ),
+    "medians say how typical edge detectors are; the claim is about the best channel.": (
+        lambda trained, random, edges: (
+            correlation(trained, edges.expand_as(trained)).median()
+            > max(correlation(a, edges.expand_as(a)).median() for a in random)
+        )
+    ),
+    "a map that is dark at the edges is no picture of edges: keep the sign of the correlation.": (
+        lambda trained, random, edges: (
+            correlation(trained, edges.expand_as(trained)).abs().max()
+            > max(correlation(a, edges.expand_as(a)).abs().max() for a in random)
+        )
+    ),
+    "products grow with the size of the map: use a correlation.": (
+        lambda trained, random, edges: (
+            (trained * edges).sum((1, 2)).max() > max((a * edges).sum((1, 2)).max() for a in random)
+        )
+    ),
+}
+
+
+@exercise("06.4")
+def _(my_verdict) -> str:
+    cases = edge_detector_cases()
+    found = [float(bool(my_verdict(*case[:3]))) for case in cases]
+    truth = torch.tensor([float(case[3]) for case in cases])
+    mistakes = {
+        words: torch.tensor([float(mistake(*case[:3])) for case in cases])
+        for words, mistake in DETECTOR_MISTAKES.items()
+    }
+
+    def otherwise(i: int) -> str:
+        trained, random = EDGE_CHANNELS[i]
+        return (
+            f"in case {i + 1} of {len(cases)} the best channel has {max(trained):.2f}, the best of the random layers "
+            f"have {', '.join(f'{max(each):.2f}' for each in random)}: the answer is {bool(truth[i])}."
+        )
+
+    judge(found, truth, mistakes, "one answer for each case", otherwise)
+    return "the best of many is compared with the best of as many that know nothing."
 
 
 def _answers(image: Tensor, filters: Tensor) -> Tensor:
@@ -254,7 +351,7 @@ FILTER_MISTAKES = {
 
 
 def _which_filter(image: Tensor, filters: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, int]:
-    """A case of 06.4: the filters are completed by their negatives and mirror images and shuffled, one makes the map.
+    """A case of 06.5: the filters are completed by their negatives and mirror images and shuffled, one makes the map.
 
     Negatives and mirror images are what careless answers mix up.
     """
@@ -288,7 +385,7 @@ def which_filter_cases(count: int = 12, unlike: int = 6) -> list[tuple[Tensor, T
     return cases
 
 
-@exercise("06.4")
+@exercise("06.5")
 def _(my_filter) -> str:
     cases = which_filter_cases()
     found, truth = [int(my_filter(*case[:3])) for case in cases], [case[3] for case in cases]
