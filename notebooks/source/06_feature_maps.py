@@ -208,9 +208,7 @@ figures.show(
 for way in ways:
     for number, m in ((1, of_edges[way][0]), (13, of_edges[way][12])):
         grey = images.normalise(m).mean()
-        print(
-            f"chart, {way:18s} {number:2d}: mean grey {grey:.2f}, {len(m):3d} px, from {m.min():6.1f} to {m.max():5.1f}"
-        )
+        print(f"chart, {way:18s} {number:2d}: grey {grey:.2f}, {len(m):3d} px, from {m.min():6.1f} to {m.max():5.1f}")
 
 # %% [markdown]
 # The walk-through reads such strips as follows. With ReLU the pictures darken. With pooling they shrink and stay as
@@ -272,8 +270,9 @@ for way, kinds in ways.items():
 # %% [markdown]
 # ## What a cell sees, and what it uses
 #
-# After a pooling, neighbouring cells lie twice as far apart in the picture. A window of $k$ cells that lie $j$ pixels apart, moved $s$ cells at a time, turns a
-# **receptive field** of $r$ pixels into ([Araujo et al. 2019](https://distill.pub/2019/computing-receptive-fields/))
+# After a pooling, neighbouring cells lie twice as far apart in the picture. A window of $k$ cells that lie $j$ pixels
+# apart, moved $s$ cells at a time, turns a **receptive field** of $r$ pixels into ([Araujo et al.
+# 2019](https://distill.pub/2019/computing-receptive-fields/))
 #
 # $$r' = r + (k - 1)\, j, \qquad j' = j\, s .$$
 #
@@ -311,8 +310,8 @@ figures.show(
 
 # %% [markdown]
 # (Each map is one square of the chart, enlarged; the inner box holds 90 %.) A uniform field would hold 90 % in 0.90 of
-# the area. At `conv5_3` it is 0.33: many paths lead from the middle of the square to the cell, and few
-# from its corners. A receptive field is a limit on what a cell looks at, not a description of it.
+# the area. At `conv5_3` it is 0.33: many paths lead from the middle of the square to the cell, and few from its corners.
+# A receptive field is a limit on what a cell looks at, not a description of it.
 
 # %% [markdown]
 # ## Edges and depth
@@ -383,7 +382,7 @@ for name, each in {"trained": small, "random": lesson.untrained(small)}.items():
     print(f"conv1_1, {name:7s}: {before:.2f}, without answers to flat ground {after:.2f}")
 
 # %% [markdown]
-# Now the first layer beats all others, with trained *and* with random weights. A picture of edges needs filters that sum
+# Now the first layer is ahead of all others, with trained *and* with random weights. A picture of edges needs filters that sum
 # to 0, and no training. The trained filters pass on brightness and colour as well.
 
 # %% [markdown]
