@@ -93,7 +93,7 @@ def untrained(patch, names: tuple[str, ...]) -> None:
     """Let the zoo find networks that have random weights."""
     load = zoo.load
     patch.setattr(zoo, "weights_file", lambda name: Path(name) if name in names else None)
-    patch.setattr(zoo, "load", lambda name: load(f"{name}-random" if name in names else name))
+    patch.setattr(zoo, "load", lambda name: load(name, weights=None) if name in names else load(name))
 
 
 def drawn(side: int, count: int) -> tuple[np.ndarray, list[int]]:

@@ -239,8 +239,8 @@ with torch.device("meta"):  # shapes without numbers
             )
 
 # %% [markdown]
-# The first maps of VGG16 are four times finer than those of AlexNet, which skips four pixels at a time. The last maps
-# of both have one cell for every 16 pixels. The finer look is true of early layers, and of chains without poolings.
+# In the first maps, cells of VGG16 lie four times closer than those of AlexNet, whose first filters move four pixels at a
+# time. In the last maps of both, cells lie 16 pixels apart. So the finer look is true of early layers.
 
 # %% [markdown]
 # ## What a network of photographs uses
@@ -269,6 +269,9 @@ for layer in ("block3", "block5", "block7", "block9"):
 # %% [markdown]
 # The same holds here, and more strongly: from `block3` to `block9` the share falls from 0.47 to 0.20 of the area. A cell
 # of `block9` can see nearly the whole picture of 224 pixels, and uses the middle 95.
+#
+# Luo et al. prove for random weights that the gradient approaches a Gaussian. Its width grows as the square root of the
+# depth, and what a cell can see grows in proportion to the depth, so the share that is used becomes smaller and smaller.
 
 # %% [markdown]
 # ## Which channel answers to what?
@@ -400,7 +403,7 @@ if name := real.weights("vgg16"):
             scores = vgg16.classifier(vgg16.avgpool(outputs[-1]).flatten(1))[0]
         print(f"{way:5s} {vgg16.classes[scores.argmax()]}")
     strips = lesson.chain_strips(at_112.frame(cat), rows, (1, 4, 7, 10, 13))
-    figures.show(strips, "The photograph of the cat, and four rows of grey maps.", pixels=figures.SCREEN)
+    figures.show(strips, "The photograph of the cat, and four rows of grey maps.")
     figures.show(lesson.draw_layer(vgg16, cat, "conv3_3"), "The cat, one channel of conv3_3, and all 256 channels.")
 
 # %% [markdown]
