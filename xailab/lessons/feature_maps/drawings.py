@@ -1,24 +1,25 @@
-"""Pictures full of edges, measures of feature maps, and their drawings."""
+"""The picture full of edges, and the drawings of feature maps and of what is measured in them."""
 
-import copy
 from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from matplotlib.patches import Patch, Rectangle
+from torch import Tensor
 
 from xailab import figures, images
-from xailab.feature_maps import feature_maps
-from xailab.hooks import eval_mode, recording
+from xailab.lessons.drawings import number_grid
+from xailab.lessons.feature_maps.measuring import activations, convolutions, seen_square
 from xailab.models.classifier import Classifier
-from xailab.receptive_field import receptive_field
 
 PAPER, INK = 238, 28  # grey values of the test picture
+COLOURS = (figures.SKY, figures.PINK, figures.ORANGE, figures.VERMILLION)
+LINES = (figures.BLUE, figures.ORANGE, figures.GREY, figures.VERMILLION)
 
 
 def edges_picture(size: int = 224) -> UInt8[np.ndarray, "size size 3"]:
@@ -62,170 +63,178 @@ def edges_picture(size: int = 224) -> UInt8[np.ndarray, "size size 3"]:
     return cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def photograph(name: str, size: int = 224) -> UInt8[np.ndarray, "size size 3"]:
-    """Cut the middle square out of one of scikit-image's photographs.
+def draw_idea(picture: UInt8[np.ndarray, "h w 3"]) -> Figure:
+    """Draw one channel from picture to pooled map, and below it the order of VGG16's layers."""
+    figure, (upper, lower) = figures.new(2, 1, width=12, height=4.2, height_ratios=[2.75, 1.2])
+    for page in (upper, lower):
+        page.set_axis_off()
+    grey = torch.from_numpy(images.grey(picture)[..., 0]).float() / 255
+    w = torch.tensor([[-1.0, 0, 1], [-1, 0, 1], [-1, 0, 1]])
+    z = F.conv2d(grey[None, None], w[None, None])[0]
+    a = z.relu()
+    pooled, bound = F.max_pool2d(a, 2)[0], float(z.abs().max())
+    upper.set(xlim=(0, 12), ylim=(0, 2.75))
+
+    def put(image: np.ndarray, x: float, title: str, side: float = 2.2, **options) -> None:
+        axis = upper.inset_axes((x, (2.2 - side) / 2, side, side), transform=upper.transData)
+        figures.picture(axis, image, title, **options)
+
+    put(picture, 0.0, "picture $a$")
+    number_grid(upper.inset_axes((2.55, 0.7, 0.8, 0.8), transform=upper.transData), w, "filter $w$", fontsize=9)
+    put(z[0].numpy(), 3.7, "map $z$: red +, blue −", cmap="RdBu_r", vmin=-bound, vmax=bound)
+    put(a[0].numpy(), 6.75, "max($z$, 0)", cmap="inferno", vmin=0)
+    put(pooled.numpy(), 10.3, "pooled map", 1.1, cmap="inferno", vmin=0)
+    arrow = {"arrowstyle": "-|>", "linewidth": 2.0, "color": "black", "mutation_scale": 16}
+    for start, end, word in ((3.4, 3.68, ""), (5.95, 6.7, "ReLU"), (9.0, 10.25, "2 × 2\nmax pooling")):
+        upper.annotate("", (end, 1.1), (start, 1.1), arrowprops=arrow)
+        upper.text((start + end) / 2, 1.25, word, ha="center", va="bottom")
+    _draw_vgg16(lower)
+    return figure
+
+
+def _draw_vgg16(page: Axes) -> None:
+    """Draw VGG16's layers as bars, the lower the smaller the maps."""
+    x = 0.0
+    page.set(xlim=(-0.6, 24), ylim=(-0.45, 1.05))
+    for block, number in enumerate((2, 2, 3, 3, 3)):
+        height, start = 1 - 0.16 * block, x
+        for _ in range(number):
+            for colour, width in ((figures.BLUE, 0.7), (figures.ORANGE, 0.35)):
+                page.add_patch(Rectangle((x, 0), width, height, facecolor=colour, edgecolor="white"))
+                x += width
+        page.add_patch(Rectangle((x, 0), 0.35, height - 0.16, facecolor=figures.GREEN, edgecolor="white"))
+        page.text((start + x) / 2, -0.1, f"{224 >> block} px", ha="center", va="top")
+        x += 0.8
+    keys = (("13 convolutions 3 × 3", figures.BLUE), ("13 ReLUs", figures.ORANGE), ("5 max poolings", figures.GREEN))
+    page.legend(handles=[Patch(color=colour, label=label) for label, colour in keys], loc="center right")
+    page.text(-0.15, 0.5, "VGG16", ha="right", va="center", rotation=90)
+
+
+def draw_steps(steps: Mapping[str, Float[Tensor, "_ _"]], marks: Sequence[Sequence[int]]) -> Figure:
+    """Draw small matrices side by side, each with a box around some of its cells (or with none)."""
+    sides = [max(values.shape[1], 2.6) for values in steps.values()]
+    figure, axes = figures.new(1, len(steps), width=11.6, height=3.0, width_ratios=sides)
+    for axis, (title, values), mark in zip(axes, steps.items(), marks, strict=True):
+        number_grid(axis, values, title, mark=mark)
+    return figure
+
+
+def draw_sheets(
+    picture: UInt8[np.ndarray, "h w 3"], maps: Mapping[str, Float[Tensor, "k h w"]], columns: int = 6
+) -> Figure:
+    """Draw a picture and one contact sheet for each layer: its first channels, on one scale for the sheet.
 
     Args:
-        name: One that comes with the package: "chelsea" (a cat), "rocket", "coffee", "astronaut".
-        size: Side of the result in pixels.
+        picture: What the network saw.
+        maps: After the ReLU, by the name of the layer; the strongest 0.5 % is clipped.
+        columns: Channels in a row, and rows.
     """
-    import skimage.data
-
-    whole = getattr(skimage.data, name)()
-    height, width = whole.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return cv2.resize(whole[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA)
-
-
-def layers_of(network: nn.Module) -> nn.Sequential:
-    """Return the convolutional part of a VGG, its ``features``."""
-    features = network.get_submodule("features")
-    if not isinstance(features, nn.Sequential):
-        raise TypeError(f"expected a VGG, whose features are an nn.Sequential, got {type(features).__name__}")
-    return features
+    figure, axes = figures.new(1, 1 + len(maps), width=13.2, height=3.3)
+    figures.picture(axes[0], picture, "what the network saw")
+    for axis, (layer, values) in zip(axes[1:], maps.items(), strict=True):
+        shown, side = values[: columns**2], values.shape[-1]
+        title = f"{layer}: {len(values)} maps\nof {side} × {side}"
+        contact_sheet(axis, shown.clamp(max=float(shown.flatten()[::3].quantile(0.995))), title, columns=columns)
+    return figure
 
 
-def convolutions(network: nn.Module) -> dict[str, str]:
-    """Name the convolutions of a VGG as its paper does: ``{"conv1_1": "features.0", ...}``."""
-    names, block, number = {}, 1, 0
-    for name, module in layers_of(network).named_children():
-        if isinstance(module, nn.Conv2d):
-            number += 1
-            names[f"conv{block}_{number}"] = f"features.{name}"
-        elif isinstance(module, nn.MaxPool2d):
-            block, number = block + 1, 0
-    return names
+def draw_filters(
+    tiles: UInt8[np.ndarray, "k h w 3"], maps: Float[Tensor, "k h w"], notes: Sequence[str] | None = None
+) -> Figure:
+    """Draw filters of a first layer, each beside its map, all maps on one scale; the strongest 1 % is clipped."""
+    bound = float(maps.abs().flatten()[::7].quantile(0.99))
+    figure, axes = figures.new(2, 8, width=11.8, height=4.3, width_ratios=[0.42, 1] * 4)
+    for k, tile in enumerate(tiles):
+        left, right = axes[k // 4, 2 * (k % 4)], axes[k // 4, 2 * (k % 4) + 1]
+        figures.picture(left, tile, f"filter {k}")
+        figures.picture(right, maps[k].numpy(), f"map $z_{k}$", cmap="RdBu_r", vmin=-bound, vmax=bound)
+    bar = figure.colorbar(axes[0, 1].images[0], ax=list(axes[:, -1]), fraction=0.06, pad=0.03, extend="both")
+    bar.set_label("z")
+    bar.outline.set_visible(False)
+    return figure
 
 
-@torch.no_grad()
-def activations(network: nn.Module, batch: Float[Tensor, "n 3 h w"], kind: type[nn.Module] = nn.ReLU) -> dict:
-    """What a VGG's convolutions put out, (n, k, rows, columns) by the paper's names: behind their ReLU, or before it.
+def draw_fields(
+    picture: UInt8[np.ndarray, "h w 3"],
+    masses: Mapping[str, Float[Tensor, "h w"]],
+    squares: Mapping[str, tuple[int, int]],
+    holding: Mapping[str, int],
+) -> Figure:
+    """Draw what a cell of each layer can see, and where its gradient lies, enlarged, with the square that holds 90 %.
 
     Args:
-        network: A VGG without batch norms.
-        batch: Pictures, normalised for it.
-        kind: ``nn.ReLU`` (behind it) or ``nn.Conv2d`` (before it).
+        picture: What the network saw.
+        masses: Mean |gradient| of the middle cell by each pixel, by the name of the layer.
+        squares: First pixel, and first pixel after, that this cell can see.
+        holding: Side of the square that holds 90 % of the gradient.
     """
-    maps = feature_maps(layers_of(network), batch, kind)
-    return dict(zip(convolutions(network), maps.values(), strict=True))
+    figure, axes = figures.new(1, 1 + len(masses), width=12.4, height=2.9)
+    figures.picture(axes[0], picture, "what a cell can see")
+    for axis, (name, mass), colour in zip(axes[1:], masses.items(), COLOURS, strict=False):
+        start, end = squares[name]
+        figures.outline(axes[0], (start, start, end, end), colour)
+        figures.picture(axis, mass[start:end, start:end].numpy(), f"{name}: {end - start} px", cmap="inferno", vmin=0)
+        margin = (end - start - holding[name]) // 2
+        figures.outline(axis, (margin, margin, margin + holding[name], margin + holding[name]), colour)
+    return figure
 
 
-def untrained(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Copy a network with fresh convolutions: He et al.'s normal weights, no bias. The rest stays."""
-    network = copy.deepcopy(network)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-    return network
-
-
-def sobel(picture: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "h w"]:
-    """How strong the edges are: the length of Sobel's gradient of the grey picture, in grey values a pixel."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    across, down = (cv2.Sobel(grey, cv2.CV_32F, *order) / 8 for order in ((1, 0), (0, 1)))
-    return torch.from_numpy(np.hypot(across, down))
-
-
-def correlation(a: Float[Tensor, "n *shape"], b: Float[Tensor, "n *shape"]) -> Float[Tensor, " n"]:
-    """Pearson's correlation of each pair; 0 where one of the two is constant."""
-    a, b = (each.flatten(1).double() for each in (a, b))
-    a, b = (each - each.mean(1, keepdim=True) for each in (a, b))
-    length = a.norm(dim=1) * b.norm(dim=1)
-    return ((a * b).sum(1) / length.clamp(min=1e-12)).float()
-
-
-def edge_likeness(maps: Float[Tensor, "n k h w"], edges: Float[Tensor, "n H W"]) -> Float[Tensor, " n"]:
-    """How much a layer looks like an edge detector: correlation of mean |map| over the channels with Sobel's picture.
-
-    Sobel's picture is averaged down to the layer's cells.
-    """
-    small = F.adaptive_avg_pool2d(edges.unsqueeze(1), (maps.shape[-2], maps.shape[-1])).squeeze(1)
-    return correlation(maps.abs().mean(1), small)
-
-
-def dead_channels(maps: Float[Tensor, "n k h w"]) -> Int[Tensor, " dead"]:
-    """Find the channels that are 0 at every place of every picture (maps behind the ReLU)."""
-    return (maps.amax((0, 2, 3)) <= 0).nonzero().flatten()
-
-
-def selectivity(maps: Float[Tensor, "n k h w"], labels: Sequence[int]) -> Float[Tensor, " k"]:
-    """How much each channel prefers its best class, 0 (not at all) to 1 (it answers to nothing else).
-
-    The index of Morcos et al. 2018: (m - r) / (m + r), with m the mean activation on the best class and r
-    that on all other pictures. A dead channel gets 0.
+def draw_depth(
+    curves: Mapping[str, Float[np.ndarray, "runs layers"]],
+    names: Sequence[str],
+    title: str,
+    label: str,
+    limits: tuple[float, float] = (0.0, 1.0),
+) -> Figure:
+    """Draw something that each layer has against depth: the mean of some runs, and their range as a band.
 
     Args:
-        maps: Behind the ReLU.
-        labels: Class of each picture.
+        curves: Runs by the name of the curve.
+        names: Of the layers.
+        title: Of the figure.
+        label: Of the upright axis.
+        limits: Of the upright axis.
     """
-    return _preference(maps, labels)[0]
+    figure, axis = figures.new(width=9.0, height=4.0)
+    depth = np.arange(1, len(names) + 1)
+    for (name, runs), colour, style in zip(curves.items(), LINES, ("o-", "s--", "^:", "d-."), strict=False):
+        runs = np.atleast_2d(runs)
+        axis.plot(depth, runs.mean(0), style, color=colour, label=name)
+        axis.fill_between(depth, runs.min(0), runs.max(0), color=colour, alpha=0.2, linewidth=0)
+    axis.set_xticks(depth, [name.removeprefix("conv").replace("_", ".") for name in names])
+    axis.set(ylim=limits, xlabel="convolution", ylabel=label, title=title)
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
 
 
-def best_class(maps: Float[Tensor, "n k h w"], labels: Sequence[int]) -> Int[Tensor, " k"]:
-    """The class that each channel answers to most, on average."""
-    return _preference(maps, labels)[1]
+def draw_traps(
+    picture: UInt8[np.ndarray, "h w 3"],
+    title: str,
+    before: Float[Tensor, "k h w"],
+    after: Float[Tensor, "k h w"],
+) -> Figure:
+    """Draw a picture and three sheets of one layer: before the ReLU, after it, after it on one scale."""
+    figure, axes = figures.new(1, 4, width=12.6, height=3.6, width_ratios=[0.85, 1, 1, 1.08])
+    figures.picture(axes[0], picture, title)
+    contact_sheet(axes[1], before, "before the ReLU, each stretched", shared=False)
+    contact_sheet(axes[2], after, "after it, each stretched", shared=False)
+    contact_sheet(axes[3], after, "after it, one scale")
+    figures.colour_bar(figure, axes[3], "activation")
+    return figure
 
 
-def _preference(maps: Tensor, labels: Sequence[int]) -> tuple[Tensor, Tensor]:
-    mean, of_class = maps.mean((2, 3)), torch.as_tensor(labels)
-    classes = sorted(set(of_class.tolist()))
-    means = torch.stack([mean[of_class == c].mean(0) for c in classes])
-    largest, best = means.max(0)
-    rest = torch.stack([mean[of_class != classes[i]].mean(0)[k] for k, i in enumerate(best.tolist())])
-    return (largest - rest) / (largest + rest).clamp(min=1e-12), torch.tensor(classes)[best]
-
-
-def all_positive(network: nn.Module) -> nn.Module:
-    """Copy a network so that gradients reach all that a cell can see: nothing cancels, is closed, or loses a maximum.
-
-    Weights become 0.1, biases 0, and of each pooling's window the mean is taken.
-    """
-    network = copy.deepcopy(network)
-    for parameter in layers_of(network).parameters():
-        nn.init.constant_(parameter, 0.1 if parameter.ndim > 1 else 0.0)
-    layers = layers_of(network)
-    for i, module in enumerate(layers):
-        if isinstance(module, nn.MaxPool2d):
-            layers[i] = nn.AvgPool2d(module.kernel_size, module.stride, module.padding)
-    return network
-
-
-def cell_gradient(
-    network: nn.Module, batch: Float[Tensor, "n 3 h w"], layer: str, cell: int | None = None
-) -> Float[Tensor, "n h w"]:
-    """|Gradient| of one cell (row and column ``cell``; the middle one if None) by each pixel, summed over colours.
-
-    Differentiated is the sum over the cell's channels.
-    """
-    batch = batch.detach().clone().requires_grad_()
-    with torch.enable_grad(), eval_mode(network), recording(network, layer) as outputs:
-        layers_of(network)(batch)
-        middle = outputs[layer].shape[-1] // 2 if cell is None else cell
-        score = outputs[layer][:, :, middle, middle].sum()
-        return torch.autograd.grad(score, batch)[0].abs().sum(1)
-
-
-def seen_square(network: nn.Module, layer: str, side: int, cell: int | None = None) -> tuple[int, int]:
-    """First pixel, and first pixel behind, that a cell sees of a picture with this side, by ``receptive_field``."""
-    field = receptive_field(network, layer, side)
-    middle = (side // field.stride) // 2 if cell is None else cell
-    start = field.start + middle * field.stride
-    return start, start + field.size
-
-
-def side_holding(mass: Float[Tensor, "h w"], square: tuple[int, int], share: float = 0.9) -> int:
-    """Side of the smallest square, with the centre of ``square``, that holds this share of all mass."""
-    start, end = square
-    for cut in range((end - start) // 2, -1, -1):
-        low, high = max(start + cut, 0), end - cut
-        if high > low and mass[low:high, low:high].sum() >= share * mass.sum():
-            return end - start - 2 * cut
-    return end - start
+def draw_best(
+    rows: Mapping[str, Sequence[UInt8[np.ndarray, "h w 3"]]], titles: Sequence[Sequence[str]], panel: float = 1.72
+) -> Figure:
+    """Draw one row of pictures for each channel, with its name at the left."""
+    columns = max(map(len, rows.values()))
+    figure, axes = figures.new(len(rows), columns, width=panel * columns, height=1.9 * len(rows), squeeze=False)
+    for row, (name, pictures), words in zip(axes, rows.items(), titles, strict=True):
+        for axis, picture, title in zip(row, pictures, words, strict=True):
+            figures.picture(axis, picture, title)
+            axis.title.set_fontsize(10.5)
+        row[0].text(-0.1, 0.5, name, transform=row[0].transAxes, rotation=90, ha="right", va="center", fontsize=10.5)
+    return figure
 
 
 def chain_strips(
@@ -299,7 +308,7 @@ def draw_layer(
     Args:
         network: A VGG with ``.preprocess``.
         picture: Square, at the size at which the network shall see it, or larger.
-        layer: Of ``convolutions(network)``; maps are those behind its ReLU.
+        layer: Of ``convolutions(network)``; maps are those after its ReLU.
         channel: To draw large; the last one if there are fewer.
         shared: One scale for the whole sheet, or one for each channel.
     """

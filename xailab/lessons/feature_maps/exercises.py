@@ -1,12 +1,15 @@
 """The exercises: their cases, their wrong answers, and their checks."""
 
-import numpy as np
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from xailab.feature_maps import feature_maps
 from xailab.lessons import Wrong, exercise
-from xailab.lessons.feature_maps.drawings import correlation
+from xailab.lessons.feature_maps.measuring import correlation
 from xailab.lessons.judging import judge
 from xailab.lessons.traces import watched
 
@@ -57,55 +60,6 @@ def _(my_pool) -> str:
     return "whole windows, the right distance apart, negative values kept."
 
 
-STACKS = (
-    [(3, 1)],
-    [(3, 1), (3, 1), (2, 2), (3, 1)],
-    [(7, 2), (3, 2), (3, 1), (3, 2), (1, 1), (3, 1)],
-    [(5, 3), (2, 2)],
-)
-
-
-def _field(stack: list[tuple[int, int]]) -> float:
-    kernels, strides = zip(*stack, strict=True)
-    return float(1 + sum((k - 1) * j for k, j in zip(kernels, np.cumprod([1, *strides]), strict=False)))
-
-
-def _field_mistakes(stack: list[tuple[int, int]]) -> dict[str, float]:
-    kernels, strides = zip(*stack, strict=True)
-    jumps = np.cumprod([1, *strides])
-    return {
-        "the strides are missing: after a stride of 2, a cell's neighbour is 2 pixels away.":
-            1 + sum(k - 1 for k in kernels),
-        "a layer's own stride counts only for the layers after it: use the distance in front of it.":
-            1 + sum((k - 1) * j for k, j in zip(kernels, jumps[1:], strict=True)),
-        "of k cells, k − 1 are new: add (k − 1) · j, not k · j.":
-            1 + sum(k * j for k, j in zip(kernels, jumps, strict=False)),
-        "start from one pixel: a cell of the picture sees itself.":
-            sum((k - 1) * j for k, j in zip(kernels, jumps, strict=False)),
-        "sizes do not add up: of k cells, k − 1 are new, and strides stretch what follows.": sum(kernels),
-        "sizes do not multiply: windows overlap.": int(np.prod(kernels)),
-        "that is the distance of neighbouring cells (the product of strides): the size was asked for.": jumps[-1],
-        "only the stride of the layer in front was used: distances multiply along the whole stack.":
-            1 + sum((k - 1) * s for k, s in zip(kernels, (1, *strides), strict=False)),
-    }  # fmt: skip
-
-
-@exercise("06.2")
-def _(my_field) -> str:
-    found, expected = ([float(size(stack)) for stack in STACKS] for size in (my_field, _field))
-    guesses = [_field_mistakes(stack) for stack in STACKS]
-    mistakes = {words: torch.tensor([float(each[words]) for each in guesses]) for words in guesses[0]}
-
-    def otherwise(i: int) -> str:
-        return (
-            f"{STACKS[i]} sees {expected[i]:g} pixels, yours says {found[i]:g}. Go from the picture upwards: "
-            "r += (k − 1) · j, then j *= s."
-        )
-
-    judge(found, torch.tensor(expected), mistakes, "one number for each stack", otherwise)
-    return "sizes add up, distances multiply."
-
-
 DEAD_MISTAKES = {
     "only the first picture was looked at: dead means 0 in every picture.": lambda z: z[0].amax((1, 2)) <= 0,
     "only the last picture was looked at: dead means 0 in every picture.": lambda z: z[-1].amax((1, 2)) <= 0,
@@ -153,7 +107,7 @@ def dead_cases() -> list[Tensor]:
 
 
 def _channel_numbers(given, channels: int) -> list[int]:
-    """The list that was handed in for 06.3, sorted."""
+    """The list that was handed in for 06.2, sorted."""
     if isinstance(given, (int, float)) or (hasattr(given, "ndim") and given.ndim == 0):
         raise Wrong("that is one number: return the list of the dead channels' numbers.")
     values = given.tolist() if hasattr(given, "tolist") else list(given)
@@ -169,7 +123,7 @@ def _as_row(numbers: list[int]) -> Tensor:
     return torch.tensor([*numbers, *[-1] * 20])[:20]
 
 
-@exercise("06.3")
+@exercise("06.2")
 def _(my_dead) -> str:
     cases = dead_cases()
 
@@ -191,6 +145,176 @@ def _(my_dead) -> str:
     mistakes = {words: rows(numbers(mistaken)) for words, mistaken in DEAD_MISTAKES.items()}
     judge(rows(found), rows(right), mistakes, "a list for each batch", otherwise)
     return "dead means: at no place of no picture above 0."
+
+
+class Branches(nn.Module):
+    """A small network whose layers form no chain: two branches, one inside another layer, and a ReLU in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.right = nn.Sequential(nn.Conv2d(4, 5, 3, padding=1), nn.ReLU(inplace=True))  # registered first, runs last
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.left = nn.Conv2d(4, 5, 1)
+        self.norm = nn.BatchNorm2d(5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score by the mean of each channel."""
+        x = self.relu(self.first(x))
+        return self.norm(self.left(x) + self.right(x)).mean((2, 3))
+
+
+def networks_with_maps() -> list[tuple[nn.Module, Tensor]]:
+    """Networks in eval mode and a batch for each: one chain, and two branches."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(6)
+        line = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3), nn.ReLU())
+        return [(line.eval(), torch.randn(1, 3, 12, 12)), (Branches().eval(), torch.randn(2, 3, 8, 8))]
+
+
+def _judge_names(given: Any, model: nn.Module) -> None:
+    """Refuse what is no dict of all convolutions' names."""
+    if not isinstance(given, dict):
+        raise Wrong(f"return a dict of maps by the name of the layer, not a {type(given).__name__}.")
+    parts = dict(model.named_modules())
+    names = [name for name, part in parts.items() if isinstance(part, nn.Conv2d)]
+    found = [str(name) for name in given]
+    if set(found) == set(names):
+        return
+    if len(found) == 1 < len(names) and found[0] in parts:
+        raise Wrong(
+            f"only {found[0]!r} was kept: if all hooks read the loop's variable, they all find its last value. Give "
+            "each hook its own, `def keep(module, inputs, output, name=name)`."
+        )
+    if others := [name for name in found if name in parts and name not in names]:
+        raise Wrong(f"{others[0]!r} is a {type(parts[others[0]]).__name__}: only convolutions were asked for.")
+    if unknown := [name for name in found if name not in parts]:
+        raise Wrong(f"{unknown[0]!r} is no name in `model.named_modules()`.")
+    missing = [name for name in names if name not in found]
+    if all("." in name for name in missing):
+        raise Wrong(
+            f"{missing[0]!r} is missing: named_children() lists no layers inside of layers, named_modules() does."
+        )
+    raise Wrong(f"{missing[0]!r} is missing.")
+
+
+@exercise("06.3")
+def _(maps_of) -> str:
+    for model, batch in networks_with_maps():
+        given, expected = maps_of(model, batch), feature_maps(model, batch)
+        _judge_names(given, model)
+        for name, right in expected.items():
+            layer = f"the map of {name!r}"
+            mistakes = {
+                f"{layer} has no negative values: a ReLU in place has overwritten it. Keep a clone.": right.relu(),
+                f"{layer} lacks its batch axis.": right[0],
+                f"{layer} is the mean over its channels: all channels were asked for.": right.mean(1),
+            }
+            how = "maps (n, k, rows, columns) of the whole network's run, not of its layers one after another"
+            judge(given[name], right, mistakes, how, f"{layer} is wrong. It comes out when the whole network runs.")
+            if isinstance(given[name], Tensor) and given[name].requires_grad:
+                raise Wrong("the maps are right, but a graph hangs on them: use torch.no_grad() or .detach().")
+    if watched(maps_of, *networks_with_maps()[0]).uses("xailab"):
+        raise Wrong("the maps are right, but they come from xailab: register the hooks yourself.")
+    return "the maps of any network, and no trace left on it."
+
+
+EDGE_CHANNELS = (  # correlations with the edges of the trained layer's channels, and of those of three random layers
+    ((0.7, 0.1, 0.2), ((0.5, 0.0, 0.1), (0.55, 0.2, 0.1), (0.6, 0.1, 0.0))),
+    ((0.6, 0.3, 0.2), ((0.5, 0.1, 0.0), (0.4, 0.1, 0.2), (0.65, 0.1, 0.1))),
+    ((0.45, 0.1, 0.0), ((0.2, 0.1, 0.0), (0.3, 0.2, 0.1), (0.1, 0.1, 0.0))),
+    ((0.8, 0.6, 0.5), ((0.85, 0.1, 0.0), (0.3, 0.1, 0.2), (0.2, 0.1, 0.0))),
+    ((0.3, -0.9, 0.1), ((0.4, 0.0, 0.1), (0.35, 0.2, 0.0), (0.2, 0.1, 0.0))),
+    ((0.7, 0.0, 0.0), ((0.3, 0.3, 0.3), (0.4, 0.35, 0.3), (0.3, 0.2, 0.3))),
+    ((0.5, 0.5, 0.5), ((0.1, 0.1, 0.1), (0.6, 0.0, 0.0), (0.2, 0.2, 0.2))),
+    ((0.1, 0.2, 0.75), ((0.1, 0.5, 0.3), (0.2, 0.7, 0.1), (0.6, 0.1, 0.2))),
+    ((0.5, 0.1, 0.0), ((0.6, 0.6, 0.55), (0.2, 0.1, 0.0), (0.3, 0.1, 0.0))),
+)
+
+
+def edge_detector_cases() -> list[tuple[Tensor, list[Tensor], Tensor, bool]]:
+    """Make maps (3, 8, 8) of a trained and of three random layers, Sobel's edges (8, 8), and whether training shows."""
+    generator = torch.Generator().manual_seed(4)
+    edges = torch.rand(8, 8, generator=generator).double()
+    along = (edges - edges.mean()) / (edges - edges.mean()).norm()
+
+    def layer(shares: Sequence[float]) -> Tensor:
+        maps = []
+        for share in shares:
+            noise = torch.randn(8, 8, generator=generator).double()
+            noise = noise - noise.mean()
+            noise = noise - (noise * along).sum() * along
+            size, height = torch.rand(2, generator=generator).double() * 5 + 0.2
+            maps.append(size * (share * along + (1 - share**2) ** 0.5 * noise / noise.norm()) + height)
+        return torch.stack(maps).float()
+
+    return [
+        (layer(trained), [layer(each) for each in untrained], edges.float(), max(trained) > max(map(max, untrained)))
+        for trained, untrained in EDGE_CHANNELS
+    ]
+
+
+def _best(maps: Tensor, edges: Tensor) -> Tensor:
+    return correlation(maps, edges.expand_as(maps)).max()
+
+
+DETECTOR_MISTAKES: dict[str, Callable[[Tensor, list[Tensor], Tensor], Any]] = {
+    "a high correlation alone shows nothing: random layers may reach as much. Compare with them.": (
+        lambda trained, random, edges: _best(trained, edges) > 0.5
+    ),
+    "the mean of the random layers is easy to beat: the best of *each* of them has to be beaten.": (
+        lambda trained, random, edges: _best(trained, edges) > torch.stack([_best(a, edges) for a in random]).mean()
+    ),
+    "only one random layer was looked at: there are several.": (
+        lambda trained, random, edges: _best(trained, edges) > _best(random[0], edges)
+    ),
+    "the last random layer alone was looked at: there are several.": (
+        lambda trained, random, edges: _best(trained, edges) > _best(random[-1], edges)
+    ),
+    "the claim is about the best channel: compare it with the best random ones, not with their median or mean.": (
+        lambda trained, random, edges: (
+            _best(trained, edges) > max(correlation(a, edges.expand_as(a)).median() for a in random)
+        )
+    ),
+    "medians say how typical edge detectors are; the claim is about the best channel.": (
+        lambda trained, random, edges: (
+            correlation(trained, edges.expand_as(trained)).median()
+            > max(correlation(a, edges.expand_as(a)).median() for a in random)
+        )
+    ),
+    "a map that is dark at the edges is no picture of edges: keep the sign of the correlation.": (
+        lambda trained, random, edges: (
+            correlation(trained, edges.expand_as(trained)).abs().max()
+            > max(correlation(a, edges.expand_as(a)).abs().max() for a in random)
+        )
+    ),
+    "products grow with the size of the map: use a correlation.": (
+        lambda trained, random, edges: (
+            (trained * edges).sum((1, 2)).max() > max((a * edges).sum((1, 2)).max() for a in random)
+        )
+    ),
+}
+
+
+@exercise("06.4")
+def _(my_verdict) -> str:
+    cases = edge_detector_cases()
+    found = [float(bool(my_verdict(*case[:3]))) for case in cases]
+    truth = torch.tensor([float(case[3]) for case in cases])
+    mistakes = {
+        words: torch.tensor([float(mistake(*case[:3])) for case in cases])
+        for words, mistake in DETECTOR_MISTAKES.items()
+    }
+
+    def otherwise(i: int) -> str:
+        trained, random = EDGE_CHANNELS[i]
+        return (
+            f"in case {i + 1} of {len(cases)} the best channel has {max(trained):.2f}, the best of the random layers "
+            f"have {', '.join(f'{max(each):.2f}' for each in random)}: the answer is {bool(truth[i])}."
+        )
+
+    judge(found, truth, mistakes, "one answer for each case", otherwise)
+    return "the best of many is compared with the best of as many that know nothing."
 
 
 def _answers(image: Tensor, filters: Tensor) -> Tensor:
@@ -227,7 +351,7 @@ FILTER_MISTAKES = {
 
 
 def _which_filter(image: Tensor, filters: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, int]:
-    """A case of 06.4: the filters are completed by their negatives and mirror images and shuffled, one makes the map.
+    """A case of 06.5: the filters are completed by their negatives and mirror images and shuffled, one makes the map.
 
     Negatives and mirror images are what careless answers mix up.
     """
@@ -261,7 +385,7 @@ def which_filter_cases(count: int = 12, unlike: int = 6) -> list[tuple[Tensor, T
     return cases
 
 
-@exercise("06.4")
+@exercise("06.5")
 def _(my_filter) -> str:
     cases = which_filter_cases()
     found, truth = [int(my_filter(*case[:3])) for case in cases], [case[3] for case in cases]

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from xailab.lessons.explorer import explorer
-from xailab.lessons.feature_maps.drawings import convolutions, draw_layer, layers_of
+from xailab.lessons.feature_maps.drawings import draw_layer
+from xailab.lessons.feature_maps.measuring import convolutions, layers_of
 from xailab.models.classifier import Classifier
 
 
