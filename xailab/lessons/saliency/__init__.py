@@ -3,13 +3,21 @@
 from xailab.lessons.saliency import exercises
 from xailab.lessons.saliency.drawings import (
     TRICKS,
+    by_position,
     cut_out,
     draw_class_model,
+    draw_climb,
+    draw_idea,
+    draw_lattice,
+    draw_posters,
     draw_seeds,
     draw_segment,
+    draw_smooth,
+    draw_taylor,
     glow,
     overlap,
     seeds,
+    share_on,
     soft_spots,
 )
 from xailab.lessons.saliency.explorer import class_model_explorer, segment_explorer
