@@ -231,7 +231,7 @@ def named(saliency="saliency", probability="probability", rest="another network"
             "though it is multiplied",
         ),
         ("05.5", lambda f, x, b, n: n * integrated()(f, x, b, n), "divide by their number"),
-        ("05.5", lambda f, x, b, n: integrated()(f, x, b, n).abs(), "signed"),
+        ("05.5", lambda f, x, b, n: integrated()(f, x, b, n).abs(), "without its signs"),
         ("05.5", integrated(end=lambda mean, x, b: (b - x) * mean), "that sign"),
         ("05.5", integrated(lambda n: torch.arange(n) / n), "beginnings of the parts"),
         ("05.5", integrated(lambda n: (torch.arange(n) + 1) / n), "ends of the parts"),

@@ -150,12 +150,13 @@ def integrated_gradients(
     """
     if steps < 1:
         raise ValueError(f"expected steps from 1, got {steps}")
-    way = check_images(images) - (0 if baseline is None else baseline.to(images))
+    start = torch.zeros_like(check_images(images)) if baseline is None else baseline.to(images)
+    way = images - start
     if target is None:
         target = score_images(model, images)[1].argmax(1)
-    total, chosen, scores = _gradient(model, images - (1 - 0.5 / steps) * way, target)
+    total, chosen, scores = _gradient(model, start + 0.5 / steps * way, target)
     for step in range(1, steps):
-        total = total + _gradient(model, images - (1 - (step + 0.5) / steps) * way, target)[0]
+        total = total + _gradient(model, start + (step + 0.5) / steps * way, target)[0]
     warn_of_zero(is_zero(total.flatten(0, 1)).view(total.shape[:2]), chosen, scores)
     maps = (way.unsqueeze(1) * total / steps).sum(2)
     return maps if chosen.ndim == 2 else maps[:, 0]

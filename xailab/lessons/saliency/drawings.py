@@ -327,3 +327,59 @@ def draw_posters(posters: Mapping[str, Sequence[Picture]], names: Sequence[str])
             figures.picture(axes[row, column], picture, name)
         axes[row, 0].text(-0.06, 0.5, title, transform=axes[row, 0].transAxes, rotation=90, ha="right", va="center")
     return figure
+
+
+def draw_rounding(
+    pictures: Sequence[Picture], climbs: Float[np.ndarray, "steps n"], titles: Sequence[str], names: Sequence[str]
+) -> Figure:
+    """Draw class models of the tutorials, and the score on the way for each rate, rounded and exact.
+
+    Args:
+        pictures: Some of the class models, with ``titles``.
+        climbs: The scores on the way.
+        names: Of all ways; rounded and exact ones take turns.
+    """
+    widths = [1] * len(pictures) + [2.4]
+    figure, axes = figures.new(1, len(pictures) + 1, width=13, height=3.3, width_ratios=widths)
+    for axis, picture, title in zip(axes, pictures, titles, strict=False):
+        figures.picture(axis, picture, title)
+    for k, name in enumerate(names):
+        axes[-1].plot(climbs[:, k], "--" if k % 2 else "-", color=figures.PALETTE[k // 2], label=name)
+    axes[-1].set(title="the score on the way", xlabel="step")
+    figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+def fine_share(pictures: Float[Tensor, "n c h w"]) -> float:
+    """Measure the share of the variance in the upper half of the frequencies, on average.
+
+    >>> fine_share(torch.tensor([1.0, -1.0]).repeat(4).view(1, 1, 1, 8).expand(1, 1, 8, 8))
+    1.0
+    """
+    power = torch.fft.fft2(pictures - pictures.mean((2, 3), keepdim=True)).abs().square()
+    rows, columns = (torch.fft.fftfreq(side) for side in pictures.shape[2:])
+    fine = (rows[:, None].abs() > 0.25) | (columns.abs() > 0.25)
+    return float((power * fine).sum((1, 2, 3)).div(power.sum((1, 2, 3))).mean())
+
+
+def draw_overlaps(cut: Mapping[str, Float[np.ndarray, "n"]], top: Mapping[str, Float[np.ndarray, "n"]]) -> Figure:
+    """Draw the IoU of segments by the map that they grew from, a dot for each picture, and the mean with its interval.
+
+    Args:
+        cut: IoU of the segments.
+        top: IoU of the most salient pixels alone.
+    """
+    figure, axis = figures.new(width=10, height=0.8 * len(cut) + 1.2)
+    rng = np.random.default_rng(0)
+    rows = [(row, cut[name], figures.BLUE) for row, name in enumerate(cut)]
+    rows += [(row + 0.32, top[name], figures.GREY) for row, name in enumerate(cut)]
+    for row, values, colour in rows:
+        axis.scatter(values, row + rng.uniform(-0.08, 0.08, len(values)), s=14, color=colour, alpha=0.5, linewidth=0)
+        axis.plot(interval(values), [row, row], color="black", linewidth=3, solid_capstyle="butt")
+        axis.plot(values.mean(), row, "o", color=colour, markeredgecolor="black", markersize=9)
+    axis.set_yticks(range(len(cut)), list(cut))
+    axis.set(
+        xlabel="IoU with the true mask; grey: the top 5 % of the map alone", xlim=(0, 1), ylim=(len(cut) - 0.4, -0.4)
+    )
+    axis.grid(axis="y", visible=False)
+    return figure

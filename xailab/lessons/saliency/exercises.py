@@ -281,7 +281,7 @@ def _integrated_mistakes(gradient_of, image: Tensor, baseline: Tensor, steps: in
         "the gradient is taken at the image alone: take its mean on the way from the baseline.": way
         * gradient_of(image),
         "the gradient is taken once, half way: take its mean over all steps.": way * gradient_of(baseline + way / 2),
-        "the mean gradient is right; multiply it with the way, image - baseline, so that the map adds up to the score.": (
+        "the mean gradient is right; multiply it with the way, image - baseline, and it adds up to the score.": (
             mean(middles)
         ),
         "the mean gradient is multiplied with the image: multiply it with image - baseline.": image * mean(middles),
@@ -290,7 +290,7 @@ def _integrated_mistakes(gradient_of, image: Tensor, baseline: Tensor, steps: in
             way * mean(middles, 0 * image, image)
         ),
         "the gradients are added up: divide by their number.": steps * expected,
-        "absolute values are taken: the map is signed, and without signs it does not add up to the score.": expected.abs(),
+        "absolute values are taken: without its signs the map does not add up to the score.": expected.abs(),
         "the way is walked from image to baseline and has that sign: multiply with image - baseline.": -expected,
         elsewhere.format("at the beginnings of the parts"): way * mean(torch.arange(steps) / steps),
         elsewhere.format("at the ends of the parts"): way * mean(torch.arange(1, steps + 1) / steps),
