@@ -2,8 +2,8 @@
 
     python recipes/class_models.py
 
-It takes four minutes on one processor core, which is more than a notebook may. The classes were chosen before the first ascent,
-as things that everybody can name, and none was exchanged afterwards; rates, sizes and blur were chosen by eye.
+It takes four minutes on one processor core, which is more than a notebook may. The classes were chosen before the first
+ascent, as things that everybody can name, and none was exchanged afterwards; rates, size and blur were chosen by eye.
 """
 
 import argparse
@@ -22,7 +22,8 @@ from xailab.models import zoo
 from xailab.models.classifier import Classifier
 
 ROOT = Path(__file__).resolve().parents[1]
-CLASSES = "strawberry goldfish daisy flamingo pineapple zebra monarch ladybug umbrella jellyfish".split()
+CLASSES = ["strawberry", "goldfish", "daisy", "flamingo", "pineapple"]
+CLASSES += ["zebra", "monarch", "ladybug", "umbrella", "jellyfish"]
 ORDER = np.random.default_rng(5).permutation(len(CLASSES))  # so that the picture does not tell which is which
 STAGES = ({"steps": 80, "lr": 0.015}, 0.8), ({"steps": 50, "lr": 0.008}, 0.6)  # and sigma of the blur
 

@@ -69,10 +69,9 @@ class Saturating(nn.Module):
 def test_integrated_gradients_see_what_the_gradient_does_not():
     """At x = 2 the gradient is 0; the path from 0 passes the slope, half of the time."""
     two = torch.full((1, 1, 1, 1), 2.0)
+    half = torch.full_like(two, 0.5)
     assert integrated_gradients(Saturating(), two, 0, steps=10).item() == pytest.approx(1)
-    assert integrated_gradients(Saturating(), two, 0, baseline=torch.full_like(two, 0.5), steps=9).item() == pytest.approx(
-        0.5
-    )
+    assert integrated_gradients(Saturating(), two, 0, baseline=half, steps=9).item() == pytest.approx(0.5)
     with pytest.warns(ZeroGradient):
         assert integrated_gradients(Saturating(), two, 0, baseline=two - 0.5).item() == 0
 

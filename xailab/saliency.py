@@ -137,7 +137,8 @@ def integrated_gradients(
         steps: Number of parts of the way. Each takes one forward and one backward pass.
 
     Returns:
-        Signed maps of the images' size, (n, h, w), or (n, k, h, w) where k classes were asked for. In units of the score.
+        Signed maps of the images' size, (n, h, w), or (n, k, h, w) where k classes were asked for. In units of the
+        score.
 
     Raises, Warns:
         As ``saliency`` does; ZeroGradient only if the score does not change on the whole way.

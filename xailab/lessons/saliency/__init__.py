@@ -1,8 +1,10 @@
 """Lesson 05: its drawings of saliency, segments and class models, its explorers, and its exercises' checks."""
 
 from xailab.lessons.saliency import exercises
+from xailab.lessons.saliency.cifar import trained_on_cifar10
 from xailab.lessons.saliency.drawings import (
     TRICKS,
+    averaged,
     by_position,
     cut_out,
     draw_class_model,

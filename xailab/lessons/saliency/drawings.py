@@ -151,6 +151,15 @@ def share_on(heats: Float[Tensor, "n h w"], masks: Bool[Tensor, "n height width"
     return ((large * masks).sum((1, 2)) / large.sum((1, 2))).numpy()
 
 
+def averaged(heats: Float[Tensor, "n h w"], side: int = 17) -> Float[Tensor, "n h w"]:
+    """Average maps over squares, in which single grains no longer count; ``side`` is odd.
+
+    >>> averaged(torch.ones(1, 3, 3).cumsum(2), 3)[0, 1].tolist()
+    [1.5, 2.0, 2.5]
+    """
+    return nn.functional.avg_pool2d(heats[:, None], side, stride=1, padding=side // 2, count_include_pad=False)[:, 0]
+
+
 def by_position(heats: Float[Tensor, "n h w"], period: int = 4) -> Float[Tensor, "period period"]:
     """Average maps over all pixels of one position modulo ``period``, relative to the mean of all pixels.
 
