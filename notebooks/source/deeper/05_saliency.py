@@ -100,24 +100,24 @@ def integrated_by_hand(net, picture, c, baseline, steps):
 own = integrated_by_hand(network, photo, c, baselines["grey"], 4)
 theirs = integrated_gradients(network, photo, c, baseline=baselines["grey"], steps=4)
 assert (own - theirs).norm() < 0.01 * own.norm()  # last bits decide at the kinks of the ReLUs
-maps = {name: integrated_gradients(network, photo, c, baseline=each, steps=25) for name, each in baselines.items()}
+maps_from = {name: integrated_gradients(network, photo, c, baseline=each, steps=25) for name, each in baselines.items()}
 with torch.no_grad():
     score = network(photo)[0, c]
     gains = {name: float(score - network(each.expand_as(photo))[0, c]) for name, each in baselines.items()}
-for name, heat in maps.items():
+for name, heat in maps_from.items():
     print(f"{name}: the score gains {gains[name]:.1f}, the map adds up to {heat.sum():.1f}")
 
 # %%
 plain = saliency(network, photo, c)
 picture = network.preprocess.undo(photo)[0]
-panels = [picture, lesson.glow(plain[0]), *(lesson.glow(heat[0].abs()) for heat in maps.values())]
+panels = [picture, lesson.glow(plain[0]), *(lesson.glow(heat[0].abs()) for heat in maps_from.values())]
 figures.show(
-    figures.strip(panels, ["picture", "saliency", *(f"from {name}" for name in maps)], panel=2.8),
+    figures.strip(panels, ["picture", "saliency", *(f"from {name}" for name in maps_from)], panel=2.3),
     "A cup of espresso; its saliency; and the absolute values of Integrated Gradients from grey, black and white, which light up "
     "different parts: from black the white porcelain, from white the dark coffee and the saucer.",
 )
 bright = torch.from_numpy(picture.astype(float).mean(2))
-for name, heat in maps.items():
+for name, heat in maps_from.items():
     strength = heat[0].abs()
     dark, light = (float(strength[part].mean() / strength.mean()) for part in (bright < 60, bright > 200))
     print(f"from {name}: strength on dark pixels {dark:.2f}, on light ones {light:.2f} (mean of all = 1)")
@@ -133,10 +133,11 @@ with torch.no_grad():
     gain = (
         ordinary(seen["ordinary"][:8])[range(8), labels[:8]] - ordinary(0 * seen["ordinary"][:8])[range(8), labels[:8]]
     )
+errors = []
 for steps in (5, 20, 80):
     heats = integrated_gradients(ordinary, seen["ordinary"][:8], labels[:8], steps=steps)
-    error = (heats.sum((1, 2)) - gain).abs().mean() / gain.abs().mean()
-    print(f"{steps:3d} steps: error of the sum {error:.3f} of the gain; on the object "
+    errors.append(float((heats.sum((1, 2)) - gain).abs().mean() / gain.abs().mean()))
+    print(f"{steps:3d} steps: error of the sum {errors[-1]:.3f} of the gain; on the object "
           f"{lesson.share_on(heats.abs(), masks[:8]).mean():.2f} of the strength")  # fmt: skip
 
 whole = seen["ordinary"][:8]
@@ -228,6 +229,7 @@ panels = [pairs[i].image if k is None else lesson.glow(asked[i, k]) for i in (2,
 figures.show(
     figures.grid(panels, ["picture", "“cat”", "“dog”", "“mug”, absent"] * 2, columns=4, panel=2.0),
     "Two scenes with a cat and a dog and the saliency for cat, for dog and for the absent mug: all maps glow on both animals.",
+    pixels=figures.SCREEN,
 )
 animals = [torch.from_numpy(np.stack([scene.masks[k] for scene in pairs])) for k in (0, 1)]
 print(f"area: cat {animals[0].double().mean():.3f}, dog {animals[1].double().mean():.3f}")
@@ -258,7 +260,7 @@ w_p = gradient_of(lambda pictures: robust(pictures).softmax(1), x, labels).flatt
 sure = p > 0.99
 ratio = (w_p / w / (p * (1 - p)))[sure]
 print(
-    f"{int(sure.sum())} sure pictures: |gradient of p| / |gradient of S| / (p (1 − p)) = {ratio.median():.1f} in the median"
+    f"{sure.double().mean():.2f} of the pictures are sure: |gradient of p| / |gradient of S| / (p (1 − p)) = {ratio.median():.1f} in the median"
 )
 print(f"the surest: p = {p.max():.4f}, left of its gradient {(w_p / w)[p.argmax()]:.4f}")
 
@@ -392,7 +394,7 @@ titles = [f"{name}: {grain[name]:.2f}" for name in cells]
 figures.show(
     figures.grid(panels, titles + [""] * len(table), columns=len(table), panel=1.7),
     "A table of class models, mug and car by seven ways: plain ascent has fine grain; blur removes it, jitter and turns draw "
-    "clear forms, Fourier gives the loudest pictures.",
+    "clear forms, decorrelated colours tint the ground.",
 )
 for name in list(table)[1:]:
     difference = (cells[name] - cells["plain"]).square().mean() / cells["plain"].square().mean()
@@ -517,6 +519,7 @@ figures.show(
     figures.grid(panels, titles, columns=6, panel=1.9),
     "The best, the worst, the fourth best and the fourth worst scene, each with its seeds, orange for the object and blue for the "
     "rest, and its segment.",
+    pixels=figures.SCREEN,
 )
 
 # %% [markdown]
@@ -582,18 +585,16 @@ if real.here("oxford-pets") and (name := real.weights("vgg16", "squeezenet1_0"))
     network = zoo.load(name)
     batch, pictures, masks = real.pets(network.preprocess, 20)
     maps = lesson.averaged(torch.cat([saliency(network, part) for part in batch.split(4)]))
-    whole = np.ones_like(masks[0])
-    found = [grabcut(*pair, rounds=2) for pair in zip(pictures, maps, strict=True)]
+    whole, found = np.ones_like(masks[0]), [grabcut(*pair, rounds=2) for pair in zip(pictures, maps, strict=True)]
     answers = {"the cut": [cut if cut.any() else whole for cut in found], "the whole picture": [whole] * len(masks)}
     for answer, cuts in answers.items():
         pairs = list(zip(cuts, masks, strict=True))
         of_segments = np.mean([iou(a, b) for a, b in pairs])
         of_boxes = np.mean([iou(ground_truth_box(a), ground_truth_box(b)) for a, b in pairs])
         print(f"{answer:17s}  mean IoU of the segment {of_segments:.2f}, of its box {of_boxes:.2f}")
-    seen = pictures[:5]
-    panels = [*seen, *(lesson.cut_out(*pair) for pair in zip(seen, answers["the cut"], strict=False))]
+    panels = [*pictures[:5], *map(lesson.cut_out, pictures[:5], answers["the cut"][:5])]
     figures.show(
-        figures.grid(panels, columns=len(seen), title=f"{name}: cut out by saliency and colour"),
+        figures.grid(panels, columns=len(pictures[:5]), title=f"{name}: cut out by saliency and colour"),
         "Photographs of cats and dogs, and below each the segment that was cut out of it.",
     )
 

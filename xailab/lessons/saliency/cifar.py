@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from xailab.datasets import downloaded
 from xailab.images import Preprocess
@@ -27,7 +27,7 @@ def trained_on_cifar10(pictures: int = 4000, epochs: int = 4) -> tuple[Classifie
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         network = zoo.build("SmallResNet", num_classes=10)
-        loader = DataLoader([train[i] for i in range(min(pictures, len(train)))], 64, shuffle=True)
+        loader = DataLoader(Subset(train, range(min(pictures, len(train)))), 64, shuffle=True)
         optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=epochs * len(loader))
         for _ in range(epochs):

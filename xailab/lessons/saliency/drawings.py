@@ -147,7 +147,7 @@ def share_on(heats: Float[Tensor, "n h w"], masks: Bool[Tensor, "n height width"
     >>> share_on(torch.ones(1, 2, 2), torch.tensor([[[True, False], [False, False]]])).tolist()
     [0.25]
     """
-    large = images.upsample(heats, masks.shape[1:]).double()
+    large = images.upsample(heats, (masks.shape[1], masks.shape[2])).double()
     return ((large * masks).sum((1, 2)) / large.sum((1, 2))).numpy()
 
 
@@ -293,7 +293,7 @@ def draw_climb(
     return figure
 
 
-def _curve(axis: Axes, x: Sequence[float], cases: Sequence, colour: str, marker: str, label: str) -> None:
+def _curve(axis: Axes, x: Float[np.ndarray, "n"], cases: Sequence, colour: str, marker: str, label: str) -> None:
     """Draw means with their intervals."""
     means = np.array([np.mean(each) for each in cases])
     ends = np.array([interval(each) for each in cases]).T
