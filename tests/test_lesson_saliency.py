@@ -59,11 +59,25 @@ def test_class_models_are_drawn_with_their_score(networks):
 
 def test_explorers_follow_every_control(networks, drawn):
     box = lesson.class_model_explorer(networks)
-    changes = [("steps", 10), ("network", "ordinary"), ("label", 2), ("l2", 1e-4), ("clip", False), ("jitter", False)]
-    changes += [("turn_and_zoom", False), ("blur", True), ("Fourier", True)]
+    changes = [("steps", 10), ("network", "ordinary"), ("label", 2), ("l2", 1e-4), ("jitter", False), ("clip", True)]
+    changes += [("turn_and_zoom", True), ("blur", True), ("Fourier", True)]
     _moves(box, changes)
     box = lesson.segment_explorer(networks, drawn)
     _moves(box, [("network", "ordinary"), ("picture", 2), ("foreground", 0.8), ("background", 0.6)])
+
+
+def test_shares_are_of_whole_maps_on_masks_of_another_size():
+    heats, masks = torch.tensor([[[1.0, 3.0], [0.0, 0.0]]]), torch.zeros(1, 4, 4, dtype=torch.bool)
+    masks[:, :, 2:] = True
+    assert 0.5 < lesson.share_on(heats, masks)[0] < 1 and lesson.share_on(heats, ~masks | masks)[0] == 1
+    assert lesson.averaged(heats, 3).shape == heats.shape
+
+
+def test_grain_is_found_where_it_is():
+    noise = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert lesson.fine_share(noise) > 0.6 and lesson.fine_share(lesson.soft_spots(2, 32, 0)) < 0.05
+    means = lesson.by_position(torch.ones(2, 8, 8).index_fill(1, torch.tensor([0, 4]), 3.0))
+    assert torch.allclose(means, torch.tensor([2.0, 2 / 3, 2 / 3, 2 / 3]).view(4, 1).expand(4, 4))
 
 
 def _moves(box, changes):

@@ -95,8 +95,8 @@ print("saliency:", gradient.abs().amax(0).round(decimals=2).tolist())
 # %% [markdown]
 # ## In plain PyTorch, on a photograph
 #
-# EfficientNet-Lite0 looks at a cat. If a gradient flickers between pictures that look the same, we can
-# average it over such pictures. This is **SmoothGrad** ([Smilkov et al. 2017](https://arxiv.org/abs/1706.03825)):
+# EfficientNet-Lite0 looks at a cat. If a gradient flickers between pictures that look the same, we can average it over
+# such pictures. This is **SmoothGrad** ([Smilkov et al. 2017](https://arxiv.org/abs/1706.03825)):
 #
 # $$\hat w = \frac{1}{n} \sum_{i=1}^{n} \left.\frac{\partial S_c}{\partial I}\right|_{I_0 + \varepsilon_i}, \qquad
 # \varepsilon_i \sim \mathcal N\bigl(0, \; \sigma^2 (\max I_0 - \min I_0)^2\bigr) .$$
@@ -136,8 +136,8 @@ figures.show(
     "A cat; its saliency is a cloud of bright grains; SmoothGrad gathers the grains on the cat's eyes and nose.",
 )
 three = smooth_gradient_of(network, batch, c, sigma=0.05, samples=3).abs().amax(1)
-assert torch.allclose(saliency(network, batch, c), plain, rtol=1e-3, atol=1e-4)
-assert torch.allclose(smooth_grad(network, batch, c, sigma=0.05, samples=3), three, rtol=1e-3, atol=1e-4)
+assert (saliency(network, batch, c) - plain).norm() < 0.02 * plain.norm()  # last bits decide at the kinks of ReLUs
+assert (smooth_grad(network, batch, c, sigma=0.05, samples=3) - three).norm() < 0.02 * three.norm()
 
 # %% [markdown]
 # Black is zero, and the brightest colour is the 99 % quantile of each map. The map is a cloud of grains, without

@@ -99,7 +99,7 @@ def integrated_by_hand(net, picture, c, baseline, steps):
 
 own = integrated_by_hand(network, photo, c, baselines["grey"], 4)
 theirs = integrated_gradients(network, photo, c, baseline=baselines["grey"], steps=4)
-assert (own - theirs).norm() < 0.01 * own.norm()  # last bits decide at the kinks of the ReLUs
+assert (own - theirs).norm() < 0.02 * own.norm()  # last bits decide at the kinks of the ReLUs
 maps_from = {name: integrated_gradients(network, photo, c, baseline=each, steps=25) for name, each in baselines.items()}
 with torch.no_grad():
     score = network(photo)[0, c]
@@ -459,7 +459,9 @@ truth, named = [scene.masks[0] for scene in small], labels[:few]
 x = {name: batch[:few] for name, batch in seen.items()}
 sources = {"saliency, ordinary": saliency(ordinary, x["ordinary"], named)}
 for sigma in (0.02, 0.15):
-    sources[f"SmoothGrad σ = {sigma:g}, ordinary"] = smooth_grad(ordinary, x["ordinary"], named, sigma=sigma)
+    sources[f"SmoothGrad σ = {sigma:g}, ordinary"] = smooth_grad(
+        ordinary, x["ordinary"], named, sigma=sigma, memory=0.3
+    )
 sources["saliency, robust"] = saliency(robust, x["robust"], named)
 sources["CAM, ordinary"] = class_activation_map(ordinary, x["ordinary"], named)
 sources = {name: images.upsample(heats, 96) for name, heats in sources.items()}
@@ -537,7 +539,7 @@ chosen = ["cat", "cup", "motorcycle", "flower"]
 photos = network.preprocess([photographs.photograph(name).image for name in chosen])
 with torch.no_grad():
     top_class = network(photos).argmax(1)
-soft = lesson.averaged(smooth_grad(network, photos, top_class, sigma=0.05, samples=16))
+soft = lesson.averaged(smooth_grad(network, photos, top_class, sigma=0.05, samples=16, memory=0.3))
 panels, titles = [], []
 for picture, heat, c in zip(network.preprocess.undo(photos), soft, top_class.tolist(), strict=True):
     panels += [lesson.draw_seeds(picture, heat), lesson.cut_out(picture, grabcut(picture, heat))]

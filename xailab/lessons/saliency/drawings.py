@@ -70,7 +70,7 @@ def soft_spots(n: int, size: int, seed: int) -> Float[Tensor, "n 3 size size"]:
 
 def tricks(names: Sequence[str], network: Classifier) -> dict:
     """Compose the options of ``class_model`` for some of ``TRICKS``."""
-    transforms = {"jitter": Jitter(4), "turn and zoom": Affine(degrees=8, scale=0.1)}
+    transforms = {"jitter": Jitter(8), "turn and zoom": Affine(degrees=8, scale=0.1)}
     projections = {"blur": Blur(0.7, every=4), "clip": Clip(network.preprocess)}
     return {
         "transforms": [transform for name, transform in transforms.items() if name in names],
@@ -80,9 +80,11 @@ def tricks(names: Sequence[str], network: Classifier) -> dict:
 
 
 def draw_class_model(
-    network: Classifier, label: int, l2: float = 1e-3, steps: int = 40, names: Sequence[str] = (), size: int = 72
+    network: Classifier, label: int, l2: float = 1e-3, steps: int = 60, names: Sequence[str] = (), size: int = 96
 ) -> Figure:
     """Draw the class model of one class, a few snapshots on its way, and the score of each step.
+
+    The ascent is that of the lesson, or Adam on Fourier coefficients.
 
     Args:
         network: With ``.preprocess`` and ``.classes``.
@@ -92,11 +94,11 @@ def draw_class_model(
         names: Of ``TRICKS``, those switched on.
         size: Side of the image in pixels.
     """
-    lr = 0.02 if "Fourier" in names else 0.05  # a Fourier coefficient moves many pixels at once
+    way = {"lr": 0.02} if "Fourier" in names else {"lr": 30.0, "optimizer": "ascent"}
     every = max(1, steps // 4)
     found = class_model(
-        network, label, size=size, steps=steps, lr=lr, l2=l2, snapshot_every=every, progress=False,
-        start=soft_spots(1, size, 2), **tricks(names, network),
+        network, label, size=size, steps=steps, l2=l2, snapshot_every=every, progress=False,
+        start=soft_spots(1, size, 2), **way, **tricks(names, network),
     )  # fmt: skip
     with torch.no_grad():
         scores = network(found.images)[0]
