@@ -26,7 +26,7 @@ METHODS = {
     "deconvnet": deconvnet,
     "saliency": saliency,
     "smooth_grad": lambda model, images, target=None: smooth_grad(model, images, target, samples=3),
-    "integrated_gradients": lambda model, images, target=None: integrated_gradients(model, images, target, steps=3),
+    "integrated_gradients": lambda model, images, target=None: integrated_gradients(model, images, target, steps=12),
 }
 GRADIENTS = {name: METHODS[name] for name in METHODS if name != "cam"}
 OF_PIXELS = {name: METHODS[name] for name in METHODS if name not in ("cam", "grad_cam")}

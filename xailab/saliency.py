@@ -155,11 +155,12 @@ def integrated_gradients(
     way = images - start
     if target is None:
         target = score_images(model, images)[1].argmax(1)
-    total, chosen, scores = _gradient(model, start + 0.5 / steps * way, target)
+    first, chosen, scores = _gradient(model, start + 0.5 / steps * way, target)
+    total = first.to(torch.promote_types(first.dtype, torch.float32))  # a map is a small difference of large sums
     for step in range(1, steps):
-        total = total + _gradient(model, start + (step + 0.5) / steps * way, target)[0]
+        total += _gradient(model, start + (step + 0.5) / steps * way, target)[0]
     warn_of_zero(is_zero(total.flatten(0, 1)).view(total.shape[:2]), chosen, scores)
-    maps = (way.unsqueeze(1) * total / steps).sum(2)
+    maps = (way.unsqueeze(1) * total / steps).sum(2).to(images)
     return maps if chosen.ndim == 2 else maps[:, 0]
 
 
