@@ -13,7 +13,7 @@ from xailab.cam import class_activation_map
 from xailab.class_model import Jitter, class_model
 from xailab.grad_cam import NoPositiveEvidence, grad_cam, guided_grad_cam
 from xailab.guided_backprop import MixedActivations, deconvnet, guided_backprop, input_gradient
-from xailab.saliency import saliency, smooth_grad
+from xailab.saliency import integrated_gradients, saliency, smooth_grad
 from xailab.targets import MixedBatch, ZeroGradient
 
 LAYER = "features"
@@ -26,6 +26,7 @@ METHODS = {
     "deconvnet": deconvnet,
     "saliency": saliency,
     "smooth_grad": lambda model, images, target=None: smooth_grad(model, images, target, samples=3),
+    "integrated_gradients": lambda model, images, target=None: integrated_gradients(model, images, target, steps=12),
 }
 GRADIENTS = {name: METHODS[name] for name in METHODS if name != "cam"}
 OF_PIXELS = {name: METHODS[name] for name in METHODS if name not in ("cam", "grad_cam")}

@@ -59,11 +59,25 @@ def test_class_models_are_drawn_with_their_score(networks):
 
 def test_explorers_follow_every_control(networks, drawn):
     box = lesson.class_model_explorer(networks)
-    changes = [("steps", 10), ("network", "ordinary"), ("label", 2), ("l2", 1e-4), ("clip", False), ("jitter", False)]
-    changes += [("turn_and_zoom", False), ("blur", True), ("Fourier", True)]
+    changes = [("steps", 10), ("network", "ordinary"), ("label", 2), ("l2", 1e-4), ("jitter", False), ("clip", True)]
+    changes += [("turn_and_zoom", True), ("blur", True), ("Fourier", True)]
     _moves(box, changes)
     box = lesson.segment_explorer(networks, drawn)
     _moves(box, [("network", "ordinary"), ("picture", 2), ("foreground", 0.8), ("background", 0.6)])
+
+
+def test_shares_are_of_whole_maps_on_masks_of_another_size():
+    heats, masks = torch.tensor([[[1.0, 3.0], [0.0, 0.0]]]), torch.zeros(1, 4, 4, dtype=torch.bool)
+    masks[:, :, 2:] = True
+    assert 0.5 < lesson.share_on(heats, masks)[0] < 1 and lesson.share_on(heats, ~masks | masks)[0] == 1
+    assert lesson.averaged(heats, 3).shape == heats.shape
+
+
+def test_grain_is_found_where_it_is():
+    noise = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert lesson.fine_share(noise) > 0.6 and lesson.fine_share(lesson.soft_spots(2, 32, 0)) < 0.05
+    means = lesson.by_position(torch.ones(2, 8, 8).index_fill(1, torch.tensor([0, 4]), 3.0))
+    assert torch.allclose(means, torch.tensor([2.0, 2 / 3, 2 / 3, 2 / 3]).view(4, 1).expand(4, 4))
 
 
 def _moves(box, changes):
@@ -188,9 +202,65 @@ def seeds(high=lambda m, f, b: m >= m.flatten().quantile(f), low=lambda m, f, b:
     return lambda m, f, b: (high(m, f, b), low(m, f, b))
 
 
+def integrated(
+    places=lambda n: (torch.arange(n) + 0.5) / n, end=lambda mean, image, baseline: (image - baseline) * mean
+):
+    """The right answer, with other places on the way or another end where they are given."""
+
+    def my_integrated(gradient_of, image, baseline, steps):
+        mean = torch.stack([gradient_of(baseline + a * (image - baseline)) for a in places(steps)]).mean(0)
+        return end(mean, image, baseline)
+
+    return my_integrated
+
+
+def named(saliency="saliency", probability="probability", rest="another network"):
+    """The right answer, with other names where they are given."""
+
+    def my_names(network, image, c, maps):
+        w, w_p = (gradient(network, image.clone(), c, score)[0] for score in (lambda s: s, lambda s: s.softmax(1)))
+        own = {saliency: w.abs().amax(0), "signs cancel": w.sum(0).abs()}
+        own |= {"gradient times image": (w * image[0]).sum(0).abs(), probability: w_p.abs().amax(0)}
+        return [
+            next((name for name, heat in own.items() if torch.allclose(heat / heat.max(), each, atol=1e-4)), rest)
+            for each in maps
+        ]
+
+    return my_names
+
+
 @pytest.mark.parametrize(
     ("number", "answer", "part"),
     [
+        ("05.5", integrated(), None),
+        ("05.5", lambda f, x, b, n: integrated()(f, x.double(), b.double(), n).numpy(), None),
+        ("05.5", lambda f, x, b, n: (x - b) * f(x), "at the image alone"),
+        ("05.5", lambda f, x, b, n: (x - b) * f((x + b) / 2), "half way"),
+        ("05.5", integrated(end=lambda mean, x, b: mean), "multiply it with the way"),
+        ("05.5", integrated(end=lambda mean, x, b: x * mean), "multiplied with the image"),
+        ("05.5", lambda f, x, b, n: integrated()(f, x, 0 * b, n), "begins at 0: it begins"),
+        (
+            "05.5",
+            lambda f, x, b, n: (x - b) * integrated(end=lambda m, x, b: m)(f, x, 0 * b, n),
+            "though it is multiplied",
+        ),
+        ("05.5", lambda f, x, b, n: n * integrated()(f, x, b, n), "divide by their number"),
+        ("05.5", lambda f, x, b, n: integrated()(f, x, b, n).abs(), "without its signs"),
+        ("05.5", integrated(end=lambda mean, x, b: (b - x) * mean), "that sign"),
+        ("05.5", integrated(lambda n: torch.arange(n) / n), "beginnings of the parts"),
+        ("05.5", integrated(lambda n: (torch.arange(n) + 1) / n), "ends of the parts"),
+        ("05.5", integrated(lambda n: torch.linspace(0, 1, n + 1)), "steps + 1 places"),
+        ("05.5", integrated(lambda n: torch.linspace(0, 1, n)), "from 0 to 1"),
+        ("05.5", lambda f, x, b, n: integrated()(f, x, b, n).sum(0), "expected shape"),
+        ("05.5", lambda f, x, b, n: integrated()(f, x, b, 100), "not the mean gradient"),
+        ("05.6", named(), None),
+        ("05.6", lambda *given: tuple(named()(*given)), None),
+        ("05.6", named("probability", "saliency"), "are exchanged"),
+        ("05.6", named(rest="saliency"), "4 of the five"),
+        ("05.6", named(rest="liar"), "'liar' is none of the names"),
+        ("05.6", lambda *given: list(lesson.exercises.NAMES), "of the five names are right"),
+        ("05.6", lambda *given: named()(*given)[:4], "a list of five names"),
+        ("05.6", lambda *given: dict(enumerate(named()(*given))), "a list of five names"),
         ("05.1", lambda n, x, c: gradient(n, x, c).abs().amax(1), None),
         ("05.1", lambda n, x, c: gradient(n, x, c).abs().mean(1), "the mean over the channels"),
         ("05.1", lambda n, x, c: gradient(n, x, c).abs().sum(1), "the sum over the channels"),
@@ -231,86 +301,86 @@ def seeds(high=lambda m, f, b: m >= m.flatten().quantile(f), low=lambda m, f, b:
         ("05.1", lambda n, x, c: gradient(n, x, slice(None)).abs().amax(1), "the sum of all scores"),
         ("05.1", lambda n, x, c: gradient(n, x.mul_(2), c).abs().amax(1), "is not equation"),
         ("05.1", lambda n, x, c: (gradient(n, x, c).abs().amax(1), x.data.zero_())[0], "it changed `x`"),
-        ("05.2", smooth(lambda x, s: 0.2 * (x.max() - x.min())), "sigma that was given is not used"),
-        ("05.2", smooth(lambda x, s: 0.15 * (x.max() - x.min())), "sigma that was given is not used"),
-        ("05.2", lambda f, x, n, s: smooth()(f, x, n[:1], s), "only the first noisy picture"),
+        ("05.4", smooth(lambda x, s: 0.2 * (x.max() - x.min())), "sigma that was given is not used"),
+        ("05.4", smooth(lambda x, s: 0.15 * (x.max() - x.min())), "sigma that was given is not used"),
+        ("05.4", lambda f, x, n, s: smooth()(f, x, n[:1], s), "only the first noisy picture"),
         (
-            "05.2",
+            "05.4",
             lambda f, x, n, s: smooth(end=lambda g: (g.sum(0) / 6).abs().amax(0))(f, x, n, s),
             "is not SmoothGrad",
         ),
-        ("05.2", own_noise, "draw none of your own"),
-        ("05.2", smooth_by_numpy, None),
-        ("05.2", lambda f, x, n, s: smooth()(f, x.double(), n.double(), s), None),
-        ("05.2", lambda f, x, n, s: sum(f(x + s * (x.max() - x.min()) * e) for e in n).abs().amax(0) / len(n), None),
-        ("05.2", smooth_in_place, "it changed `noise`"),
-        ("05.2", smooth(), None),
-        ("05.2", smooth(end=lambda g: g.abs().mean(0).amax(0)), "before the average"),
-        ("05.2", smooth(end=lambda g: g.abs().amax(1).mean(0)), "saliency maps are averaged"),
-        ("05.2", smooth(lambda x, s: s**0.5 * (x.max() - x.min())), "for a variance"),
-        ("05.2", smooth(lambda x, s: s**2 * (x.max() - x.min())), "is squared"),
-        ("05.2", smooth(lambda x, s: (s * (x.max() - x.min())) ** 0.5), "square root is taken"),
-        ("05.2", smooth(lambda x, s: s), "used as it is"),
-        ("05.2", smooth(lambda x, s: s * x.max()), "share of the maximum"),
-        ("05.2", smooth(lambda x, s: s * x.std()), "pixels' standard deviation"),
-        ("05.2", smooth(lambda x, s: s * (x.amax((1, 2), True) - x.amin((1, 2), True))), "each channel"),
-        ("05.2", smooth(end=lambda g: g.sum(0).abs().amax(0)), "divide by their number"),
-        ("05.2", smooth(end=lambda g: g.mean(0).abs().mean(0)), "mean over the channels"),
-        ("05.2", smooth(end=lambda g: g.mean(0).amax(0)), "missing behind the average"),
-        ("05.2", smooth(lambda x, s: 0), "no noise"),
+        ("05.4", own_noise, "draw none of your own"),
+        ("05.4", smooth_by_numpy, None),
+        ("05.4", lambda f, x, n, s: smooth()(f, x.double(), n.double(), s), None),
+        ("05.4", lambda f, x, n, s: sum(f(x + s * (x.max() - x.min()) * e) for e in n).abs().amax(0) / len(n), None),
+        ("05.4", smooth_in_place, "it changed `noise`"),
+        ("05.4", smooth(), None),
+        ("05.4", smooth(end=lambda g: g.abs().mean(0).amax(0)), "before the average"),
+        ("05.4", smooth(end=lambda g: g.abs().amax(1).mean(0)), "saliency maps are averaged"),
+        ("05.4", smooth(lambda x, s: s**0.5 * (x.max() - x.min())), "for a variance"),
+        ("05.4", smooth(lambda x, s: s**2 * (x.max() - x.min())), "is squared"),
+        ("05.4", smooth(lambda x, s: (s * (x.max() - x.min())) ** 0.5), "square root is taken"),
+        ("05.4", smooth(lambda x, s: s), "used as it is"),
+        ("05.4", smooth(lambda x, s: s * x.max()), "share of the maximum"),
+        ("05.4", smooth(lambda x, s: s * x.std()), "pixels' standard deviation"),
+        ("05.4", smooth(lambda x, s: s * (x.amax((1, 2), True) - x.amin((1, 2), True))), "each channel"),
+        ("05.4", smooth(end=lambda g: g.sum(0).abs().amax(0)), "divide by their number"),
+        ("05.4", smooth(end=lambda g: g.mean(0).abs().mean(0)), "mean over the channels"),
+        ("05.4", smooth(end=lambda g: g.mean(0).amax(0)), "missing after the average"),
+        ("05.4", smooth(lambda x, s: 0), "no noise"),
         (
-            "05.2",
+            "05.4",
             lambda f, x, n, s: f(x + s * (x.max() - x.min()) * n.mean(0)).abs().amax(0),
             "*pictures* are averaged",
         ),
-        ("05.2", smooth(end=lambda g: g.mean(0).abs().amax(0) + 1), "not SmoothGrad's"),
-        ("05.2", smooth(end=lambda g: g.mean(0).abs()), "expected shape (4, 5)"),
-        ("05.3", lambda x, w, l2, rate: x + rate * (w - 2 * l2 * x), None),
-        ("05.3", lambda x, w, l2, rate: x - rate * (w - 2 * l2 * x), "downhill"),
-        ("05.3", lambda x, w, l2, rate: x + rate * (w + 2 * l2 * x), "wrong sign"),
-        ("05.3", lambda x, w, l2, rate: x + rate * (w - l2 * x), "factor of 2"),
-        ("05.3", lambda x, w, l2, rate: x + rate * w, "penalty is missing"),
-        ("05.3", lambda x, w, l2, rate: x + rate * w - 2 * l2 * x, "not multiplied by the rate"),
-        ("05.3", lambda x, w, l2, rate: x + w - 2 * rate * l2 * x, "multiplies the decay alone"),
-        ("05.3", lambda x, w, l2, rate: x + rate * (w - l2 * x / x.norm()), "length |I|"),
-        ("05.3", lambda x, w, l2, rate: x + rate * (w - l2 * x.sign()), "L1"),
-        ("05.3", lambda x, w, l2, rate: rate * (w - 2 * l2 * x), "only the step"),
-        ("05.3", lambda x, w, l2, rate: x + rate * (w - l2 * x.square().sum()), "a number"),
-        ("05.3", lambda x, w, l2, rate: x + 1, "not one step"),
-        ("05.3", remembers(), "kept from call to call"),
-        ("05.3", step_by_autograd, None),
-        ("05.3", step_by_optimiser, None),
-        ("05.3", lambda x, w, l2, rate: (x * (1 - 2 * rate * l2) + rate * w).numpy(), None),
-        ("05.3", lambda x, w, l2, rate: x.double() + rate * (w.double() - 2 * l2 * x.double()), None),
-        ("05.3", lambda x, w, l2, rate: x + 0.2 * (w - 2 * l2 * x), "rate that was given is not used"),
-        ("05.3", lambda x, w, l2, rate: x + rate * (w - 2 * 0.3 * x), "penalty that was given is not used"),
-        ("05.3", lambda x, w, l2, rate: x + 0.2 * (w - 2 * 0.3 * x), "penalty and the rate"),
-        ("05.3", lambda x, w, l2, rate: x + l2 * (w - 2 * rate * x), "changed places"),
-        ("05.3", step_in_place, "it changed `image`"),
-        ("05.4", seeds_by_sorting, None),
-        ("05.4", lambda m, f, b: [np.asarray(m) >= np.quantile(m, f), np.asarray(m) <= np.quantile(m, b)], None),
-        ("05.4", lambda m, f, b: seeds()(m.double(), f, b), None),
-        ("05.4", lambda m, f, b: seeds()(m, 0.95, b), "seeds of the object"),
-        ("05.4", lambda m, f, b: seeds()(m, f, 0.30), "seeds of the object"),
-        ("05.4", lambda m, f, b: seeds()(m.add_(1), f, b), "it changed `m`"),
-        ("05.4", seeds(), None),
-        ("05.4", seeds(lambda m, f, b: m > m.flatten().quantile(f)), None),
-        ("05.4", lambda m, f, b: seeds()(m, f, b)[::-1], "changed places"),
+        ("05.4", smooth(end=lambda g: g.mean(0).abs().amax(0) + 1), "not SmoothGrad's"),
+        ("05.4", smooth(end=lambda g: g.mean(0).abs()), "expected shape (4, 5)"),
+        ("05.2", lambda x, w, l2, rate: x + rate * (w - 2 * l2 * x), None),
+        ("05.2", lambda x, w, l2, rate: x - rate * (w - 2 * l2 * x), "downhill"),
+        ("05.2", lambda x, w, l2, rate: x + rate * (w + 2 * l2 * x), "wrong sign"),
+        ("05.2", lambda x, w, l2, rate: x + rate * (w - l2 * x), "factor of 2"),
+        ("05.2", lambda x, w, l2, rate: x + rate * w, "penalty is missing"),
+        ("05.2", lambda x, w, l2, rate: x + rate * w - 2 * l2 * x, "not multiplied by the rate"),
+        ("05.2", lambda x, w, l2, rate: x + w - 2 * rate * l2 * x, "multiplies the decay alone"),
+        ("05.2", lambda x, w, l2, rate: x + rate * (w - l2 * x / x.norm()), "length |I|"),
+        ("05.2", lambda x, w, l2, rate: x + rate * (w - l2 * x.sign()), "L1"),
+        ("05.2", lambda x, w, l2, rate: rate * (w - 2 * l2 * x), "only the step"),
+        ("05.2", lambda x, w, l2, rate: x + rate * (w - l2 * x.square().sum()), "a number"),
+        ("05.2", lambda x, w, l2, rate: x + 1, "not one step"),
+        ("05.2", remembers(), "kept from call to call"),
+        ("05.2", step_by_autograd, None),
+        ("05.2", step_by_optimiser, None),
+        ("05.2", lambda x, w, l2, rate: (x * (1 - 2 * rate * l2) + rate * w).numpy(), None),
+        ("05.2", lambda x, w, l2, rate: x.double() + rate * (w.double() - 2 * l2 * x.double()), None),
+        ("05.2", lambda x, w, l2, rate: x + 0.2 * (w - 2 * l2 * x), "rate that was given is not used"),
+        ("05.2", lambda x, w, l2, rate: x + rate * (w - 2 * 0.3 * x), "penalty that was given is not used"),
+        ("05.2", lambda x, w, l2, rate: x + 0.2 * (w - 2 * 0.3 * x), "penalty and the rate"),
+        ("05.2", lambda x, w, l2, rate: x + l2 * (w - 2 * rate * x), "changed places"),
+        ("05.2", step_in_place, "it changed `image`"),
+        ("05.3", seeds_by_sorting, None),
+        ("05.3", lambda m, f, b: [np.asarray(m) >= np.quantile(m, f), np.asarray(m) <= np.quantile(m, b)], None),
+        ("05.3", lambda m, f, b: seeds()(m.double(), f, b), None),
+        ("05.3", lambda m, f, b: seeds()(m, 0.95, b), "seeds of the object"),
+        ("05.3", lambda m, f, b: seeds()(m, f, 0.30), "seeds of the object"),
+        ("05.3", lambda m, f, b: seeds()(m.add_(1), f, b), "it changed `m`"),
+        ("05.3", seeds(), None),
+        ("05.3", seeds(lambda m, f, b: m > m.flatten().quantile(f)), None),
+        ("05.3", lambda m, f, b: seeds()(m, f, b)[::-1], "changed places"),
         (
-            "05.4",
+            "05.3",
             seeds(lambda m, f, b: m <= m.flatten().quantile(f), lambda m, f, b: m >= m.flatten().quantile(b)),
             "sides are exchanged",
         ),
-        ("05.4", seeds(lambda m, f, b: m >= f * m.max(), lambda m, f, b: m <= b * m.max()), "*maximum*"),
-        ("05.4", seeds(lambda m, f, b: m >= m.flatten().quantile(1 - f)), "nearly every pixel"),
-        ("05.4", seeds(lambda m, f, b: m <= m.flatten().quantile(1 - f)), "*least* salient"),
-        ("05.4", seeds(low=lambda m, f, b: m <= m.flatten().quantile(1 - b)), "1 - background"),
-        ("05.4", seeds(low=lambda m, f, b: m < m.flatten().quantile(f)), "between the two quantiles"),
-        ("05.4", lambda m, f, b: seeds()(m, 0.95, 0.30), "are not used"),
-        ("05.4", lambda m, f, b: seeds()(m, f, b)[0], "return two masks"),
-        ("05.4", seeds(lambda m, f, b: (m >= m.flatten().quantile(f)).float()), "boolean"),
-        ("05.4", seeds(lambda m, f, b: m > 2), "seeds of the object"),
-        ("05.4", lambda m, f, b: seeds()(m, 100 * f, 100 * b), "your function stopped"),
+        ("05.3", seeds(lambda m, f, b: m >= f * m.max(), lambda m, f, b: m <= b * m.max()), "*maximum*"),
+        ("05.3", seeds(lambda m, f, b: m >= m.flatten().quantile(1 - f)), "nearly every pixel"),
+        ("05.3", seeds(lambda m, f, b: m <= m.flatten().quantile(1 - f)), "*least* salient"),
+        ("05.3", seeds(low=lambda m, f, b: m <= m.flatten().quantile(1 - b)), "1 - background"),
+        ("05.3", seeds(low=lambda m, f, b: m < m.flatten().quantile(f)), "between the two quantiles"),
+        ("05.3", lambda m, f, b: seeds()(m, 0.95, 0.30), "are not used"),
+        ("05.3", lambda m, f, b: seeds()(m, f, b)[0], "return two masks"),
+        ("05.3", seeds(lambda m, f, b: (m >= m.flatten().quantile(f)).float()), "boolean"),
+        ("05.3", seeds(lambda m, f, b: m > 2), "seeds of the object"),
+        ("05.3", lambda m, f, b: seeds()(m, 100 * f, 100 * b), "your function stopped"),
     ],
 )
 def test_checks(number, answer, part):

@@ -6,8 +6,10 @@ import torch
 from networks import GapNet, assert_unchanged, snapshot, trained_looking
 from torch import nn
 
+from xailab.datasets import scenes
 from xailab.models import zoo
-from xailab.saliency import saliency, smooth_grad
+from xailab.saliency import integrated_gradients, saliency, smooth_grad
+from xailab.targets import ZeroGradient
 
 
 @pytest.fixture
@@ -55,6 +57,48 @@ def test_captum_agrees(name):
     theirs = Saliency(network).attribute(images.clone().requires_grad_(), target=[5, 7]).amax(1)
     ours = saliency(network, images, [5, 7])
     assert torch.allclose(ours, theirs, atol=1e-6 * theirs.max().item())
+
+
+class Saturating(nn.Module):
+    """1 - ReLU(1 - x): it rises up to x = 1 and stays."""
+
+    def forward(self, x):
+        return (1 - torch.relu(1 - x)).flatten(1)
+
+
+def test_integrated_gradients_see_what_the_gradient_does_not():
+    """At x = 2 the gradient is 0; the path from 0 passes the slope, half of the time."""
+    two = torch.full((1, 1, 1, 1), 2.0)
+    half = torch.full_like(two, 0.5)
+    assert integrated_gradients(Saturating(), two, 0, steps=10).item() == pytest.approx(1)
+    assert integrated_gradients(Saturating(), two, 0, baseline=half, steps=9).item() == pytest.approx(0.5)
+    with pytest.warns(ZeroGradient):
+        assert integrated_gradients(Saturating(), two, 0, baseline=two - 0.5).item() == 0
+
+
+def test_integrated_gradients_are_complete():
+    """A map adds up to what the score gains on the way, the better the more steps."""
+    network = zoo.load("scenes_resnet")
+    images = network.preprocess([scenes.scene(i, split="test", size=64).image for i in range(2)])
+    white = torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1)
+    with torch.no_grad():
+        gain = (network(images) - network(white.expand_as(images)))[:, [2, 5]]
+    errors = []
+    for steps in (4, 128):
+        maps = integrated_gradients(network, images, [[2, 5]] * 2, baseline=white, steps=steps)
+        errors.append((maps.sum((2, 3)) - gain).abs().max().item())
+    assert errors[1] < 0.05 * gain.abs().max() and errors[1] < errors[0] / 2, errors
+
+
+def test_integrated_gradients_agree_with_captum(model):
+    from captum.attr import IntegratedGradients
+
+    images, baseline = torch.randn(2, 3, 12, 12), torch.randn(2, 3, 12, 12)
+    theirs = IntegratedGradients(model).attribute(images, baseline, [1, 3], n_steps=8, method="riemann_middle").sum(1)
+    ours = integrated_gradients(model, images, [1, 3], baseline=baseline, steps=8)
+    assert torch.allclose(ours, theirs.float(), atol=1e-5 * theirs.abs().max().item())
+    with pytest.raises(ValueError, match="steps from 1"):
+        integrated_gradients(model, images, 1, steps=0)
 
 
 def test_smooth_grad_averages_gradients_at_noisy_copies(model):

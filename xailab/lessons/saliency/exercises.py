@@ -127,7 +127,7 @@ def _smooth_grad_mistakes(gradient_of, image: Tensor, noise: Tensor, sigma: floa
         "the mean over the channels is taken: saliency takes the largest.": average(
             sigma * span, lambda g: g.mean(0).abs().mean(0)
         ),
-        "the absolute value is missing behind the average.": average(sigma * span, lambda g: g.mean(0).amax(0)),
+        "the absolute value is missing after the average.": average(sigma * span, lambda g: g.mean(0).amax(0)),
         "the *pictures* are averaged: the noise is gone before the network sees it. Average the gradients.": (
             gradient_of(image + sigma * span * noise.mean(0)).abs().amax(0)
         ),
@@ -140,7 +140,7 @@ def _smooth_grad_mistakes(gradient_of, image: Tensor, noise: Tensor, sigma: floa
     }
 
 
-@exercise("05.2")
+@exercise("05.4")
 def _(my_smooth_grad) -> str:
     generator = torch.Generator().manual_seed(52)
     for count, size, sigma in ((6, (4, 5), 0.2), (4, (3, 7), 0.05), (9, (2, 3), 0.6)):
@@ -161,7 +161,7 @@ def _(my_smooth_grad) -> str:
     return "the gradients are averaged first, and sigma is a share of the range."
 
 
-@exercise("05.3")
+@exercise("05.2")
 def _(my_step) -> str:
     generator = torch.Generator().manual_seed(53)
     for size, l2, rate in (((3, 4, 5), 0.3, 0.2), ((3, 2, 6), 0.05, 0.75)):
@@ -212,7 +212,7 @@ def _(my_step) -> str:
     return "and 200 of your steps on a linear score end at w / (2 lambda)."
 
 
-@exercise("05.4")
+@exercise("05.3")
 def _(my_seeds) -> str:
     generator = torch.Generator().manual_seed(54)
     for size, foreground, background in (((12, 15), 0.95, 0.30), ((10, 22), 0.8, 0.5), ((9, 14), 0.9, 0.1)):
@@ -266,3 +266,101 @@ def _(my_seeds) -> str:
         raise Wrong(f"expected about {wanted[0]} seeds of the object and {wanted[1]} of the background in these "
                     f"{heat.numel()} pixels, got {counts[0]} and {counts[1]}.")  # fmt: skip
     return "a few sure pixels on both sides; the cut decides on the rest."
+
+
+def _integrated_mistakes(gradient_of, image: Tensor, baseline: Tensor, steps: int) -> dict[str, Tensor]:
+    way = image - baseline
+    middles = (torch.arange(steps) + 0.5) / steps
+
+    def mean(places: Tensor, start: Tensor = baseline, way: Tensor = way) -> Tensor:
+        return torch.stack([gradient_of(start + a * way) for a in places]).mean(0)
+
+    expected = way * mean(middles)
+    elsewhere = "the gradients are taken {}: take them at the middles of the parts, (i + 0.5) / steps."
+    return {
+        "the gradient is taken at the image alone: take its mean on the way from the baseline.": way
+        * gradient_of(image),
+        "the gradient is taken once, half way: take its mean over all steps.": way * gradient_of(baseline + way / 2),
+        "the mean gradient is right; multiply it with the way, image - baseline, and it adds up to the score.": (
+            mean(middles)
+        ),
+        "the mean gradient is multiplied with the image: multiply it with image - baseline.": image * mean(middles),
+        "the way begins at 0: it begins at the baseline that was given.": image * mean(middles, 0 * image, image),
+        "the way begins at 0, though it is multiplied with image - baseline: begin at the baseline.": (
+            way * mean(middles, 0 * image, image)
+        ),
+        "the gradients are added up: divide by their number.": steps * expected,
+        "absolute values are taken: without its signs the map does not add up to the score.": expected.abs(),
+        "the way is walked from image to baseline and has that sign: multiply with image - baseline.": -expected,
+        elsewhere.format("at the beginnings of the parts"): way * mean(torch.arange(steps) / steps),
+        elsewhere.format("at the ends of the parts"): way * mean(torch.arange(1, steps + 1) / steps),
+        elsewhere.format("at steps + 1 places, ends included"): way * mean(torch.linspace(0, 1, steps + 1)),
+        elsewhere.format("at places from 0 to 1, ends included"): way * mean(torch.linspace(0, 1, steps)),
+    }
+
+
+@exercise("05.5")
+def _(my_integrated) -> str:
+    generator = torch.Generator().manual_seed(55)
+    for steps, size in ((5, (3, 4, 5)), (8, (3, 2, 6))):
+        image, baseline, weight = (torch.randn(size, generator=generator) for _ in range(3))
+
+        def gradient_of(x: Tensor, weight=weight) -> Tensor:
+            return weight * torch.cos(2 * x)
+
+        middles = (torch.arange(steps) + 0.5) / steps
+        mean = torch.stack([gradient_of(baseline + a * (image - baseline)) for a in middles]).mean(0)
+        mistakes = _integrated_mistakes(gradient_of, image, baseline, steps)
+        found = my_integrated(gradient_of, image, baseline, steps)
+        hint = "one value for each value of the image"
+        judge(found, (image - baseline) * mean, mistakes, hint, "this is not the mean gradient times the way.")
+    two = torch.full((1, 1, 1), 2.0)
+    found = float(torch.as_tensor(my_integrated(lambda x: (x < 1).float(), two, 0 * two, 10)))
+    if abs(found - 1) > 1e-4:
+        raise Wrong(f"for 1 - ReLU(1 - x) at x = 2 it should give 1, the whole score; yours gives {found:.3g}.")
+    return "and for the flat score at x = 2 it gives 1, where the gradient gives 0."
+
+
+NAMES = ("saliency", "signs cancel", "gradient times image", "probability", "another network")
+
+
+def _five_maps(network: nn.Module, other: nn.Module, image: Tensor, c: int) -> dict[str, Tensor]:
+    """The maps of the exercise by their names, each divided by its maximum."""
+    w = _score_gradient(network, image, c, lambda s: s)[0]
+    maps = {
+        "saliency": w.abs().amax(0),
+        "signs cancel": w.sum(0).abs(),
+        "gradient times image": (w * image[0]).sum(0).abs(),
+        "probability": _score_gradient(network, image, c, lambda s: s.softmax(1))[0].abs().amax(0),
+        "another network": _score_gradient(other, image, c, lambda s: s)[0].abs().amax(0),
+    }
+    return {name: heat / heat.max() for name, heat in maps.items()}
+
+
+@exercise("05.6")
+def _(my_names) -> str:
+    for seed, c in ((61, 0), (62, 3), (63, 1)):
+        network, other = _tiny_network(seed), _tiny_network(seed + 100)
+        generator = torch.Generator().manual_seed(seed)
+        image = torch.randn(1, 3, 5, 6, generator=generator)
+        maps = _five_maps(network, other, image, c)
+        right = [NAMES[i] for i in torch.randperm(5, generator=generator).tolist()]
+        answer = my_names(network, image, c, [maps[name] for name in right])
+        if (
+            not isinstance(answer, (list, tuple))
+            or len(answer) != 5
+            or not all(isinstance(each, str) for each in answer)
+        ):
+            raise Wrong("return a list of five names, one for each map, in the order of the maps.")
+        if unknown := [each for each in answer if each not in NAMES]:
+            raise Wrong(f"{unknown[0]!r} is none of the names: {', '.join(NAMES)}.")
+        wrong = [(said, true) for said, true in zip(answer, right, strict=True) if said != true]
+        if {each for pair in wrong for each in pair} == {"saliency", "probability"}:
+            raise Wrong(
+                "saliency and probability are exchanged: the map of the probability contains the other classes."
+            )
+        if wrong:
+            raise Wrong(
+                f"{5 - len(wrong)} of the five names are right. Compute the four maps that you can, and compare."
+            )
+    return "four maps are this network's; what is left over is the liar."

@@ -14,7 +14,7 @@ def class_model_explorer(networks: Mapping[str, Classifier]) -> widgets.VBox:
     """Choose network, class, lambda, steps and tricks; see ``draw_class_model``."""
     names = next(iter(networks.values())).classes
 
-    def draw(network, label=9, l2=1e-3, steps=40, **switches) -> Figure:
+    def draw(network, label=9, l2=1e-3, steps=60, **switches) -> Figure:
         chosen = [name for name in TRICKS if switches[name.replace(" ", "_")]]
         return draw_class_model(networks[network], label, l2, steps, chosen)
 
@@ -23,11 +23,8 @@ def class_model_explorer(networks: Mapping[str, Classifier]) -> widgets.VBox:
         network=list(networks),
         label=class_menu(names, 9),
         l2=widgets.SelectionSlider(options=[0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2], value=1e-3, description="lambda"),
-        steps=widgets.IntSlider(40, min=10, max=80, step=10, description="steps"),
-        **{
-            name.replace(" ", "_"): widgets.Checkbox(name in ("clip", "jitter", "turn and zoom"), description=name)
-            for name in TRICKS
-        },
+        steps=widgets.IntSlider(60, min=10, max=80, step=10, description="steps"),
+        **{name.replace(" ", "_"): widgets.Checkbox(name == "jitter", description=name) for name in TRICKS},
     )
 
 
