@@ -99,7 +99,9 @@ def train(
         TypeError: if labels are not integers, or the network is not a ProtoPNet.
         FileNotFoundError: if the checkpoint has no folder.
     """
-    trainer = Trainer(model, images, labels, settings or Settings(), held_out=held_out, sources=sources, augment=augment)
+    trainer = Trainer(
+        model, images, labels, settings or Settings(), held_out=held_out, sources=sources, augment=augment
+    )
     trainer.run(checkpoint=checkpoint, progress=progress, on_epoch=on_epoch)
     return trainer.history
 
