@@ -111,7 +111,7 @@ print("best cells", [f"{v:.2f}" for v in best], "  scores", [f"{v:.2f}" for v in
 
 # %%
 for d in (0.0, 0.01, 0.1, 1.0, 10.0, 12.0):
-    print(f"d = {d:5.2f}   -d = {-d:6.2f}   logarithm = {torch.tensor((d + 1) / (d + 1e-4)).log():.2f}")
+    print(f"d = {d:5.2f}   -d = {0 - d:6.2f}   logarithm = {torch.tensor((d + 1) / (d + 1e-4)).log():.2f}")
 
 # %% [markdown]
 # Far away the logarithm is close to 0 and flat: an absent prototype adds next to nothing, however absent it is. With
@@ -394,7 +394,12 @@ for model in (network, cured):
     print("lesion's prototypes: share of their brightest pixels on the lesion", [f"{v:.2f}" for v in share.tolist()])
 
 # %% [markdown]
-# The cure works as far as it was trained, and a little further. TO COME
+# The cured network passes the test at the same accuracy: no flat, blurred or noisy picture is called "lesion", and in
+# none of them a prototype finds more than in the median lesion. Its prototypes of "lesion" still lie on the lesion. But
+# it passes what it was trained for. Negatives of slices without a lesion are called "lesion" in 89 of 100 cases, and
+# mosaics in 44. (The usual network calls *all* of both "lesion".) A test with named pictures can show that "looks like"
+# is false. It cannot show that it is true. Two other trainings, and what they cost, stand in the [deeper
+# notebook](deeper/07_protopnet.ipynb).
 
 # %% [markdown]
 # ## On photographs
@@ -427,21 +432,21 @@ hook.remove()
 cells = F.normalize(kept[0] - kept[0].mean((0, 2, 3), keepdim=True), dim=1)  # 7 x 112 x 28 x 28, of length 1
 seen = [large.undo(one[None])[0] for one in batch]
 rows = []
-for name, x, y in (("cat", 140, 175), ("rocket", 92, 200), ("temple", 155, 255)):
+for name, x, y in (("cat", 140, 175), ("rocket", 92, 200), ("temple", 155, 190)):
     this = cells[names.index(name), :, y // 16, x // 16]
     cosine = torch.einsum("c,nchw->nhw", this, cells)  # of this cell with every cell of every photograph
     rows.append(lesson.highest(cosine, seen, apart=70, count=4))  # the first is the place itself
 figures.show(
     lesson.draw_neighbours(rows, side=64),
-    "Three rows. The cat's eye finds its other eye, then the face of a man; the mast beside a rocket finds the other mast, then "
-    "a tripod; the roof of a temple finds another of its roofs.",
+    "Three rows. The cat's eye finds its other eye, then the ear of a man and an engine; the mast beside a rocket finds the other "
+    "mast, then a tripod; the roof of a temple finds its other roofs.",
 )
 
 # %% [markdown]
-# The first neighbours convince: the other eye, the other mast, another roof. So do some of the second ones: the eye
-# of the man with the camera, and the tripod for a mast. Others do not, and the list never ends: *there is always a
-# nearest cell*. Its similarity must be read beside it. (The cosine of centred cells stands in for $-d$ here. A square
-# of 64 pixels marks the place; a cell after `block11` sees much more.)
+# The first neighbours convince: the other eye, the other mast, another roof. After them the similarity falls, and an
+# ear and an engine are "like" an eye. *There is always a nearest cell*, so its similarity must be read beside it.
+# (The cosine of centred cells stands in for $-d$. A square of 64 pixels marks the place; a cell after `block11` sees
+# more.)
 
 # %% [markdown]
 # ## Explorer

@@ -336,7 +336,7 @@ def draw_architecture(model: ProtoPNet, image: Float[Tensor, "c h w"], prototype
     middle = rows[len(rows) // 2] + 0.65
     put(picture(image), 0.05, middle - 0.8, 1.6, "a slice")
     arrow((1.7, middle), (2.05, middle))
-    page.text(2.72, middle, "convo-\nlutions", ha="center", va="center", bbox=BOX)
+    page.text(2.72, middle, "5 convo-\nlutions,\ntwo of 1 × 1", ha="center", va="center", bbox=BOX)
     arrow((3.35, middle), (3.7, middle))
     cells = output.maps[0].mean(0) * 0 + 0.85
     grid = put(cells.numpy(), 3.75, middle - 0.65, 1.3, "cells $z$", cmap="gray", vmin=0, vmax=1)
@@ -352,7 +352,8 @@ def draw_architecture(model: ProtoPNet, image: Float[Tensor, "c h w"], prototype
         arrow((5.1, middle), (5.55, y + 0.65))
         arrow((6.95, y + 0.65), (7.3, y + 0.65))
         top = float(output.similarities[0, j])
-        put(output.maps[0, j].numpy(), 7.35, y, 1.3, "similarity of each cell", cmap="viridis", vmin=0, vmax=9.21)
+        title = "similarity of each cell" if y == rows[0] else ""
+        put(output.maps[0, j].numpy(), 7.35, y, 1.3, title, cmap="viridis", vmin=0, vmax=9.21)
         words = f"max {top:.1f}  × {float(weight[j]):+.2f} = {top * float(weight[j]):+.1f}"
         page.text(8.75, y + 0.65, words, va="center", fontsize=12)
         arrow((11.15, y + 0.65), (11.45, middle + 0.3 * np.sign(y + 0.65 - middle)))
