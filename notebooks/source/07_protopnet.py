@@ -50,7 +50,6 @@ import torch.nn.functional as F
 from xailab import figures
 from xailab.datasets import phantoms
 from xailab.lessons import protopnet as lesson
-from xailab.metrics import interval
 from xailab.protopnet import accuracy, local_analysis, shipped
 
 train_set = phantoms.batch(range(400))
@@ -62,12 +61,10 @@ figures.show(
     "From left to right: a slice, convolutions, a grid of cells, three prototypes as training patches, a map of similarities for "
     "each, and its maximum times a weight; the sum is the logit of lesion.",
 )
-right = (network(images).argmax(1) == labels).numpy()
-low, high = interval(right)
-print(f"right on {right.mean():.3f} of 200 unseen slices, 95 % interval {low:.2f} to {high:.2f}")
+print(f"right on {accuracy(network, images, labels):.3f} of 200 unseen slices")
 
 # %% [markdown]
-# This is what the network says about two new slices:
+# Its reasons for two new slices:
 
 # %%
 opening = local_analysis(network, images[[50, 16]], top=10, target=1)
@@ -168,10 +165,10 @@ print(f"cells {tuple(d.shape[2:])}, prototypes {tuple(network.prototypes.shape)}
 # - **Warm-up:** prototypes and add-on layers are trained; the features are frozen.
 # - **Joint:** the features are trained as well; only the last layer is fixed.
 # - **Projection:** each prototype is replaced by the nearest cell of a training image of its own class.
-# - **Last layer:** only the weights $w^c_j$ are fitted; all else is frozen.
+# - **Last layer:** only the weights $w^c_j$ are fitted.
 #
-# We keep the shipped features and add-on layers, forget the prototypes, and train ten random ones. This is the
-# warm-up in small: one training step is the four lines inside the loop.
+# We keep the shipped features and add-on layers, and train ten random prototypes: a small warm-up. One training step
+# is what stands inside the loop.
 #
 # **Predict:** after which stage is the accuracy lowest: training, projection, or last layer?
 
@@ -276,13 +273,11 @@ for j in range(10):
     print(
         f"{j}, {network.classes[owners[j]]:9s}: {typical[0][j]:.1f} {typical[1][j]:.1f}; {weight[0, j]:+.2f} {weight[1, j]:+.2f}"
     )
-constant = network.forward_details(images).similarities[:, 3]
-print(f"prototype 3 has a similarity of {constant.min():.1f} to {constant.max():.1f} in all 200 slices")
 
 # %% [markdown]
 # The five prototypes of "lesion" are found in slices with a lesion, and hardly in *these* slices without one. Those
-# of "no lesion" are another matter. Prototype 3 finds itself in every slice to a similar degree: a network without a
-# bias has made itself one, a few points that a lesion has to outweigh. A class that is defined by an absence cannot
+# of "no lesion" are another matter. Prototype 3 finds itself equally in both: a network without a bias has made itself
+# one, a few points that a lesion has to outweigh. A class that is defined by an absence cannot
 # be explained by pointing.
 
 # %% [markdown]
@@ -299,9 +294,7 @@ figures.show(
     "times weight. Two bars for lesion, one against; below, the sum, which is the logit.",
     pixels=figures.SCREEN,
 )
-print(
-    f"largest difference of score and sum: {(first.contributions.sum(1) - first.output.logits[:, 1]).abs().max():.4f}"
-)
+print(f"sum of the contributions {first.contributions[9].sum():.3f}, score {first.output.logits[9, 1]:.3f}")
 called = first.predicted == 1
 print("slices called lesion: the most similar prototype is", first.prototypes[called, 0].tolist())
 print("                      the largest contribution has  ", first.contributions[called].argmax(1).tolist())
@@ -331,8 +324,8 @@ sets = {
     "noise": (grey + 0.2 * torch.randn(healthy.shape, generator=generator)).clamp(0, 1),
 }
 nearest_healthy = int(network.forward_details(healthy).similarities[:, 9].argmax())  # nearest to prototype 9
-shown = {"prototype 9, its slice": origin.provenance.images[9]}
-shown |= {"a lesion": images[50], "nearest of\n100 without lesion": healthy[nearest_healthy]}
+shown = {"prototype 9, its slice": origin.provenance.images[9], "a lesion": images[50]}
+shown |= {"nearest of\n100 without lesion": healthy[nearest_healthy]}
 shown |= {name: sets[name][0] for name in ("flat grey", "blurred", "noise")}
 row = network.forward_details(torch.stack(list(shown.values())))
 figures.show(
@@ -389,9 +382,8 @@ sets["negative"] = 1 - healthy
 sets["mosaic"] = F.interpolate(F.avg_pool2d(healthy, 8), scale_factor=8, mode="nearest")
 print(f"right on {accuracy(cured, images, labels):.3f} of 200 unseen slices")
 print(lesson.look_alikes(cured, sets))
-for model in (network, cured):
-    share = top_pixels_in_mask(model.forward_details(lesions).maps, test_set.masks[labels == 1])[:, 5:].mean(0)
-    print("lesion's prototypes: share of their brightest pixels on the lesion", [f"{v:.2f}" for v in share.tolist()])
+share = top_pixels_in_mask(cured.forward_details(lesions).maps, test_set.masks[labels == 1])[:, 5:].mean(0)
+print("lesion's prototypes: share of their brightest pixels on the lesion", [f"{v:.2f}" for v in share.tolist()])
 
 # %% [markdown]
 # The cured network passes the test at the same accuracy: no flat, blurred or noisy picture is called "lesion", and in

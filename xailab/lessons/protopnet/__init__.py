@@ -1,6 +1,7 @@
 """Lesson 07: its drawings of prototypes and of boxes under test, its explorer, and its exercises' checks."""
 
 from xailab.lessons.protopnet import exercises
+from xailab.lessons.protopnet.downloaded import birds, heads
 from xailab.lessons.protopnet.drawings import (
     LITTLE,
     draw_architecture,

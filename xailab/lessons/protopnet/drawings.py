@@ -289,22 +289,21 @@ def draw_kinds(model: ProtoPNet, image: Float[Tensor, "c h w"], prototype: int) 
     return figure
 
 
-def draw_kept(table: Mapping[str, tuple[float, float, float, float]], nothing: float) -> Figure:
-    """Draw for each kind of box how much of the similarity is kept, against the box's area.
+def draw_kept(cases: Mapping[str, tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]], nothing: float) -> Figure:
+    """Draw for each box how much of the similarity it keeps, against its area; a large mark has each kind's medians.
 
     Args:
-        table: For each kind the mean area and the mean similarity kept (shares from 0 to 1), and its interval.
+        cases: For each kind of box the areas and the similarities kept, as shares from 0 to 1 (more where it grew).
         nothing: Share of the similarity that is left when all of the slice is grey.
     """
-    figure, axes = figures.new(width=8.4, height=4.4)
-    axes.axhline(100 * nothing, linestyle="--", color=figures.BLACK, linewidth=1.2)
-    axes.text(0.2, 100 * nothing + 1.5, "left of it when the whole slice is grey", fontsize=10)
+    figure, axes = figures.new(width=9.6, height=4.6)
+    axes.axhline(100 * nothing, linestyle="--", color=figures.BLACK, linewidth=1.2, label="all of the slice grey")
     colours = [figures.ORANGE, figures.YELLOW, figures.SKY, figures.PINK, "#C8C8C8", figures.GREEN, figures.BLUE]
-    for (name, (area, kept, low, high)), colour, marker in zip(table.items(), colours, "osD^vPX", strict=False):
-        ends = [[100 * (kept - low)], [100 * (high - kept)]]
-        options = {"color": colour, "markeredgecolor": "black", "markersize": 10, "capsize": 4, "ecolor": "black"}
-        axes.errorbar([100 * area], [100 * kept], yerr=ends, fmt=marker, label=name, **options)
-    axes.set(xlabel="mean area of the box, % of the slice", ylabel="similarity kept, %", xlim=(0, 16), ylim=(0, 108))
+    for (name, (areas, kept)), colour, marker in zip(cases.items(), colours, "osD^vPX", strict=False):
+        axes.plot(100 * areas, 100 * kept, marker, color=colour, markersize=5, alpha=0.55, markeredgecolor="none")
+        middle = 100 * float(np.median(areas)), 100 * float(np.median(kept))
+        axes.plot(*middle, marker, color=colour, markersize=12, markeredgecolor="black", label=name, zorder=3)
+    axes.set(xlabel="area of the box, % of the slice", ylabel="similarity kept, %", xlim=(0, 30), ylim=(0, 140))
     axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=10)
     return figure
 
