@@ -135,7 +135,7 @@ class Trainer:
             held_out = held_out[0], check_labels(model, *held_out)
         self.model, self.images, self.labels = model, images, check_labels(model, images, labels)
         self.settings, self.held_out, self.augment = settings, held_out, augment
-        self.sources = torch.arange(len(images)) if sources is None else sources.nonzero().flatten()
+        self.sources = torch.arange(len(images)) if sources is None else sources.cpu().nonzero().flatten()
         if len(images) < settings.batch:
             raise ValueError(
                 f"{len(images)} images are less than one batch of {settings.batch}: give more, or a smaller batch"
@@ -245,6 +245,7 @@ class Trainer:
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(self.images.cpu().contiguous().numpy().data)
         digest.update(self.labels.cpu().contiguous().numpy().data)
+        digest.update(self.sources.numpy().data)
         return f"{tuple(self.images.shape)} {digest.hexdigest()}"
 
     def _project_or_fit(self, stage: str) -> None:

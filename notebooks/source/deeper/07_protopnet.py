@@ -56,7 +56,7 @@ weight = network.last_layer.weight
 learner = ProtoPNet(copy.deepcopy(network.features), 5, phantoms.CLASSES, dimensions=32)
 learner.requires_grad_(True)
 settings = Settings(
-    features=0, warm=1, joint=2, again=0, batch=32, separation=0.12, prototype_to_patch=0.2, diversity=0.4
+    features=0, warm=1, joint=1, again=0, batch=32, separation=0.12, prototype_to_patch=0.2, diversity=0.4
 )
 history = train(learner, train_set.images, train_set.labels, settings, held_out=(images, labels), progress=False)
 
