@@ -174,7 +174,7 @@ def test_the_highest_cells_lie_apart():
     assert found[1][0] is second
     drawn = lesson.draw_neighbours([found], side=2, around=2)
     assert [axes.get_title() for axes in drawn.axes] == ["", "this", "", "that, 0.50"]
-    assert framed(drawn.axes[2]) == [(0.5, 6.5, 2.5, 8.5)]
+    assert framed(drawn.axes[2]) == [(0.0, 6.0, 2.0, 8.0)]
 
 
 def test_explorer_follows_every_control(model, analysis):

@@ -392,7 +392,9 @@ def draw_else(
 Place = tuple[Picture, tuple[float, float], float]  # a photograph, a cell's centre (x, y), and its similarity
 
 
-def highest(cosine: Float[Tensor, "n h w"], pictures: Sequence[Picture], *, apart: float, count: int) -> list[Place]:
+def highest(
+    cosine: Float[Tensor, "n rows columns"], pictures: Sequence[Picture], *, apart: float, count: int
+) -> list[Place]:
     """Find the cells with the highest values, none nearer than ``apart`` pixels to one found before in its picture."""
     left, found = cosine.clone(), []
     step = len(pictures[0]) / cosine.shape[1]

@@ -170,6 +170,13 @@ def _(my_reasons) -> str:
             ],
         ),
         ([2.0, 1.0], [[0.5, 0.0], [-0.5, 0.0]]),
+        (
+            [1.0, 2.0, 3.0, 4.0, 5.0, 1.0, 2.0, 3.0, 4.0, 5.0],
+            [
+                [0.9, 0.4, 0.1, 0.6, 0.5, -0.3, -0.3, -0.1, -0.3, -0.1],
+                [0.0, 0.1, 0.0, -0.2, 0.1, 0.2, 0.1, 0.0, 0.1, 0.0],
+            ],
+        ),
     )
     for similarities, weight in ((torch.tensor(s), torch.tensor(w)) for s, w in cases):
         first, second = (weight @ similarities).argsort(descending=True)[:2].tolist()
