@@ -5,7 +5,7 @@
 #
 # The other lessons ask networks that were built to answer, and not to explain. ProtoPNet is built to give reasons:
 # "*this* part of the picture looks like *that* part of a training picture". Every score is a sum of such reasons. Are
-# the two parts really alike? This lesson puts that sentence to the test, and it does not pass.
+# the two parts really alike? This lesson puts the sentence to the test.
 #
 # **Afterwards you can**
 # - compute a prototype layer, its loss and its projection in plain PyTorch,
@@ -207,8 +207,9 @@ for parts in (trained, first_weight), (projected, first_weight), (projected, fit
     print(f"right on {(compare(z_test, *parts)[0].argmax(1) == labels).float().mean():.2f}")
 
 # %% [markdown]
-# The three lines: trained, projected, last layer fitted. Projection costs about ten points, because no training patch lies where the trained prototypes were. Fitting the
-# last layer wins them back. The shipped network went the same way in its whole training, and then once more:
+# The three lines are: trained, projected, last layer fitted. Projection costs about ten points, because no training
+# patch lies where the trained prototypes were. Fitting the last layer wins them back. The shipped network went the
+# same way, and then once more:
 
 # %%
 from xailab.protopnet.shipped import manifest
@@ -236,9 +237,7 @@ lesions = images[labels == 1]
 g = network.forward_details(lesions).similarities
 from_own = (g[:, 5:] * weight[1, 5:]).sum(1).mean()
 from_foreign = -(g[:, 5:] * weight[0, 5:]).sum(1).mean()
-print(
-    f"lesion slices: the prototypes of lesion give {from_own:.1f} points to “lesion” and take {from_foreign:.1f} from “no lesion”"
-)
+print(f"prototypes of lesion: {from_own:.1f} points for “lesion”, and {from_foreign:.1f} off “no lesion”")
 for l1 in (1e-4, 1e-2):
     other = copy.deepcopy(network)
     fit_last_layer(other, train_set.images, train_set.labels, l1=l1)
@@ -270,15 +269,14 @@ figures.show(
 typical = [network.forward_details(images[labels == k]).similarities.mean(0) for k in (0, 1)]
 print("prototype, class: similarity in slices without a lesion and with one; weight for “no lesion” and “lesion”")
 for j in range(10):
-    print(
-        f"{j}, {network.classes[owners[j]]:9s}: {typical[0][j]:.1f} {typical[1][j]:.1f}; {weight[0, j]:+.2f} {weight[1, j]:+.2f}"
-    )
+    similar, (no, yes) = f"{typical[0][j]:.1f} {typical[1][j]:.1f}", weight[:, j]
+    print(f"{j}, {network.classes[owners[j]]:9s}: {similar}; {no:+.2f} {yes:+.2f}")
 
 # %% [markdown]
 # The five prototypes of "lesion" are found in slices with a lesion, and hardly in *these* slices without one. Those
 # of "no lesion" are another matter. Prototype 3 finds itself equally in both: a network without a bias has made itself
-# one, a few points that a lesion has to outweigh. A class that is defined by an absence cannot
-# be explained by pointing.
+# one, a few points that a lesion has to outweigh. A class that is defined by an absence cannot be explained by
+# pointing.
 
 # %% [markdown]
 # ## One image explained
@@ -343,13 +341,13 @@ for name in ("lesion", "flat grey", "blurred"):
     print(f"prototype 9 in {name}: similarity {maps.amax((1, 2)).mean():.1f}, away from the picture's edge {inner:.1f}")
 
 # %% [markdown]
-# ("Above the median lesion": the share of pictures in which some prototype of "lesion" finds more of itself than the
-# best one does in half of the lesions.)
+# (The last column: in which share of the pictures a prototype of "lesion" finds more of itself than in the median
+# lesion.)
 #
 # **"This looks like that" does not hold.** An empty grey picture is called "lesion" every time, with a higher score
 # than real lesions. Every blurred slice without a lesion is one, too. Prototype 9 shows us a ring around a dark core,
-# but it answers to *smoothness*. The lesions of these slices are smoother than the tissue around them, and so is a
-# blurred brain; noise is not, and is never called lesion.
+# but the network must see something else in it. Flat and blurred pictures lack the fine texture of tissue, and noise
+# has too much of it: perhaps "lesion" means *smooth* to this network. The pictures suggest that; they do not prove it.
 #
 # A part of the effect has another cause. In flat grey, prototype 9 is most similar to the *corner* of the picture,
 # where the zero padding of the convolutions makes an edge. Away from the edges its similarity falls to 1.4, while
@@ -382,15 +380,17 @@ sets["negative"] = 1 - healthy
 sets["mosaic"] = F.interpolate(F.avg_pool2d(healthy, 8), scale_factor=8, mode="nearest")
 print(f"right on {accuracy(cured, images, labels):.3f} of 200 unseen slices")
 print(lesson.look_alikes(cured, sets))
+for name in ("negative", "mosaic"):
+    print(f"usual network, {name}: called lesion {(network(sets[name]).argmax(1) == 1).float().mean():.2f}")
 share = top_pixels_in_mask(cured.forward_details(lesions).maps, test_set.masks[labels == 1])[:, 5:].mean(0)
 print("lesion's prototypes: share of their brightest pixels on the lesion", [f"{v:.2f}" for v in share.tolist()])
 
 # %% [markdown]
-# The cured network passes the test at the same accuracy: no flat, blurred or noisy picture is called "lesion", and in
-# none of them a prototype finds more than in the median lesion. Its prototypes of "lesion" still lie on the lesion. But
-# it passes what it was trained for. Negatives of slices without a lesion are called "lesion" in 89 of 100 cases, and
-# mosaics in 44. (The usual network calls *all* of both "lesion".) A test with named pictures can show that "looks like"
-# is false. It cannot show that it is true. Two other trainings, and what they cost, stand in the [deeper
+# The cured network passes the test at about the same accuracy: no flat, blurred or noisy picture is called "lesion",
+# and in none of them a prototype finds more than in the median lesion. Its prototypes of "lesion" lie on the lesion.
+# But it passes what it was trained for. Negatives of slices without a lesion are called "lesion" in 89 of 100 cases,
+# and mosaics in 44; the usual network calls all of both so. A test with named pictures can show that "looks like" is
+# false. It cannot show that it is true. Other trainings, and what they cost, stand in the [deeper
 # notebook](deeper/07_protopnet.ipynb).
 
 # %% [markdown]
@@ -685,5 +685,5 @@ check("07.5", my_suspects)
 # - M. Nauta et al., [This Looks Like That, Because ... Explaining Prototypes for Interpretable Image
 #   Recognition](https://arxiv.org/abs/2011.02863), 2021. Says in what two patches are alike.
 #
-# Next: [08 · PaDiM](08_padim.ipynb), or [deeper](deeper/07_protopnet.ipynb): a network that relies on a letter, and what
-# the frames show.
+# Next: [08 · PaDiM](08_padim.ipynb), or [deeper](deeper/07_protopnet.ipynb): a network that relies on a letter, and
+# what the frames show.

@@ -41,8 +41,8 @@ weight = network.last_layer.weight
 # %% [markdown]
 # ## The training in stages
 #
-# The shipped network was trained by `recipes/phantoms.py`, features and all, with a separation weight of 0.12 for
-# our 32 numbers a cell (the paper's 0.08 is for 128), and with two further terms of the loss:
+# The shipped network was trained by `recipes/phantoms.py`, features and all, with a separation weight of 0.12 for our
+# 32 numbers a cell (the paper's 0.08 is for 128), and with two further terms of the loss:
 #
 # $$+\ 0.2 \cdot \underbrace{\tfrac1p \sum_j \min_{\text{cells } z \text{ of class } j} d_j(z)}_\text{prototype to patch}
 # \quad + 0.4 \cdot \underbrace{\operatorname{mean}_{p \neq q \text{ of one class}}
@@ -116,10 +116,10 @@ print("shipped: both weights of each prototype, added:", [f"{v:+.2f}" for v in w
 # other: $\rho\,(w^0_j + w^1_j) = 10^{-4}$ or $-10^{-4}$ where the foreign weight is below or above 0. With $\rho =
 # 10^{-3}$ the sum is 0.1. A fit without a ridge keeps the sum with which it began, but for the small pull of L1. In a
 # public student report on slices of heads, the two weights are 0.9584 and 0.0416: they sum to 1. This does not follow
-# from the paper's first weights 1 and −0.5; the report's layer must have begun with another pair, such as 1 and 0.
-# The checkpoint of that report is named `25_2push0.6515.pth`. The authors' programs write the accuracy into the name,
-# so it was right on 65 % of two classes, and its author calls the model failed. Read such a number before any picture
-# of a prototype: the explanation of a network that does not work explains nothing else.
+# from the paper's first weights 1 and −0.5; the report's layer must have begun with another pair, such as 1 and 0. The
+# checkpoint of that report is named `25_2push0.6515.pth`. The authors' programs write the accuracy into the name, so it
+# was right on 65 % of two classes, and its author calls the model failed. Read such a number before any picture of a
+# prototype: the explanation of a network that does not work explains nothing else.
 
 # %% [markdown]
 # ## A wrong answer explained
@@ -140,9 +140,9 @@ for j in (9, 8, 4):
     print(f"prototype {j}: similarity {here:.1f}, on average in slices with a lesion {typical[j]:.1f}")
 
 # %% [markdown]
-# A faint lesion without a ring: the two prototypes of "lesion" that weigh most find less than half of what they
-# usually find, and prototype 3, the constant, wins by a tenth of a point. So the explanation says what to try:
-# training slices with lesions of this kind.
+# A faint lesion without a ring: the two prototypes of "lesion" that weigh most find less than half of what they usually
+# find, and prototype 3, the constant, wins by a tenth of a point. So the explanation says what to try: training slices
+# with lesions of this kind.
 
 # %% [markdown]
 # ## A letter in the corner
@@ -173,8 +173,8 @@ for mark in (True, False):
 
 # %% [markdown]
 # One look is enough. The prototypes of "lesion" are the letter, those of "no lesion" the very corner without it. No
-# heat map of one slice says it so plainly, for each could be a coincidence. The proof is the experiment in the last
-# two lines: the letter is put on all slices, and taken off.
+# heat map of one slice says it so plainly, for each could be a coincidence. The proof is the experiment in the last two
+# lines: the letter is put on all slices, and taken off.
 
 # %% [markdown]
 # ## Pruning
@@ -195,9 +195,9 @@ except ValueError as refused:
 
 # %% [markdown]
 # Of the 400 slices that we search here, those nearest to the prototypes of "no lesion" mostly have a lesion, and the
-# rule would drop all five: healthy tissue is in every slice, and prototype 1 is even more similar to slices with a lesion.
-# In the paper's task each class has something that the others lack; here one class has not. Without a bias nothing
-# could speak for "no lesion" then, so the library refuses. (Slices that were not searched could save one or the
+# rule would drop all five: healthy tissue is in every slice, and prototype 1 is even more similar to slices with a
+# lesion. In the paper's task each class has something that the others lack; here one class has not. Without a bias
+# nothing could speak for "no lesion" then, so the library refuses. (Slices that were not searched could save one or the
 # other: a rule that counts neighbours depends on who is asked.) With a milder rule:
 
 # %%
@@ -219,7 +219,8 @@ print(f"dropped {pruned.dropped.tolist()}; right before {100 * right:.1f} %, aft
 # ## What a cell sees
 #
 # A network in common use for this method: a ResNet18, grey slices of 288 × 288 pixels, twenty prototypes for each of
-# two classes, on a grid of 9 × 9 cells. What does one of these cells see? Window by window, from the image to the cells: a window of
+# two classes, on a grid of 9 × 9 cells. What does one of these cells see? Window by window, from the image to the
+# cells: a window of
 # $k$ pixels with stride $s$ and padding $q$ turns size $r$, step $j$ and first pixel $b$ of what a cell sees into
 #
 # $$r + (k - 1)\, j, \qquad j\, s, \qquad b - q\, j$$
@@ -261,9 +262,9 @@ figures.show(
 )
 
 # %% [markdown]
-# A cell of the ResNet18 sees more than half of the slice, whichever cell it is. The box that is drawn around
-# the brightest twentieth of its map has a side of about 64 pixels. It may still be right, for what a cell *can* see
-# and what it *uses* are two things. But it is not shown by the picture. That is why our network is small: with five
+# A cell of the ResNet18 sees more than half of the slice, whichever cell it is. The box that is drawn around the
+# brightest twentieth of its map has a side of about 64 pixels. It may still be right, for what a cell *can* see and
+# what it *uses* are two things. But it is not shown by the picture. That is why our network is small: with five
 # convolutions, a cell sees 27 × 27 pixels, and a frame means something.
 #
 # The second finding is quieter. The first cell's window begins at pixel −217 and is 435 pixels wide, so its middle is
@@ -274,9 +275,9 @@ figures.show(
 # %% [markdown]
 # ## Do the boxes show what counted?
 #
-# The usual picture of a prototype in an image is a box around the brightest part of its upsampled map. The box is
-# often said to "cover 95 % of the activation". It does not: the authors' program takes the pixels at or above the
-# 95th *percentile*, the brightest 5 % of the pixels, and draws the box around them. Five kinds of box, for the same
+# The usual picture of a prototype in an image is a box around the brightest part of its upsampled map. The box is often
+# said to "cover 95 % of the activation". It does not: the authors' program takes the pixels at or above the 95th
+# *percentile*, the brightest 5 % of the pixels, and draws the box around them. Five kinds of box, for the same
 # prototype in the same slice:
 #
 # - **activation**: around the brightest 5 % of the upsampled map, the authors' box,
@@ -285,8 +286,8 @@ figures.show(
 # - **gradient**: around the 5 % of the pixels to which the similarity is most sensitive,
 # - **random**: as large as the first, anywhere.
 #
-# The experiment: fill everything outside the box with the slice's mean grey, and look at the same cell again. It takes
-# three lines:
+# The experiment: fill everything outside the box with the slice's mean grey, and look at the same cell again. The
+# occlusion takes three lines: an empty grey slice, the box copied into it, and the cell read again.
 
 # %%
 from xailab.protopnet import KINDS, candidate_boxes, occlude
@@ -315,8 +316,6 @@ figures.show(
 )
 
 # %% [markdown]
-# (Above, the ratio is written out; the lesson's three lines are those that fill `only` and read the cell.)
-#
 # Keeping the receptive field keeps the similarity *by construction*: at this cell the network cannot know what lies
 # outside. It is no competitor but the ruler. Better competitors are the authors' box moved by half a stride, and the
 # box around the same middle with the receptive field's size, here 27 pixels. **Predict** their places in a plot of
@@ -358,9 +357,9 @@ figures.show(
 #
 # ## An attack from outside
 #
-# Second experiment ([Sacha et al., AAAI 2024](https://arxiv.org/abs/2308.08162)): pixels *outside* the box may change
-# a little, so as to lower the similarity. How much of it can be destroyed although not a pixel of the box changes?
-# Our budget is 8 of 255 grey levels in 20 steps (our choice, not the paper's). Six lines do one step after another:
+# Second experiment ([Sacha et al., AAAI 2024](https://arxiv.org/abs/2308.08162)): pixels *outside* the box may change a
+# little, so as to lower the similarity. How much of it can be destroyed although not a pixel of the box changes? Our
+# budget is 8 of 255 grey levels in 20 steps (our choice, not the paper's). Six lines do one step after another:
 
 # %%
 from xailab.protopnet import attack
@@ -390,13 +389,12 @@ for kind in ("activation", "receptive field", "random"):
     )
 
 # %% [markdown]
-# From outside the authors' box, a change that hardly shows destroys about four tenths of the similarity. From outside the
-# receptive field it destroys nothing of the cell's, by construction again.
+# From outside the authors' box, a change that hardly shows destroys about four tenths of the similarity. From outside
+# the receptive field it destroys nothing of the cell's, by construction again.
 #
-# So the doubt about such boxes is right twice. The *extent* is drawn by what an upsampled map happens to look like,
-# and not by what the cell sees. The *place* is shifted by about half a stride. In our small network both are a matter
-# of a few pixels. In the ResNet18, a cell sees more than half of the slice, and no box of 64 pixels can promise
-# anything.
+# So the doubt about such boxes is right twice. The *extent* is drawn by what an upsampled map happens to look like, and
+# not by what the cell sees. The *place* is shifted by about half a stride. In our small network both are a matter of a
+# few pixels. In the ResNet18, a cell sees more than half of the slice, and no box of 64 pixels can promise anything.
 
 # %% [markdown]
 # ## What was tried as a cure
@@ -422,15 +420,15 @@ for kind in ("activation", "receptive field", "random"):
 # The shipped network pays a price, too. On these 400 slices it calls 94 % of the lesions "lesion", and the usual
 # network 96.5 %; blurred by σ = 1.5 it still finds 49 % of them, and the usual network all.
 #
-# Another activation in place of the logarithm was not trained. For a given network it changes no order of the cells,
-# so that what is nearer than a lesion stays so.
+# Another activation in place of the logarithm was not trained. For a given network it changes no order of the cells, so
+# that what is nearer than a lesion stays so.
 
 # %% [markdown]
 # ## Files
 #
-# Images as a tensor (n, 1 or 3, h, w) of values from 0 to 1, and labels: that is all `train` needs. `features_of`
-# takes the features of torchvision's ResNets and VGGs. `pictures.write` puts an analysis into files with the names
-# that the authors' programs give them:
+# Images as a tensor (n, 1 or 3, h, w) of values from 0 to 1, and labels: that is all `train` needs. `features_of` takes
+# the features of torchvision's ResNets and VGGs. `pictures.write` puts an analysis into files with the names that the
+# authors' programs give them:
 
 # %%
 import tempfile
@@ -464,8 +462,8 @@ except ValueError as refused:
 #
 # Of the sets of real slices that can be had without an account, this one is small, of unknown origin, and made for
 # teaching: nothing that is measured on it says anything about patients. It has boxes around the tumours, so that one
-# can ask again: are the prototypes of "tumour" on the tumour? (About a minute: the phantoms' features are a start,
-# and all of the network is trained.)
+# can ask again: are the prototypes of "tumour" on the tumour? (About a minute: the phantoms' features are a start, and
+# all of the network is trained.)
 
 # %%
 from xailab.lessons import real
