@@ -115,8 +115,8 @@ print("shipped: both weights of each prototype, added:", [f"{v:+.2f}" for v in w
 # amounts that add up to 0, because the errors of the softmax do. So at the minimum the ridge and L1 must balance each
 # other: $\rho\,(w^0_j + w^1_j) = 10^{-4}$ or $-10^{-4}$ where the foreign weight is below or above 0. With $\rho =
 # 10^{-3}$ the sum is 0.1. A fit without a ridge keeps the sum with which it began, but for the small pull of L1. In a
-# public student report on slices of heads, the two weights are 0.9584 and 0.0416: they sum to 1. This does not follow
-# from the paper's first weights 1 and −0.5; the report's layer must have begun with another pair, such as 1 and 0. The
+# public report on slices of heads, the two weights are 0.9584 and 0.0416: they sum to 1. This does not follow from the
+# paper's first weights 1 and −0.5; the report's layer must have begun with another pair, such as 1 and 0. The
 # checkpoint of that report is named `25_2push0.6515.pth`. The authors' programs write the accuracy into the name, so it
 # was right on 65 % of two classes, and its author calls the model failed. Read such a number before any picture of a
 # prototype: the explanation of a network that does not work explains nothing else.
@@ -257,8 +257,8 @@ figures.show(
             "ResNet18 at 288 px": (large_slice, fields["resnet"], 9, (4, 3)),
         }
     ),
-    "For two networks, a slice with two squares, what a cell sees and where upsampling puts it, and a map of the share of the slice that "
-    "each cell sees: a few percent for the small network, more than half for ResNet18.",
+    "For two networks, a slice with two squares, what a cell sees and where upsampling puts it, and an arrow between their middles: "
+    "the small network sees a few percent of the slice, ResNet18 more than half.",
 )
 
 # %% [markdown]

@@ -210,28 +210,29 @@ def seen_shares(field: ReceptiveField, grid: int, size: int) -> Float[np.ndarray
 def draw_geometry(
     networks: Mapping[str, tuple[Float[Tensor, "c h w"], ReceptiveField, int, tuple[int, int]]],
 ) -> Figure:
-    """Draw, for each network, what one cell sees, where upsampling puts it, and the share that every cell sees.
+    """Draw, for each network, what one cell sees, where upsampling puts it, and an arrow from the one to the other.
 
     Args:
         networks: For each name an image, the receptive field of the cells, the grid's side, and a cell (row, column).
     """
-    figure, axes = figures.new(len(networks), 2, width=8.6, height=3.9 * len(networks), squeeze=False)
-    for row, (name, (image, field, grid, cell)) in zip(axes, networks.items(), strict=True):
-        size = image.shape[-1]
-        at = torch.tensor(cell)
-        figures.picture(row[0], picture(image), f"{name}: cell {cell}")
-        _frame(row[0], receptive_boxes(field, at, (size, size)), figures.SKY, label="what it sees")
-        step = size / grid
-        box = (cell[1] * step, cell[0] * step, (cell[1] + 1) * step, (cell[0] + 1) * step)
-        _frame(row[0], box, figures.YELLOW, label="where upsampling puts it")
-        centre = [field.centre + c * field.stride - 0.5 for c in reversed(cell)]
-        row[0].plot(
-            *centre, "o", color=figures.SKY, markeredgecolor="black", markersize=9, label="middle of what it sees"
-        )
-        row[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), fontsize=9, ncols=1)
+    figure, axes = figures.new(1, len(networks), width=5.6 * len(networks), height=5.9, squeeze=False)
+    for axis, (name, (image, field, grid, cell)) in zip(axes[0], networks.items(), strict=True):
+        size, step = image.shape[-1], image.shape[-1] / grid
         shares = 100 * seen_shares(field, grid, size)
-        figures.picture(row[1], shares, "share of the slice that each cell sees", cmap="viridis", vmin=0, vmax=100)
-        figures.colour_bar(figure, row[1], "percent")
+        title = f"{name}: a cell sees {shares.min():.0f} to {shares.max():.0f} % of the slice,\nand is drawn {field.shift} px"
+        figures.picture(axis, picture(image), f"{title} too far right and down")
+        axis.title.set_fontsize(11)
+        _frame(axis, receptive_boxes(field, torch.tensor(cell), (size, size)), figures.SKY, label="what it sees")
+        box = (cell[1] * step, cell[0] * step, (cell[1] + 1) * step, (cell[0] + 1) * step)
+        _frame(axis, box, figures.YELLOW, label="where upsampling puts it")
+        centre = [field.centre + c * field.stride - 0.5 for c in reversed(cell)]
+        dot = {"color": figures.SKY, "markeredgecolor": "black", "markersize": 9}
+        axis.plot(*centre, "o", label="middle of what it sees", **dot)
+        drawn = [(c + 0.5) * step - 0.5 for c in reversed(cell)]
+        axis.annotate(
+            "", drawn, centre, arrowprops={"arrowstyle": "-|>", "color": figures.VERMILLION, "linewidth": 2.5}
+        )
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), fontsize=9, ncols=1)
     return figure
 
 
