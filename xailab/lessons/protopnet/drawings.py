@@ -219,8 +219,8 @@ def draw_geometry(
     for axis, (name, (image, field, grid, cell)) in zip(axes[0], networks.items(), strict=True):
         size, step = image.shape[-1], image.shape[-1] / grid
         shares = 100 * seen_shares(field, grid, size)
-        title = f"{name}: a cell sees {shares.min():.0f} to {shares.max():.0f} % of the slice,\nand is drawn {field.shift} px"
-        figures.picture(axis, picture(image), f"{title} too far right and down")
+        title = f"{name}: a cell sees {shares.min():.0f} to {shares.max():.0f} % of the slice,"
+        figures.picture(axis, picture(image), f"{title}\nand is drawn {field.shift} px too far right and down")
         axis.title.set_fontsize(11)
         _frame(axis, receptive_boxes(field, torch.tensor(cell), (size, size)), figures.SKY, label="what it sees")
         box = (cell[1] * step, cell[0] * step, (cell[1] + 1) * step, (cell[0] + 1) * step)
