@@ -19,7 +19,7 @@
 # [Training in stages](#Training-in-stages) · [The last layer](#The-last-layer) · [Ten prototypes](#Ten-prototypes) ·
 # [One image explained](#One-image-explained) · [What else looks like that?](#What-else-looks-like-that?) ·
 # [Is there a cure?](#Is-there-a-cure?) · [On photographs](#On-photographs) · [Explorer](#Explorer) · [Exercises](#Exercises) · [Self-test](#Self-test) ·
-# [On real data](#On-real-data) · [Summary](#Summary)
+# [Summary](#Summary)
 #
 # [← 06 · Feature maps](06_feature_maps.ipynb) · [08 · PaDiM →](08_padim.ipynb) · [what goes beyond: 07
 # deeper](deeper/07_protopnet.ipynb)
@@ -349,9 +349,9 @@ for name in ("lesion", "flat grey", "blurred"):
 # but the network must see something else in it. Flat and blurred pictures lack the fine texture of tissue, and noise
 # has too much of it: perhaps "lesion" means *smooth* to this network. The pictures suggest that; they do not prove it.
 #
-# A part of the effect has another cause. In flat grey, prototype 9 is most similar to the *corner* of the picture,
-# where the zero padding of the convolutions makes an edge. Away from the edges its similarity falls to 1.4, while
-# blurred slices keep theirs.
+# A part of the effect has another cause. In flat grey, prototype 9 is most similar to a cell at the *edge* of the
+# picture, mostly in a corner, where the zero padding of the convolutions makes a contrast. Away from the edge its
+# similarity falls to 1.4, while blurred slices keep theirs.
 #
 # Another activation in place of the logarithm would not help this network: every function that falls with the
 # distance keeps the order.
@@ -658,12 +658,6 @@ check("07.5", my_suspects)
 # </details>
 
 # %% [markdown]
-# ## On real data
-#
-# The paper's birds and real slices of heads need a download: see the [deeper
-# notebook](deeper/07_protopnet.ipynb#On-real-data).
-
-# %% [markdown]
 # ## Summary
 #
 # > **Key idea.** A ProtoPNet scores a class by the similarity of its best cells to training patches. The
@@ -685,5 +679,5 @@ check("07.5", my_suspects)
 # - M. Nauta et al., [This Looks Like That, Because ... Explaining Prototypes for Interpretable Image
 #   Recognition](https://arxiv.org/abs/2011.02863), 2021. Says in what two patches are alike.
 #
-# Next: [08 · PaDiM](08_padim.ipynb), or [deeper](deeper/07_protopnet.ipynb): a network that relies on a letter, and
-# what the frames show.
+# Next: [08 · PaDiM](08_padim.ipynb), or [deeper](deeper/07_protopnet.ipynb): a network that relies on a letter,
+# what the frames show, and real slices and birds (which need a download).

@@ -56,7 +56,7 @@ def test_what_else_looks_like_that():
     assert blurred.amax((1, 2)).mean() > 5
     corner = network.forward_details(sets["flat grey"]).cells[:, 9]
     at_edge = (corner == 0) | (corner == 11)
-    assert at_edge.any(1).all() and at_edge.all(1).float().mean() > 0.8
+    assert at_edge.any(1).all() and at_edge.all(1).float().mean() > 0.6
 
 
 def test_the_cure():

@@ -466,12 +466,16 @@ except ValueError as refused:
 # all of the network is trained.)
 
 # %%
+import copy
+
+from xailab import figures
+from xailab.lessons import protopnet as lesson
 from xailab.lessons import real
-from xailab.protopnet import top_pixels_in_mask
+from xailab.protopnet import ProtoPNet, Settings, accuracy, local_analysis, shipped, top_pixels_in_mask, train
 
 if real.here("brain-mri"):
     (slices, kinds, _), (new, new_kinds, boxed) = lesson.heads("train"), lesson.heads("test")
-    model = ProtoPNet(copy.deepcopy(network.features), 5, ("no tumour", "tumour"), dimensions=32)
+    model = ProtoPNet(copy.deepcopy(shipped("usual").features), 5, ("no tumour", "tumour"), dimensions=32)
     model.requires_grad_(True)
     options = {"separation": 0.12, "prototype_to_patch": 0.2, "diversity": 0.4}
     train(model, slices, kinds, Settings(features=0, warm=1, joint=5, again=3, batch=32, **options), progress=False)
