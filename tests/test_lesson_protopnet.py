@@ -129,12 +129,52 @@ def test_kinds_of_box_are_drawn_kept_and_deleted(model):
     assert before == after
 
 
-def test_the_doubt_is_drawn_in_percent():
-    table = {"activation": (0.08, 0.7, 0.5, 36.0), "receptive field": (0.08, 1.0, 0.3, -0.2)}
-    panels = lesson.draw_faithfulness(table).axes
-    widths = [[bar.get_width() for bar in axes.patches] for axes in panels]
-    assert widths[1] == pytest.approx([70, 100]) and widths[3] == pytest.approx([36, -0.2])
-    assert [text.get_text() for text in panels[3].texts] == ["36", "0"]
+def test_what_boxes_keep_is_drawn_in_percent():
+    areas, kept = np.array([0.05, 0.07, 0.3]), np.array([0.2, 0.7, 1.2])
+    axes = lesson.draw_kept({"activation": (areas, kept)}, 0.3).axes[0]
+    _, points, middle = axes.lines
+    assert np.array(points.get_data()) == pytest.approx(np.array([100 * areas, 100 * kept]))
+    assert np.ravel(middle.get_data()) == pytest.approx([7, 70]) and axes.lines[0].get_ydata()[0] == 30
+
+
+def test_the_schematic_adds_up(model):
+    page = lesson.draw_architecture(model, IMAGES[1], [4, 1]).axes[0]
+    output, weight = model.forward_details(IMAGES[1:2]), model.last_layer.weight[-1]
+    words = words_of(page)
+    for j in (4, 1):
+        given = float(output.similarities[0, j] * weight[j])
+        assert f"= {given:+.1f}" in words
+    assert f"{float(output.logits[0, -1]):+.1f}" in words
+    shown = [np.asarray(axes.images[0].get_array()) for axes in page.child_axes]
+    assert any(np.array_equal(picture, output.maps[0, 4].numpy()) for picture in shown)
+
+
+def test_look_alikes_are_counted_against_the_first_set(model):
+    output = model.forward_details(IMAGES)
+    table = lesson.look_alikes(model, {"first": IMAGES, "second": IMAGES[:1]}).splitlines()
+    assert len(table) == 3 and [line.split()[0] for line in table[1:]] == ["first", "second"]
+    called = float((output.logits.argmax(1) == 1).float().mean())
+    assert float(table[1].split()[1]) == pytest.approx(called, abs=0.005)
+    best = output.similarities[:, model.prototype_classes == 1].amax(1)
+    assert float(table[1].split()[-1]) == pytest.approx(float((best > best.median()).float().mean()), abs=0.005)
+    assert float(table[2].split()[-1]) == float(best[0] > best.median())
+
+
+def test_pictures_bear_what_the_network_says_of_them():
+    figure = lesson.draw_else({"a": IMAGES[0], "b": IMAGES[1]}, [1.25, 3.0], [-2.0, 4.0])
+    assert [words_of(axes) for axes in figure.axes] == ["similarity 1.2\nlogit -2.0", "similarity 3.0\nlogit +4.0"]
+
+
+def test_the_highest_cells_lie_apart():
+    cosine = torch.zeros(2, 4, 4)
+    cosine[0, 1, 1], cosine[0, 1, 2], cosine[1, 3, 0] = 1.0, 0.9, 0.5
+    first, second = np.zeros((8, 8, 3), np.uint8), np.ones((8, 8, 3), np.uint8)
+    found = lesson.highest(cosine, [first, second], apart=3, count=2)
+    assert [(place, value) for _, place, value in found] == [((3.0, 3.0), 1.0), ((1.0, 7.0), 0.5)]
+    assert found[1][0] is second
+    drawn = lesson.draw_neighbours([found], side=2, around=2)
+    assert [axes.get_title() for axes in drawn.axes] == ["", "this", "", "that, 0.50"]
+    assert framed(drawn.axes[2]) == [(0.0, 6.0, 2.0, 8.0)]
 
 
 def test_explorer_follows_every_control(model, analysis):
@@ -217,17 +257,30 @@ def clustered(
     return lambda distances, labels, owners: end(hide(cells(distances), owners == labels[:, None]))
 
 
-def field(early=False, less=1, size_in_steps=True, padding=lambda q, step: -q * step, turn=False):
-    def my_field(layers):
-        size, step, start = 1, 1, 0
-        for kernel, stride, q in reversed(layers) if turn else layers:
-            step = step * stride if early else step
-            size += (kernel - less) * (step if size_in_steps else 1)
-            start += padding(q, step)
-            step = step if early else step * stride
-        return size, step, start
+def reasons(of=lambda w, g, a, b: (w[a] - w[b]) * g, count=3, every=False, turn=False):
+    def my_reasons(similarities, weight):
+        first, second = (weight @ similarities).argsort(descending=True)[:2]
+        given = of(weight, similarities, first, second)
+        order = given.argsort(descending=True).tolist()
+        up = [j for j in order if every or given[j] > 0][:count]
+        down = [j for j in order[::-1] if every or given[j] < 0][:count]
+        return (down, up) if turn else (up, down)
 
-    return my_field
+    return my_reasons
+
+
+def suspects(
+    empty=lambda g: g.amax(0), usual=lambda g: g.median(0).values, own=True, more=lambda a, b: a >= b, levels=21
+):
+    def my_suspects(model, slices):
+        flat = torch.linspace(0, 1, levels).view(-1, 1, 1, 1).expand(-1, 1, 96, 96).contiguous()
+        with torch.no_grad():
+            found = more(
+                empty(model.forward_details(flat).similarities), usual(model.forward_details(slices).similarities)
+            )
+        return (found & (model.prototype_classes == 1) if own else found).nonzero().flatten()
+
+    return my_suspects
 
 
 @pytest.mark.parametrize(
@@ -293,21 +346,25 @@ def field(early=False, less=1, size_in_steps=True, padding=lambda q, step: -q * 
         ("07.3", clustered(cells=lambda d: d.mean((2, 3))), "one near cell is enough"),
         ("07.3", lambda d, y, o: d.mean((2, 3))[o == y[:, None]].mean(), "all own-class distances"),
         ("07.3", lambda *a: clustered()(*a) + 1, "with 6 images"),
-        ("07.4", lambda layers: list(field()(layers)), None),
-        ("07.4", lambda layers: torch.tensor(field()(layers)), None),
-        ("07.4", lambda layers: field()([layers.pop(0) for _ in range(len(layers))]), "it changed `layers`"),
-        ("07.4", field(), None),
-        ("07.4", field(early=True), "too early"),
-        ("07.4", field(less=0), "adds k - 1 steps"),
-        ("07.4", field(size_in_steps=False), "left out of the size"),
-        ("07.4", field(size_in_steps=False, padding=lambda q, step: -q), "size and start"),
-        ("07.4", field(padding=lambda q, step: -q), "paddings count in steps"),
-        ("07.4", field(padding=lambda q, step: q * step), "subtract it"),
-        ("07.4", field(padding=lambda q, step: 0), "padding is left out"),
-        ("07.4", lambda layers: (*field()(layers)[:2], field(early=True)(layers)[2]), "too early for the padding"),
-        ("07.4", field(turn=True), "begin with the first"),
-        ("07.4", lambda layers: field()(layers)[:2], "three numbers"),
-        ("07.4", lambda layers: (1, 1, 0), "for the layers"),
+        ("07.4", reasons(), None),
+        ("07.4", lambda g, w: [torch.tensor(part) for part in reasons()(g, w)], None),
+        ("07.4", reasons(lambda w, g, a, b: w[a] * g), "for the class alone"),
+        ("07.4", reasons(lambda w, g, a, b: w[a] - w[b]), "differences of weights"),
+        ("07.4", reasons(turn=True), "wrong way round"),
+        ("07.4", reasons(every=True), "is no reason"),
+        ("07.4", reasons(count=9), "at most three"),
+        ("07.4", lambda g, w: (reasons()(g, w)[0], reasons()(g, w)[1][::-1]), "strongest come first"),
+        ("07.4", lambda g, w: ([0], []), "expected ("),
+        ("07.4", lambda g, w: 3, "expected two lists"),
+        ("07.4", lambda g, w: ..., "not written yet"),
+        ("07.5", suspects(), None),
+        ("07.5", lambda m, x: suspects()(m, x).tolist(), None),
+        ("07.5", suspects(own=False), "only those of “lesion”"),
+        ("07.5", suspects(lambda g: g.mean(0)), "one grey level is enough"),
+        ("07.5", suspects(more=lambda a, b: a < b), "do *not* reach"),
+        ("07.5", suspects(usual=lambda g: g.amin(0)), "not with the weakest"),
+        ("07.5", lambda m, x: [], "expected ["),
+        ("07.5", lambda m, x: ..., "not written yet"),
     ],
 )
 def test_checks(number, answer, part):

@@ -47,7 +47,11 @@ def test_the_recipe(tmp_path, capsys, monkeypatch):
     sizes = ["--size", "32", "--train", "40", "--test", "8", "--prototypes", "2", "--dimensions", "8"]
     short = ["--batch", "8", "--features", "1", "--warm", "1", "--joint", "1", "--again", "1"]
     recipe["main"](["shortcut", *sizes, *short])
-    entry = json.loads((tmp_path / "manifest.json").read_text())["shortcut"]
+    recipe["main"](["decoys", "--decoys", "6", *sizes, *short])
+    entries = json.loads((tmp_path / "manifest.json").read_text())
+    assert "--decoys 6" in entries["decoys"]["recipe"] and "--decoys" not in entries["shortcut"]["recipe"]
+    assert int(load(tmp_path / "decoys.safetensors").provenance.ids.max()) < 40
+    entry = entries["shortcut"]
     assert entry["recipe"].startswith("python recipes/phantoms.py shortcut --size 32 --train 40")
     assert len(entry["results"]["on_lesion"]) == 2 and len(entry["results"]["projections"]) == 2
     assert {"accuracy_with_letter", "accuracy_without_letter", "patches"} <= set(entry["results"])

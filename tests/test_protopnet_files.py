@@ -38,7 +38,7 @@ from xailab.protopnet import (
 from xailab.protopnet.files import KIND
 from xailab.protopnet.shipped import WEIGHTS, manifest
 
-NAMES = ("usual", "shortcut")
+NAMES = ("usual", "shortcut", "decoys")
 
 
 @pytest.mark.parametrize("options", [{}, {"classes": 3}, {"add_on": "bottleneck"}])
@@ -262,7 +262,8 @@ def test_prototypes_of_the_shipped_networks_are_slices_that_can_be_drawn_again()
         for image, index, label in list(zip(origin.images, origin.ids.tolist(), origin.labels.tolist(), strict=True))[
             ::4
         ]:
-            drawn = phantoms.phantom(index, kind=name, size=manifest()[name]["size"])
+            kind = "usual" if name == "decoys" else name
+            drawn = phantoms.phantom(index, kind=kind, size=manifest()[name]["size"])
             assert drawn.label == label and torch.equal(torch.from_numpy(drawn.image) / 255, image[0])
 
 
@@ -299,6 +300,14 @@ def test_the_network_of_the_shortcut_fell_for_it():
     assert (
         (cells <= 3).all(2)
     ).float().mean() > 0.3  # healthy slices, and the prototypes of the lesion look at the corner
+
+
+def test_the_network_of_the_decoys_does_not_take_nothing_for_a_lesion():
+    usual, model = shipped("usual"), shipped("decoys")
+    assert manifest()["decoys"]["results"]["accuracy"] >= manifest()["usual"]["results"]["accuracy"] - 0.02
+    levels = torch.linspace(0, 1, 21).view(-1, 1, 1, 1).expand(-1, 1, 96, 96).contiguous()
+    with torch.no_grad():
+        assert not model(levels).argmax(1).any() and usual(levels).argmax(1).float().mean() > 0.5
 
 
 def test_names_that_are_not_there():

@@ -306,3 +306,21 @@ def test_a_network_in_distributed_data_parallel(tmp_path, monkeypatch):
             train(wrapped, images, labels, settings, progress=False)
     finally:
         dist.destroy_process_group()
+
+
+def test_prototypes_become_patches_of_the_sources_alone():
+    model, (images, labels) = network(2), data(12, 2)
+    sources = torch.arange(12) % 3 != 0
+    settings = Settings(**SHORT)
+    train(model, images, labels, settings, sources=sources, progress=False)
+    origin = check_projected(model)
+    assert sources[origin.ids].all() and torch.equal(origin.images, images[origin.ids])
+    assert torch.equal(labels[origin.ids], model.prototype_classes)
+
+
+def test_a_checkpoint_of_other_sources_is_refused(tmp_path):
+    (images, labels), settings = data(12, 2), Settings(features=0, warm=1, joint=0, again=0, batch=6)
+    train(network(2), images, labels, settings, checkpoint=tmp_path / "c", progress=False)
+    with pytest.raises(ValueError, match="set of images"):
+        some = torch.arange(12) < 8
+        train(network(2), images, labels, settings, sources=some, checkpoint=tmp_path / "c", progress=False)

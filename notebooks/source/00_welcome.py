@@ -63,7 +63,7 @@
 # | [04 · Guided backprop](04_guided_backprop.ipynb) | Why are its pictures so sharp, and do they mean anything? | {minutes 04_guided_backprop} | `xailab.guided_backprop` |
 # | [05 · Saliency and class models](05_saliency.ipynb) | Which pixels matter, and what does a class look like? | {minutes 05_saliency} | `xailab.saliency`, `xailab.class_model` |
 # | [06 · Feature maps](06_feature_maps.ipynb) | What does each layer see, and how far? | {minutes 06_feature_maps} | `xailab.feature_maps` |
-# | [07 · ProtoPNet](07_protopnet.ipynb) | "This looks like that": does it, and where? | 75 + 45 | `xailab.protopnet` |
+# | [07 · ProtoPNet](07_protopnet.ipynb) | "This looks like that": does it, and where? | {minutes 07_protopnet} | `xailab.protopnet` |
 # | [08 · PaDiM](08_padim.ipynb) | What is normal at each place of a picture, and what is not? | 70 + 45 | `xailab.padim` |
 # | [09 · Patch SVDD](09_patch_svdd.ipynb) | Can a network learn from normal pictures alone, and what when it does not? | 70 + 45 | `xailab.patch_svdd` |
 #

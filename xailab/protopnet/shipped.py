@@ -13,13 +13,16 @@ def manifest() -> dict[str, dict]:
     """Read what is known of each network: the recipe that made it, and its results.
 
     >>> sorted(manifest())
-    ['shortcut', 'usual']
+    ['decoys', 'shortcut', 'usual']
     """
     return manifests.read(WEIGHTS)
 
 
 def shipped(name: str = "usual") -> ProtoPNet:
-    """Load a trained network: "usual", or "shortcut", whose training slices had a letter in the corner.
+    """Load a trained network for the rendered slices.
+
+    "usual"; "shortcut", whose training slices had a letter in the corner; or "decoys", which was trained on flat,
+    blurred and noisy pictures too, as pictures without a lesion.
 
     >>> shipped("usual").prototypes.shape
     torch.Size([10, 32])

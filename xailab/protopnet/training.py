@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
@@ -63,6 +63,7 @@ def train(
     settings: Settings | None = None,
     *,
     held_out: tuple[Tensor, Tensor | np.ndarray | Sequence[int]] | None = None,
+    sources: Bool[Tensor, "n"] | None = None,
     augment: Augment | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
@@ -82,6 +83,7 @@ def train(
         labels: Their class numbers, of any integer type.
         settings: Epochs, losses and learning rates; the defaults if None.
         held_out: Images and labels that are only measured on. Choose settings by them, and report on others.
+        sources: Mask of the images whose patches prototypes may become; all if None. The others are trained on only.
         augment: Function that augments a batch before a step, given a generator; projections and fits see the images
             as they are.
         checkpoint: File to resume from, if it is there, and to write after each epoch.
@@ -97,7 +99,9 @@ def train(
         TypeError: if labels are not integers, or the network is not a ProtoPNet.
         FileNotFoundError: if the checkpoint has no folder.
     """
-    trainer = Trainer(model, images, labels, settings or Settings(), held_out=held_out, augment=augment)
+    trainer = Trainer(
+        model, images, labels, settings or Settings(), held_out=held_out, sources=sources, augment=augment
+    )
     trainer.run(checkpoint=checkpoint, progress=progress, on_epoch=on_epoch)
     return trainer.history
 
@@ -117,6 +121,7 @@ class Trainer:
         settings: Settings,
         *,
         held_out: tuple[Tensor, Tensor | np.ndarray | Sequence[int]] | None = None,
+        sources: Bool[Tensor, "n"] | None = None,
         augment: Augment | None = None,
     ) -> None:
         if isinstance(model, nn.parallel.DistributedDataParallel) and dist.get_world_size() > 1:
@@ -130,6 +135,7 @@ class Trainer:
             held_out = held_out[0], check_labels(model, *held_out)
         self.model, self.images, self.labels = model, images, check_labels(model, images, labels)
         self.settings, self.held_out, self.augment = settings, held_out, augment
+        self.sources = torch.arange(len(images)) if sources is None else sources.cpu().nonzero().flatten()
         if len(images) < settings.batch:
             raise ValueError(
                 f"{len(images)} images are less than one batch of {settings.batch}: give more, or a smaller batch"
@@ -239,20 +245,26 @@ class Trainer:
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(self.images.cpu().contiguous().numpy().data)
         digest.update(self.labels.cpu().contiguous().numpy().data)
+        digest.update(self.sources.numpy().data)
         return f"{tuple(self.images.shape)} {digest.hexdigest()}"
 
     def _project_or_fit(self, stage: str) -> None:
         s = self.settings
         if stage == PROJECTION:
-            project(self.model, self.images, self.labels, batch=s.batch)
+            images, labels = self._possible_patches()
+            project(self.model, images, labels, ids=self.sources, batch=s.batch)
         else:
             fit_last_layer(self.model, self.images, self.labels, l1=s.l1, ridge=s.ridge, batch=s.batch)
 
     def _begin(self, stage: str) -> torch.optim.Adam:
         """Initialise the prototypes, if they have not been trained, and make the optimizer of a stage."""
         if stage != FEATURES and not {WARM, JOINT} & {earlier.stage for earlier in self.history}:
-            initialise_prototypes(self.model, self.images, self.labels, self.generator)
+            initialise_prototypes(self.model, *self._possible_patches(), self.generator)
         return self._optimizer(stage)
+
+    def _possible_patches(self) -> tuple[Tensor, Tensor]:
+        """Return the images whose patches prototypes may become, and their labels."""
+        return self.images[self.sources], self.labels[self.sources]
 
     def _optimizer(self, stage: str) -> torch.optim.Adam:
         model, s = self.model, self.settings

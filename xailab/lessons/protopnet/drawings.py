@@ -14,6 +14,7 @@ from torch import Tensor
 from xailab import figures
 from xailab.images import overlay
 from xailab.lessons.drawings import tight
+from xailab.metrics import interval
 from xailab.protopnet import (
     KINDS,
     Epoch,
@@ -23,6 +24,7 @@ from xailab.protopnet import (
     Origin,
     ProtoPNet,
     candidate_boxes,
+    check_projected,
     masked,
     occlude,
     receptive_boxes,
@@ -34,6 +36,7 @@ from xailab.receptive_field import ReceptiveField
 
 CLASS_COLOURS = (figures.SKY, figures.ORANGE)  # no lesion, lesion
 KIND_COLOURS = dict(zip(KINDS, (figures.ORANGE, figures.YELLOW, figures.SKY, figures.PINK, "#C8C8C8"), strict=True))
+BOX = {"boxstyle": "round,pad=0.5", "facecolor": "#EEEEEE"}
 LITTLE = 1.5  # up to this similarity, the words are "looks a little like"
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -175,25 +178,6 @@ def draw_origins(origin: Origin, classes: Sequence[str], weights: Float[Tensor, 
     return figure
 
 
-def draw_projection(
-    cells: Mapping[str, Float[Tensor, "n 2"]], before: Float[Tensor, "p 2"], after: Float[Tensor, "p 2"]
-) -> Figure:
-    """Draw latent cells of two numbers by class, and how each class's prototype moves to one of them."""
-    figure, axes = figures.new(width=8.2, height=4.0)
-    for (name, own), colour, marker in zip(cells.items(), (figures.BLUE, figures.VERMILLION), "os", strict=True):
-        axes.plot(*own.T, marker, color=colour, markersize=7, label=f"training patch, {name}")
-    for start, end, colour in zip(before, after, (figures.BLUE, figures.VERMILLION), strict=True):
-        axes.plot(*start, "*", color=colour, markersize=17, markeredgecolor="black")
-        axes.plot(*end, "o", color="none", markersize=17, markeredgecolor="black", markeredgewidth=1.6)
-        options = {"arrowstyle": "-|>", "color": "black", "linewidth": 1.8, "shrinkA": 8, "shrinkB": 9}
-        axes.annotate("", end.tolist(), start.tolist(), arrowprops=options)
-    axes.plot([], [], "*", color="none", markeredgecolor="black", markersize=15, label="prototype before")
-    axes.plot([], [], "o", color="none", markeredgecolor="black", markersize=13, label="and after")
-    axes.set(xlabel="first number of a cell", ylabel="second number", aspect="equal")
-    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=10)
-    return figure
-
-
 def draw_stages(history: Sequence[Epoch], projections: Sequence[Sequence[float]]) -> Figure:
     """Draw accuracy over the steps of a training, and around the projections of another.
 
@@ -226,28 +210,29 @@ def seen_shares(field: ReceptiveField, grid: int, size: int) -> Float[np.ndarray
 def draw_geometry(
     networks: Mapping[str, tuple[Float[Tensor, "c h w"], ReceptiveField, int, tuple[int, int]]],
 ) -> Figure:
-    """Draw, for each network, what one cell sees, where upsampling puts it, and the share that every cell sees.
+    """Draw, for each network, what one cell sees, where upsampling puts it, and an arrow from the one to the other.
 
     Args:
         networks: For each name an image, the receptive field of the cells, the grid's side, and a cell (row, column).
     """
-    figure, axes = figures.new(len(networks), 2, width=8.6, height=3.9 * len(networks), squeeze=False)
-    for row, (name, (image, field, grid, cell)) in zip(axes, networks.items(), strict=True):
-        size = image.shape[-1]
-        at = torch.tensor(cell)
-        figures.picture(row[0], picture(image), f"{name}: cell {cell}")
-        _frame(row[0], receptive_boxes(field, at, (size, size)), figures.SKY, label="what it sees")
-        step = size / grid
-        box = (cell[1] * step, cell[0] * step, (cell[1] + 1) * step, (cell[0] + 1) * step)
-        _frame(row[0], box, figures.YELLOW, label="where upsampling puts it")
-        centre = [field.centre + c * field.stride - 0.5 for c in reversed(cell)]
-        row[0].plot(
-            *centre, "o", color=figures.SKY, markeredgecolor="black", markersize=9, label="middle of what it sees"
-        )
-        row[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), fontsize=9, ncols=1)
+    figure, axes = figures.new(1, len(networks), width=5.6 * len(networks), height=5.9, squeeze=False)
+    for axis, (name, (image, field, grid, cell)) in zip(axes[0], networks.items(), strict=True):
+        size, step = image.shape[-1], image.shape[-1] / grid
         shares = 100 * seen_shares(field, grid, size)
-        figures.picture(row[1], shares, "share of the slice that each cell sees", cmap="viridis", vmin=0, vmax=100)
-        figures.colour_bar(figure, row[1], "percent")
+        title = f"{name}: a cell sees {shares.min():.0f} to {shares.max():.0f} % of the slice,"
+        figures.picture(axis, picture(image), f"{title}\nand is drawn {field.shift} px too far right and down")
+        axis.title.set_fontsize(11)
+        _frame(axis, receptive_boxes(field, torch.tensor(cell), (size, size)), figures.SKY, label="what it sees")
+        box = (cell[1] * step, cell[0] * step, (cell[1] + 1) * step, (cell[0] + 1) * step)
+        _frame(axis, box, figures.YELLOW, label="where upsampling puts it")
+        centre = [field.centre + c * field.stride - 0.5 for c in reversed(cell)]
+        dot = {"color": figures.SKY, "markeredgecolor": "black", "markersize": 9}
+        axis.plot(*centre, "o", label="middle of what it sees", **dot)
+        drawn = [(c + 0.5) * step - 0.5 for c in reversed(cell)]
+        axis.annotate(
+            "", drawn, centre, arrowprops={"arrowstyle": "-|>", "color": figures.VERMILLION, "linewidth": 2.5}
+        )
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), fontsize=9, ncols=1)
     return figure
 
 
@@ -305,31 +290,165 @@ def draw_kinds(model: ProtoPNet, image: Float[Tensor, "c h w"], prototype: int) 
     return figure
 
 
-def draw_faithfulness(table: Mapping[Kind, tuple[float, float, float, float]]) -> Figure:
-    """Draw for each kind of box its area, the similarity if it is kept or deleted, and that lost to the attack.
+def draw_kept(cases: Mapping[str, tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]], nothing: float) -> Figure:
+    """Draw for each box how much of the similarity it keeps, against its area; a large mark has each kind's medians.
 
     Args:
-        table: For each kind the area, the similarity kept and left (shares from 0 to 1), and the PAC (percent).
+        cases: For each kind of box the areas and the similarities kept, as shares from 0 to 1 (more where it grew).
+        nothing: Share of the similarity that is left when all of the slice is grey.
     """
-    figure, axes = figures.new(1, 4, width=11.4, height=3.3, sharey=True)
-    heads = (
-        "area of the box,\n% of the slice",
-        "only the box kept:\n% of the similarity left",
-        "box deleted:\n% of the similarity left",
-        "attacked outside the box:\n% of the similarity lost",
-    )
-    rows = np.arange(len(table))[::-1]
-    for column, (axis, head) in enumerate(zip(axes, heads, strict=True)):
-        values = [100 * row[column] if column < 3 else row[column] for row in table.values()]
-        axis.barh(
-            rows, values, color=[KIND_COLOURS[kind] for kind in table], edgecolor="black", linewidth=0.8, height=0.65
+    figure, axes = figures.new(width=9.6, height=4.6)
+    axes.axhline(100 * nothing, linestyle="--", color=figures.BLACK, linewidth=1.2, label="all of the slice grey")
+    colours = [figures.ORANGE, figures.YELLOW, figures.SKY, figures.PINK, "#C8C8C8", figures.GREEN, figures.BLUE]
+    for (name, (areas, kept)), colour, marker in zip(cases.items(), colours, "osD^vPX", strict=False):
+        axes.plot(100 * areas, 100 * kept, marker, color=colour, markersize=5, alpha=0.55, markeredgecolor="none")
+        middle = 100 * float(np.median(areas)), 100 * float(np.median(kept))
+        axes.plot(*middle, marker, color=colour, markersize=12, markeredgecolor="black", label=name, zorder=3)
+    axes.set(xlabel="area of the box, % of the slice", ylabel="similarity kept, %", xlim=(0, 30), ylim=(0, 140))
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=10)
+    return figure
+
+
+def draw_architecture(model: ProtoPNet, image: Float[Tensor, "c h w"], prototypes: Sequence[int]) -> Figure:
+    """Draw the network as a schematic, from a slice to the logit of the last class, with real maps of three prototypes.
+
+    Args:
+        model: A projected network.
+        image: A slice.
+        prototypes: Numbers of the prototypes to draw.
+    """
+    with torch.no_grad():
+        output = model.forward_details(image[None])
+    origin = Origin(check_projected(model))
+    figure, page = figures.new(width=12, height=6.2)
+    page.set(xlim=(0, 12), ylim=(0, 6.2))
+    page.set_axis_off()
+
+    def put(shown: np.ndarray, x: float, y: float, side: float, title: str = "", **options) -> Axes:
+        axes = page.inset_axes((x, y, side, side), transform=page.transData)
+        figures.picture(axes, shown, title or None, **options)
+        return axes
+
+    def arrow(start: tuple[float, float], end: tuple[float, float]) -> None:
+        page.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "black", "linewidth": 1.6})
+
+    rows = [4.1 - 1.75 * i for i in range(len(prototypes))]
+    middle = rows[len(rows) // 2] + 0.65
+    put(picture(image), 0.05, middle - 0.8, 1.6, "a slice")
+    arrow((1.7, middle), (2.05, middle))
+    page.text(2.72, middle, "5 convo-\nlutions,\ntwo of 1 × 1", ha="center", va="center", bbox=BOX)
+    arrow((3.35, middle), (3.7, middle))
+    cells = output.maps[0].mean(0) * 0 + 0.85
+    grid = put(cells.numpy(), 3.75, middle - 0.65, 1.3, "cells $z$", cmap="gray", vmin=0, vmax=1)
+    ticks = np.arange(cells.shape[0] + 1) - 0.5
+    grid.hlines(ticks, -0.5, cells.shape[1] - 0.5, color="#666666", linewidth=0.5)
+    grid.vlines(ticks, -0.5, cells.shape[0] - 0.5, color="#666666", linewidth=0.5)
+    weight = model.last_layer.weight[-1].detach()
+    for j, y in zip(prototypes, rows, strict=True):
+        owner = int(model.prototype_classes[j])
+        crop = cropped(picture(origin.provenance.images[j]), origin.receptive_boxes[j])
+        part = put(crop, 5.6, y, 1.3, f"prototype $p_{j}$")
+        _frame(part, (0, 0, crop.shape[1], crop.shape[0]), CLASS_COLOURS[owner % len(CLASS_COLOURS)], linewidth=3)
+        arrow((5.1, middle), (5.55, y + 0.65))
+        arrow((6.95, y + 0.65), (7.3, y + 0.65))
+        top = float(output.similarities[0, j])
+        title = "similarity of each cell" if y == rows[0] else ""
+        put(output.maps[0, j].numpy(), 7.35, y, 1.3, title, cmap="viridis", vmin=0, vmax=9.21)
+        words = f"max {top:.1f}  × {float(weight[j]):+.2f} = {top * float(weight[j]):+.1f}"
+        page.text(8.75, y + 0.65, words, va="center", fontsize=12)
+        arrow((11.15, y + 0.65), (11.45, middle + 0.3 * np.sign(y + 0.65 - middle)))
+    page.text(11.7, middle, "$\\Sigma$", ha="center", va="center", fontsize=22)
+    others = float(output.logits[0, -1] - (output.similarities[0] * weight)[list(prototypes)].sum())
+    logit = float(output.logits[0, -1])
+    words = f"with {others:+.1f} from the other prototypes: logit of “{model.classes[-1]}” {logit:+.1f}"
+    page.text(11.95, 0.12, words, ha="right", fontsize=12)
+    return figure
+
+
+def draw_else(
+    pictures: Mapping[str, Float[Tensor, "c h w"]], similarities: Sequence[float], logits: Sequence[float]
+) -> Figure:
+    """Draw pictures with a prototype's similarity and the logit that they get.
+
+    Args:
+        pictures: For each name a picture.
+        similarities: Similarity of the prototype to each.
+        logits: Logit of the prototype's class.
+    """
+    figure, axes = figures.new(1, len(pictures), width=2.3 * len(pictures), height=3.1)
+    tight(figure, 0.04)
+    for axis, (name, image), similarity, logit in zip(axes, pictures.items(), similarities, logits, strict=True):
+        figures.picture(axis, picture(image), name)
+        axis.text(
+            0.5,
+            -0.06,
+            f"similarity {similarity:.1f}\nlogit {logit:+.1f}",
+            transform=axis.transAxes,
+            ha="center",
+            va="top",
         )
-        for y, value in zip(rows, values, strict=True):
-            axis.text(max(value, 0) + 2, y, f"{abs(value) if abs(value) < 0.5 else value:.0f}", va="center")
-        axis.set(xlim=(0, 128), xticks=[0, 50, 100])
-        axis.set_title(head, fontsize=11)
-        axis.grid(axis="y", visible=False)
-    axes[0].set_yticks(rows, list(table))
+    return figure
+
+
+Place = tuple[Picture, tuple[float, float], float]  # a photograph, a cell's centre (x, y), and its similarity
+
+
+def highest(
+    cosine: Float[Tensor, "n rows columns"], pictures: Sequence[Picture], *, apart: float, count: int
+) -> list[Place]:
+    """Find the cells with the highest values, none nearer than ``apart`` pixels to one found before in its picture."""
+    left, found = cosine.clone(), []
+    step = len(pictures[0]) / cosine.shape[1]
+    centres = step * (torch.arange(cosine.shape[1]) + 0.5)
+    for _ in range(count):
+        n, row, column = (int(i) for i in np.unravel_index(int(left.argmax()), left.shape))
+        found.append((pictures[n], (float(centres[column]), float(centres[row])), float(left[n, row, column])))
+        near = ((centres - centres[column]).abs() < apart) & ((centres - centres[row]).abs() < apart)[:, None]
+        left[n] = left[n].masked_fill(near, -torch.inf)
+    return found
+
+
+def look_alikes(model: ProtoPNet, sets: Mapping[str, Float[Tensor, "n c h w"]]) -> str:
+    """Tabulate how sets of pictures are classified, with 95 % intervals: called the last class, its logit, look-alikes.
+
+    The last column has the share of pictures in which the best prototype of the class finds more of itself than in the
+    median picture of the first set.
+    """
+    own = model.prototype_classes == len(model.classes) - 1
+    rows, usual = [f"{'':12s}{'called lesion':21s}{'mean logit of lesion':24s}above the median lesion"], None
+    for name, pictures in sets.items():
+        with torch.no_grad():
+            output = model.forward_details(pictures)
+        best = output.similarities[:, own].amax(1)
+        usual = float(best.median()) if usual is None else usual
+        called, logit = (output.logits.argmax(1) == len(model.classes) - 1).numpy(), output.logits[:, -1].numpy()
+        (low, high), (least, most) = interval(called), interval(logit)
+        words = f"{name:12s}{called.mean():.2f} ({low:.2f} to {high:.2f})  {logit.mean():+5.1f}"
+        words += f" ({least:+5.1f} to {most:+5.1f})"
+        rows.append(f"{words}{float((best > usual).float().mean()):12.2f}")
+    return "\n".join(rows)
+
+
+def draw_neighbours(rows: Sequence[Sequence[Place]], side: float, around: float = 36) -> Figure:
+    """Draw places of photographs and their nearest cells, one row for each place.
+
+    Args:
+        rows: For each place, and then for each cell found, the photograph, the cell's centre (x, y) and the similarity.
+        side: Side of the square that a cell stands for, in pixels.
+        around: Pixels shown on each side of the centre.
+    """
+    figure, axes = figures.new(len(rows), 2 * len(rows[0]), width=13, height=1.85 * len(rows) + 0.5, squeeze=False)
+    tight(figure, 0.02)
+    for line, cells in zip(axes, rows, strict=True):
+        for k, (shown, (x, y), similarity) in enumerate(cells):
+            colour = figures.ORANGE if k == 0 else figures.SKY
+            figures.picture(line[2 * k], shown)
+            _frame(line[2 * k], (x - side / 2, y - side / 2, x + side / 2, y + side / 2), colour)
+            left, top = (int(np.clip(v - around, 0, len(shown) - 2 * around)) for v in (x, y))
+            part = shown[top : top + int(2 * around), left : left + int(2 * around)]
+            title = "this" if k == 0 else f"that, {similarity:.2f}"
+            figures.picture(line[2 * k + 1], part, title)
+            _frame(line[2 * k + 1], (0, 0, part.shape[1], part.shape[0]), colour, linewidth=3)
     return figure
 
 

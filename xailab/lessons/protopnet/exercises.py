@@ -1,13 +1,13 @@
 """The exercises: their cases, their wrong answers, and their checks."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from xailab.lessons import exercise
+from xailab.datasets import phantoms
+from xailab.lessons import Wrong, exercise
 from xailab.lessons.judging import judge
+from xailab.protopnet import shipped
 
 
 def _squared(latent: Float[Tensor, "n C h w"], prototypes: Float[Tensor, "p C"]) -> Float[Tensor, "n p h w"]:
@@ -151,58 +151,92 @@ def _(my_cluster) -> str:
     return "what pulls a patch of every image to a prototype of its class."
 
 
-def _fields(layers: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
-    size, stride, start = 1, 1, 0
-    for kernel, step, padding in layers:
-        size, start, stride = size + (kernel - 1) * stride, start - padding * stride, stride * step
-    return size, stride, start
+def _reasons(given: Float[Tensor, "p"]) -> tuple[list[int], list[int]]:
+    """The at most three largest positive and the at most three smallest negative, strongest first."""
+    order = given.argsort(descending=True).tolist()
+    return [j for j in order if given[j] > 0][:3], [j for j in reversed(order) if given[j] < 0][:3]
 
 
 @exercise("07.4")
-def _(my_field) -> str:
-    for layers in (
-        [(7, 2, 3), (3, 2, 1), (3, 1, 1)],
-        [(3, 1, 1), (2, 2, 0), (5, 3, 1), (3, 1, 0)],
-        [(1, 1, 0)],
-    ):
-        expected = torch.tensor(_fields(layers))
-        size, stride, start = expected.tolist()
-        late, ends = [1, 1, 0], [1, 1, 0]
-        for kernel, step, padding in layers:  # the stride is multiplied too early
-            late[1] *= step
-            late[0] += (kernel - 1) * late[1]
-            late[2] -= padding * late[1]
-            ends[0] += kernel * ends[1]
-            ends[1] *= step
-        plain = 1 + sum(kernel - 1 for kernel, _, _ in layers)
-        margin = sum(padding for _, _, padding in layers)
-        backwards = _fields([layer for layer in reversed(layers)])
+def _(my_reasons) -> str:
+    cases = (
+        ([4.0, 3.0, 2.0, 0.0, 5.0, 1.0], [[1.0, -0.2, 0.5, 2.0, 0.1, -1.5], [-0.5, 0.3, 0.2, -1.0, 0.4, 0.2]]),
+        (
+            [1.0, 6.0, 2.5, 3.0, 0.5, 4.0, 2.0],
+            [
+                [0.2, 0.1, -0.4, 0.3, 0.1, -0.6, 0.0],
+                [1.0, 0.8, 0.3, -0.9, 2.0, 0.1, 0.4],
+                [0.4, 0.9, 0.6, 0.2, -1.0, -0.3, 0.4],
+            ],
+        ),
+        ([2.0, 1.0], [[0.5, 0.0], [-0.5, 0.0]]),
+        (
+            [1.0, 2.0, 3.0, 4.0, 5.0, 1.0, 2.0, 3.0, 4.0, 5.0],
+            [
+                [0.9, 0.4, 0.1, 0.6, 0.5, -0.3, -0.3, -0.1, -0.3, -0.1],
+                [0.0, 0.1, 0.0, -0.2, 0.1, 0.2, 0.1, 0.0, 0.1, 0.0],
+            ],
+        ),
+    )
+    for similarities, weight in ((torch.tensor(s), torch.tensor(w)) for s, w in cases):
+        first, second = (weight @ similarities).argsort(descending=True)[:2].tolist()
+        margin = (weight[first] - weight[second]) * similarities
+        expected, own = _reasons(margin), _reasons(weight[first] * similarities)
+        order = margin.argsort(descending=True).tolist()
         mistakes = {
-            "the stride is multiplied too early: a window's pixels lie as far apart as the strides *before* it say.": (
-                torch.tensor(late)
+            "these are the reasons for the class alone: subtract the second-best class's weight first.": own,
+            "these are differences of weights: a weight counts with its similarity.": (
+                _reasons(weight[first] - weight[second])
             ),
-            "a window of k adds k - 1 steps, not k.": torch.tensor([ends[0], stride, start]),
-            "the strides are left out of the size: k - 1 steps are of `stride` pixels each.": torch.tensor(
-                [plain, stride, start]
+            "for and against are the wrong way round.": (expected[1], expected[0]),
+            "a prototype that gives the other sign, or nothing, is no reason: keep positive for the first list and "
+            "negative for the second.": (order[:3], order[::-1][:3]),
+            "the strongest come first, in both lists.": (expected[0], expected[1][::-1]),
+            "at most three in each list.": (
+                [j for j in order if margin[j] > 0],
+                [j for j in order[::-1] if margin[j] < 0],
             ),
-            "the strides are left out of size and start: steps are of `stride` pixels each.": torch.tensor(
-                [plain, stride, -margin]
-            ),
-            "the paddings count in steps of `stride` pixels, too.": torch.tensor([size, stride, -margin]),
-            "padding lies outside, so the first pixel is negative: subtract it.": torch.tensor([size, stride, -start]),
-            "0 is the first window's middle, or the padding is left out: it moves the window to the left.": (
-                torch.tensor([size, stride, 0])
-            ),
-            "the stride is multiplied too early for the padding: it counts in the steps *before* the window.": (
-                torch.tensor([size, stride, late[2]])
-            ),
-            "the layers go from the image to the cells: begin with the first.": torch.tensor(backwards),
         }
-        judge(
-            my_field(layers),
-            expected,
-            mistakes,
-            "size, stride and first pixel, three numbers",
-            f"for the layers {layers}, size, stride and first pixel should be {size}, {stride} and {start}.",
-        )
-    return "and that is how ResNet18's 435 pixels come about."
+        given = my_reasons(similarities, weight)
+        if not isinstance(given, tuple | list) or len(given) != 2:
+            raise Wrong(f"expected two lists, for and against, got {given!r}.")
+        answer = tuple([int(j) for j in part] for part in given)
+        if answer != expected:
+            said = next((words for words, wrong in mistakes.items() if answer == wrong), None)
+            raise Wrong(said or f"for the similarities {similarities.tolist()} expected {expected}, got {answer}.")
+    return "both kinds of reasons, and in the order of their strength."
+
+
+@exercise("07.5")
+def _(my_suspects) -> str:
+    slices = phantoms.batch([i for i in range(40) if phantoms.phantom(i, split="test").label], split="test").images
+    for name in ("usual", "decoys", "shortcut"):
+        model = shipped(name).requires_grad_(False)
+        levels = torch.linspace(0, 1, 21).view(-1, 1, 1, 1).expand(-1, 1, 96, 96).contiguous()
+        with torch.no_grad():
+            empty = model.forward_details(levels).similarities
+            found = model.forward_details(slices).similarities
+        own = model.prototype_classes == 1
+
+        def numbers(which: Tensor) -> list[int]:
+            return which.nonzero().flatten().tolist()
+
+        usual = found.median(0).values
+        expected = numbers((empty.amax(0) >= usual) & own)
+        mistakes = {
+            "prototypes of “no lesion” are among them: only those of “lesion” are asked for.": (
+                numbers(empty.amax(0) >= usual)
+            ),
+            "one grey level is enough: take the largest over the levels, not the mean.": (
+                numbers((empty.mean(0) >= usual) & own)
+            ),
+            "these are the others: those that the empty pictures do *not* reach.": (
+                numbers((empty.amax(0) < usual) & own)
+            ),
+            "compare with the median slice, not with the weakest.": (numbers((empty.amax(0) >= found.amin(0)) & own)),
+        }
+        answer = [int(j) for j in my_suspects(model, slices)]
+        if answer != expected:
+            said = next((words for words, wrong in mistakes.items() if answer == wrong), None)
+            raise Wrong(said or f"for the network “{name}” expected {expected}, got {answer}.")
+    return "a prototype that an empty picture satisfies says little about a lesion."
