@@ -56,7 +56,7 @@ def test_the_list_names_the_lessons_that_use_something():
         if entry.name.startswith("mvtec-ad"):
             continue  # any category will do
         bare = entry.name.removeprefix(real.WEIGHTS)
-        expected = [lesson for lesson, text in used.items() if f"'{bare}'" in text or f"'{entry.name}'" in text]
+        expected = sorted(lesson for lesson, text in used.items() if f"'{bare}'" in text or f"'{entry.name}'" in text)
         assert list(entry.lessons) == expected, entry.name
 
 
