@@ -4,17 +4,31 @@ from xailab.lessons.drawings import outline
 from xailab.lessons.padim import exercises
 from xailab.lessons.padim.drawings import (
     TRUTH,
-    Recorded,
     Shown,
     curves,
     draw_cells,
+    draw_choice,
+    draw_drift,
     draw_ellipses,
     draw_gallery,
+    draw_idea,
     draw_inspection,
     draw_maps,
+    draw_pairs,
     draw_scores,
     draw_threshold,
-    rd,
     scaled_map,
 )
 from xailab.lessons.padim.explorer import inspection_explorer
+from xailab.lessons.padim.measuring import (
+    Recorded,
+    fitted,
+    most_deviating,
+    one_of_each,
+    pasted,
+    rd,
+    record,
+    samples,
+    scores_of,
+    warmer,
+)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.axes import Axes
@@ -12,16 +11,13 @@ from torch import Tensor
 
 from xailab import figures
 from xailab.lessons.drawings import outline, tight
+from xailab.lessons.padim.measuring import Mask, Picture, Recorded
 from xailab.lessons.padim.regions import components
-from xailab.metrics import aupro, auroc
-from xailab.padim import Gaussians
-from xailab.padim.reduction import random_channels
+from xailab.metrics import aupro, auroc, interval
 from xailab.padim.upsampling import upsampled
 
 TRUTH, FOUND = figures.SKY, figures.YELLOW
-Picture = UInt8[np.ndarray, "h w 3"]
-Mask = Bool[np.ndarray, "h w"]
-Layers = Sequence[Float[Tensor, "n _c _h _w"]]
+ARROW = {"arrowstyle": "-|>", "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0}
 
 
 def scaled_map(axes: Axes, heat: Float[Tensor, "h w"], largest: float, title: str | None = None) -> None:
@@ -207,57 +203,142 @@ def draw_maps(
     return figure
 
 
-def rd(sample, generator: np.random.Generator, crop: int = 224):
-    """Turn a picture and its mask by up to 10 degrees and crop it at random, as for the paper's Rd-MVTec AD.
+def draw_idea(
+    normal: Sequence[Picture],
+    picture: Picture,
+    features: Sequence[Float[Tensor, "_ _"]],
+    at: tuple[float, float],
+    vectors: Float[Tensor, "n 2"],
+    new: Float[Tensor, "2"],
+    heat: Float[Tensor, "h w"],
+) -> Figure:
+    """Draw the method from left to right: pictures, three layers, the vectors of one place, and the map.
 
     Args:
-        sample: Sample with .image and .mask, larger than the crop.
-        generator: Random numbers for the angle and the place of the crop.
-        crop: Side of the result in pixels.
+        normal: Some of the normal pictures.
+        picture: The picture to be judged.
+        features: One channel of each layer for it, the finest first.
+        at: (row, column) of the place, as shares of the picture's side.
+        vectors: Two channels at the place, of all normal pictures.
+        new: The same two channels of the picture.
+        heat: Its anomaly map.
     """
-    side = len(sample.image)
-    turn = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), float(generator.uniform(-10, 10)), 1)
-    top, left = generator.integers(0, side - crop + 1, 2)
-    turned = (
-        cv2.warpAffine(each, turn, (side, side), flags=how, borderMode=cv2.BORDER_REFLECT_101)
-        for each, how in ((sample.image, cv2.INTER_LINEAR), (sample.mask.astype(np.uint8), cv2.INTER_NEAREST))
+    figure, page = figures.new(width=12.4, height=4.7)
+    page.set(xlim=(0, 12.4), ylim=(0, 4.7))
+    page.set_axis_off()
+
+    def put(image: np.ndarray, x: float, y: float, size: float, title: str = "", **options) -> Axes:
+        axis = page.inset_axes((x, y, size, size), transform=page.transData)
+        figures.picture(axis, image, title or None, **options)
+        return axis
+
+    def arrow(start: tuple, end: tuple, colour: str = "black") -> None:
+        page.annotate("", end, start, arrowprops=ARROW | {"color": colour})
+
+    for number, each in enumerate(normal[:3]):
+        put(each, 0.05 + 0.16 * number, 2.75 - 0.16 * number, 1.5)
+    page.text(0.95, 4.45, "40 normal pictures", ha="center")
+    put(picture, 0.25, 0.35, 1.5)
+    page.text(1.0, 0.1, "a new picture", ha="center")
+    for layer, y in zip(features, (3.2, 1.75, 0.3), strict=True):
+        size, cells = 1.2, len(layer)
+        axis = put(layer.numpy(), 3.0, y, size, cmap="cividis")
+        row, column = (int(share * cells) for share in at)
+        axis.plot(column, row, "s", markersize=7, markerfacecolor="none", markeredgecolor=figures.VERMILLION)
+        page.text(4.3, y + 0.6, f"{cells} × {cells}", va="center", fontsize=10)
+        arrow((5.15, y + 0.6), (5.65, 2.35))
+    page.text(3.6, 4.55, "three layers of one network", ha="center")
+    for y in (2.9, 1.1):
+        arrow((2.05, y), (2.85, 2.0 + 0.5 * (y - 2.0)))
+    page.text(6.1, 2.35, "100 numbers\nat this place", ha="center", va="center",
+              bbox={"boxstyle": "round,pad=0.4", "facecolor": "#EEEEEE"})  # fmt: skip
+    arrow((6.85, 2.35), (7.3, 2.35))
+    _draw_gaussian(page.inset_axes((7.65, 0.95, 2.0, 2.6), transform=page.transData), vectors, new)
+    page.text(8.65, 3.85, "one Gaussian for each place\n(two of its 100 channels)", ha="center", va="center")
+    arrow((9.85, 2.35), (10.3, 2.35))
+    put(heat.numpy(), 10.4, 1.4, 1.9, cmap="inferno", vmin=0)
+    page.text(11.35, 3.5, "distance at each place", ha="center")
+    return figure
+
+
+def _draw_gaussian(axis: Axes, vectors: Float[Tensor, "n 2"], new: Float[Tensor, "2"]) -> None:
+    """Draw points, their ellipses of Mahalanobis distance 1, 2 and 3, and a new point."""
+    points = vectors.double().numpy()
+    mean, factor = points.mean(0), np.linalg.cholesky(np.cov(points.T) + 1e-9 * np.eye(2))
+    circle = np.stack([np.cos(angles := np.linspace(0, 2 * np.pi, 200)), np.sin(angles)])
+    for radius in (1, 2, 3):
+        axis.plot(*(mean[:, None] + radius * factor @ circle), color=figures.GREY, linewidth=1.2)
+    axis.plot(*points.T, "o", color=figures.BLUE, markersize=3.5)
+    axis.plot(*new.double().numpy(), "^", color=figures.VERMILLION, markersize=11)
+    axis.set(xticks=[], yticks=[])
+
+
+def draw_drift(rates: Mapping[str, Sequence[Bool[np.ndarray, "_n"]]], shares: Sequence[float], asked: float) -> Figure:
+    """Draw the rate of false alarms against a change of the light, with intervals.
+
+    Args:
+        rates: For each product and change, which of the good pictures were called anomalous.
+        shares: The changes.
+        asked: Rate of false alarms that was asked for.
+    """
+    figure, axis = figures.new(width=7.6, height=3.8)
+    for number, ((name, cases), colour) in enumerate(zip(rates.items(), figures.PALETTE, strict=False)):
+        means = np.array([each.mean() for each in cases])
+        ends = np.array([interval(each) for each in cases]).T
+        places = 100 * np.asarray(shares) + 0.15 * number
+        axis.errorbar(places, means, np.abs(ends - means), fmt="o-", color=colour, capsize=4, label=name)
+    axis.axhline(asked, color="black", linestyle="--", linewidth=1.2)
+    axis.annotate(
+        f"asked for: {asked:.0%}", (100 * shares[-1], asked), xytext=(0, 5), textcoords="offset points", ha="right"
     )
-    image, mask = (each[top : top + crop, left : left + crop] for each in turned)
-    return sample._replace(image=np.ascontiguousarray(image), mask=mask.astype(bool))
+    axis.set(
+        xlabel="light warmer by (red up, blue down), %", ylabel="good pictures called anomalous", ylim=(-0.03, 1.05)
+    )
+    axis.legend(loc="center left")
+    return figure
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """Hold the layers' outputs for one category, recorded once, and the truth of the test pictures.
+def draw_choice(table: Mapping[str, tuple[float, float, float]]) -> Figure:
+    """Draw settings by what normal pictures say of them, and by what real defects say.
 
-    Attributes:
-        layers: Names of the layers.
-        fit, held_out, test: Outputs of each layer, (n, channels, rows, columns).
-        pictures, masks, kinds: Test pictures, their masks and their kinds of defect.
+    Args:
+        table: For each setting: the highest score of held-out pictures over their median, PRO on synthetic defects, and
+            PRO on the real ones.
     """
+    figure, axes = figures.new(1, 2, width=10.6, height=4.0, sharey=True)
+    for axis, column, label in zip(
+        axes, (0, 1), ("held-out normal pictures: highest score / median", "PRO on synthetic defects"), strict=True
+    ):
+        for (name, values), colour in zip(table.items(), [*figures.PALETTE, figures.GREY, "#7B4B94"], strict=False):
+            axis.plot(values[column], values[2], "o", color=colour, markersize=9, label=name)
+        axis.set(xlabel=label)
+        axis.margins(0.12)
+    axes[0].set(ylabel="PRO on the real defects")
+    axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=10)
+    return figure
 
-    layers: tuple[str, ...]
-    fit: list[Tensor]
-    held_out: list[Tensor]
-    test: list[Tensor]
-    pictures: UInt8[np.ndarray, "n h w 3"]
-    masks: Bool[np.ndarray, "n h w"]
-    kinds: Sequence[str]
 
-    def distances(
-        self, layers: Sequence[str], d: int | None = None, seed: int = 0
-    ) -> tuple[Float[Tensor, "m rows columns"], Float[Tensor, "n rows columns"]]:
-        """Compute distances of the held-out and the test pictures from some layers and d random channels of them."""
-        chosen = [self.layers.index(name) for name in layers]
-        counts = [self.fit[i].shape[1] for i in chosen]
-        kept = random_channels(counts, None if d is None or d >= sum(counts) else d, seed)
-        fit, held_out, test = (
-            [split[i][:, channels] for i, channels in zip(chosen, kept, strict=True)]
-            for split in (self.fit, self.held_out, self.test)
-        )
-        gaussians = Gaussians([tuple(x.shape[1:]) for x in fit])
-        gaussians.update(fit)
-        return gaussians.distances(held_out), gaussians.distances(test)
+def draw_pairs(
+    pairs: Sequence[tuple[str, tuple[Picture, Picture], tuple[Mask, Mask], tuple[Float[Tensor, "h w"], ...]]],
+) -> Figure:
+    """Draw the same defect aligned and turned, with the two maps on one scale in units of the threshold.
+
+    Args:
+        pairs: For each product its title, and two pictures, masks, and maps divided by the threshold.
+    """
+    figure, axes = figures.new(2, 2 * len(pairs), width=2.15 * 2 * len(pairs) + 0.8, height=4.6, squeeze=False)
+    tight(figure)
+    drawn = None
+    for number, (title, pictures, masks, maps) in enumerate(pairs):
+        for k, how in enumerate(("aligned", "turned")):
+            top, bottom = axes[:, 2 * number + k]
+            figures.picture(top, pictures[k], f"{title}\n{how}")
+            outline(top, masks[k], TRUTH)
+            drawn = bottom
+            scaled_map(bottom, maps[k], 2.0)
+    if drawn is not None:
+        figures.colour_bar(figure, drawn, "in units of the threshold")
+    return figure
 
 
 def draw_inspection(
@@ -267,7 +348,7 @@ def draw_inspection(
     sigma: float = 4.0,
     layers: Sequence[str] | None = None,
     d: int | None = None,
-    distances: tuple[Tensor, Tensor] | None = None,
+    distances: tuple[Tensor, ...] | None = None,
 ) -> Figure:
     """Draw a test picture with its truth, its map, what lies above the threshold, and the scores of all pictures.
 
@@ -280,7 +361,7 @@ def draw_inspection(
         d: Number of their channels, chosen at random; None for all.
         distances: Result of ``recorded.distances(layers, d)``, if it is known.
     """
-    held_out, test = distances or recorded.distances(layers or recorded.layers, d)
+    held_out, test, *_ = distances or recorded.distances(layers or recorded.layers, d)
     _, height, width = recorded.masks.shape
     size = (height, width)
     maps = upsampled(test, size, sigma)
