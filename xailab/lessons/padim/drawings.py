@@ -1,19 +1,35 @@
 """Draw Gaussians, maps and thresholds, and compute the numbers for them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.utils.data import DataLoader, Subset
 
 from xailab import figures
+from xailab.datasets import downloaded
+from xailab.datasets.folders import GOOD, MVTecAD
+from xailab.detection import Results, evaluate
 from xailab.lessons.drawings import outline, tight
-from xailab.lessons.padim.measuring import Mask, Picture, Recorded
+from xailab.lessons.padim.measuring import (
+    LAYERS_OF,
+    Mask,
+    Picture,
+    Recorded,
+    Turned,
+    beside_published,
+    most_deviating,
+    one_of_each,
+    samples,
+)
 from xailab.lessons.padim.regions import components
 from xailab.metrics import aupro, auroc, interval
+from xailab.models import zoo
+from xailab.padim import PaDiM
 from xailab.padim.upsampling import upsampled
 
 TRUTH, FOUND = figures.SKY, figures.YELLOW
@@ -204,25 +220,29 @@ def draw_maps(
 
 
 def draw_idea(
-    normal: Sequence[Picture],
-    picture: Picture,
-    features: Sequence[Float[Tensor, "_ _"]],
-    at: tuple[float, float],
-    vectors: Float[Tensor, "n 2"],
-    new: Float[Tensor, "2"],
+    pictures: Sequence[Picture],
+    kept: Int[Tensor, "d"],
+    vectors: Float[Tensor, "h w n d"],
+    new: Float[Tensor, "h w 1 d"],
     heat: Float[Tensor, "h w"],
+    counts: Sequence[int] = (24, 40, 112),
 ) -> Figure:
-    """Draw the method from left to right: pictures, three layers, the vectors of one place, and the map.
+    """Draw the method from left to right: pictures, three layers, the vectors of the most anomalous place, and the map.
 
     Args:
-        normal: Some of the normal pictures.
-        picture: The picture to be judged.
-        features: One channel of each layer for it, the finest first.
-        at: (row, column) of the place, as shares of the picture's side.
-        vectors: Two channels at the place, of all normal pictures.
-        new: The same two channels of the picture.
-        heat: Its anomaly map.
+        pictures: Three normal pictures, and the one to be judged.
+        kept: The channels that are kept, of all layers together.
+        vectors: The vectors of the normal pictures.
+        new: The vectors of the picture to be judged.
+        heat: Its distances.
+        counts: Number of channels of each layer, the finest first; each layer has half of the cells of the one before.
     """
+    *normal, picture = pictures
+    y, x = np.unravel_index(int(heat.argmax()), heat.shape)
+    at = ((y + 0.5) / heat.shape[0], (x + 0.5) / heat.shape[1])
+    first = [new[:: 2**k, :: 2**k, 0, i] for k, i in enumerate(one_of_each(kept, counts))]
+    cloud, point = vectors[y, x], new[y, x, 0]
+    two = most_deviating(cloud, point)
     figure, page = figures.new(width=12.4, height=4.7)
     page.set(xlim=(0, 12.4), ylim=(0, 4.7))
     page.set_axis_off()
@@ -235,12 +255,12 @@ def draw_idea(
     def arrow(start: tuple, end: tuple, colour: str = "black") -> None:
         page.annotate("", end, start, arrowprops=ARROW | {"color": colour})
 
-    for number, each in enumerate(normal[:3]):
+    for number, each in enumerate(normal):
         put(each, 0.05 + 0.16 * number, 2.75 - 0.16 * number, 1.5)
     page.text(0.95, 4.45, "40 normal pictures", ha="center")
     put(picture, 0.25, 0.35, 1.5)
     page.text(1.0, 0.1, "a new picture", ha="center")
-    for layer, y in zip(features, (3.2, 1.75, 0.3), strict=True):
+    for layer, y in zip(first, (3.2, 1.75, 0.3), strict=True):
         size, cells = 1.2, len(layer)
         axis = put(layer.numpy(), 3.0, y, size, cmap="cividis")
         row, column = (int(share * cells) for share in at)
@@ -253,7 +273,7 @@ def draw_idea(
     page.text(6.1, 2.35, "100 numbers\nat this place", ha="center", va="center",
               bbox={"boxstyle": "round,pad=0.4", "facecolor": "#EEEEEE"})  # fmt: skip
     arrow((6.85, 2.35), (7.3, 2.35))
-    _draw_gaussian(page.inset_axes((7.65, 0.95, 2.0, 2.6), transform=page.transData), vectors, new)
+    _draw_gaussian(page.inset_axes((7.65, 0.95, 2.0, 2.6), transform=page.transData), cloud[:, two], point[two])
     page.text(8.65, 3.85, "one Gaussian for each place\n(two of its 100 channels)", ha="center", va="center")
     arrow((9.85, 2.35), (10.3, 2.35))
     put(heat.numpy(), 10.4, 1.4, 1.9, cmap="inferno", vmin=0)
@@ -318,27 +338,70 @@ def draw_choice(table: Mapping[str, tuple[float, float, float]]) -> Figure:
     return figure
 
 
-def draw_pairs(
-    pairs: Sequence[tuple[str, tuple[Picture, Picture], tuple[Mask, Mask], tuple[Float[Tensor, "h w"], ...]]],
-) -> Figure:
-    """Draw the same defect aligned and turned, with the two maps on one scale in units of the threshold.
+def draw_pairs(pairs: Sequence[tuple[Recorded, Turned, int, Float[Tensor, "h w"]]]) -> Figure:
+    """Draw the same defects aligned and turned, with all maps on one scale in units of their thresholds.
 
     Args:
-        pairs: For each product its title, and two pictures, masks, and maps divided by the threshold.
+        pairs: For each product its aligned pictures, the turned ones, the number of the picture, and its map when
+            aligned, divided by the threshold.
     """
     figure, axes = figures.new(2, 2 * len(pairs), width=2.15 * 2 * len(pairs) + 0.8, height=4.6, squeeze=False)
     tight(figure)
-    drawn = None
-    for number, (title, pictures, masks, maps) in enumerate(pairs):
-        for k, how in enumerate(("aligned", "turned")):
-            top, bottom = axes[:, 2 * number + k]
-            figures.picture(top, pictures[k], f"{title}\n{how}")
-            outline(top, masks[k], TRUTH)
-            drawn = bottom
-            scaled_map(bottom, maps[k], 2.0)
-    if drawn is not None:
-        figures.colour_bar(figure, drawn, "in units of the threshold")
+    for columns, (aligned, turned, i, heat) in zip(np.split(axes, len(pairs), axis=1), pairs, strict=True):
+        both = (
+            (aligned.pictures, aligned.masks, heat),
+            (turned.pictures, turned.masks, turned.maps[i] / turned.threshold),
+        )
+        for (top, bottom), how, (pictures, masks, values) in zip(columns.T, ("aligned", "turned"), both, strict=True):
+            figures.picture(top, pictures[i], f"{aligned.kinds[i]}, {how}")
+            outline(top, masks[i], TRUTH)
+            scaled_map(bottom, values, 2.0)
+    figures.colour_bar(figure, axes[1, -1], "in units of the threshold")
     return figure
+
+
+def median_defect(product: str, recorded: Recorded, maps: Float[Tensor, "n h w"], threshold: float) -> Shown:
+    """Choose the defective test picture with the median score, for `draw_gallery`."""
+    bad, scores = recorded.masks.any((1, 2)), maps.amax((1, 2)).numpy()
+    i = np.flatnonzero(bad)[scores[bad].argsort()[bad.sum() // 2]]
+    normal = samples(product)[0][0].image
+    return Shown(product, normal, recorded.pictures[i], recorded.masks[i], maps[i], threshold)
+
+
+def draw_defects(detector: PaDiM, train: MVTecAD, test: MVTecAD, results: Results, panel: float = 1.9) -> Figure:
+    """Draw one photograph of each kind of defect as `draw_gallery` does, each beside a normal one.
+
+    Args:
+        detector: Detector with a threshold.
+        train, test: Data sets made with ``preprocess=``.
+        results: The detector's figures on the test set.
+        panel: Width of a picture in inches.
+    """
+    undo, columns = test.preprocess.undo, []
+    kinds = [kind for kind in dict.fromkeys(results.kinds) if kind != GOOD] or [GOOD]
+    for i, kind in enumerate(kinds):
+        normal, sample = train[i].image[None], test[results.kinds.index(kind)]
+        heat = detector.anomaly_maps(sample.image[None])[0]
+        picture = undo(sample.image[None])[0]
+        columns.append(Shown(kind, undo(normal)[0], picture, np.asarray(sample.mask), heat, detector.threshold))
+    return draw_gallery(columns, panel)
+
+
+def photographed(product: str, network: str) -> tuple[Figure, str]:
+    """Fit PaDiM to a product of MVTec AD on this disk, and draw and describe what it finds.
+
+    It is fitted to four in five of the normal photographs; the rest give a threshold for one false alarm in ten.
+    """
+    net = zoo.load(network)
+    view = replace(net.preprocess, resize=256, crop=None)
+    train, test = (downloaded.mvtec_ad(product, split, preprocess=view) for split in ("train", "test"))
+    fit, held_out = ([i for i in range(len(train)) if (i % 5 == 4) == last] for last in (False, True))
+    detector = PaDiM(net, LAYERS_OF[network], dimensions=100)
+    detector.fit(DataLoader(Subset(train, fit), 10), progress=False)
+    share = max(0.1, 1 / (len(held_out) + 1))  # nine pictures are the fewest for one in ten
+    detector.calibrate(DataLoader(Subset(train, held_out), 10), false_alarm_rate=share, progress=False)
+    results = evaluate(detector, test)
+    return draw_defects(detector, train, test, results), beside_published(product, network, results)
 
 
 def draw_inspection(
