@@ -10,10 +10,12 @@ from xailab.lessons.padim.drawings import (
     draw_drift,
     draw_ellipses,
     draw_gallery,
+    draw_growth,
     draw_idea,
     draw_inspection,
     draw_maps,
     draw_pairs,
+    draw_reduction,
     draw_scores,
     draw_threshold,
     median_defect,
@@ -24,7 +26,6 @@ from xailab.lessons.padim.explorer import inspection_explorer
 from xailab.lessons.padim.measuring import (
     Judged,
     Recorded,
-    Turned,
     described,
     fitted,
     pasted,
@@ -35,6 +36,5 @@ from xailab.lessons.padim.measuring import (
     record,
     samples,
     scores_of,
-    turned,
     warmer,
 )

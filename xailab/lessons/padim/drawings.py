@@ -20,7 +20,6 @@ from xailab.lessons.padim.measuring import (
     Mask,
     Picture,
     Recorded,
-    Turned,
     beside_published,
     most_deviating,
     one_of_each,
@@ -338,25 +337,67 @@ def draw_choice(table: Mapping[str, tuple[float, float, float]]) -> Figure:
     return figure
 
 
-def draw_pairs(pairs: Sequence[tuple[Recorded, Turned, int, Float[Tensor, "h w"]]]) -> Figure:
+def draw_pairs(pairs: Sequence[tuple[int, Sequence[Recorded], Sequence[Float[Tensor, "h w"]]]]) -> Figure:
     """Draw the same defects aligned and turned, with all maps on one scale in units of their thresholds.
 
     Args:
-        pairs: For each product its aligned pictures, the turned ones, the number of the picture, and its map when
-            aligned, divided by the threshold.
+        pairs: For each product the number of a test picture, the product aligned and turned, and the picture's two maps
+            divided by their thresholds.
     """
     figure, axes = figures.new(2, 2 * len(pairs), width=2.15 * 2 * len(pairs) + 0.8, height=4.6, squeeze=False)
     tight(figure)
-    for columns, (aligned, turned, i, heat) in zip(np.split(axes, len(pairs), axis=1), pairs, strict=True):
-        both = (
-            (aligned.pictures, aligned.masks, heat),
-            (turned.pictures, turned.masks, turned.maps[i] / turned.threshold),
-        )
-        for (top, bottom), how, (pictures, masks, values) in zip(columns.T, ("aligned", "turned"), both, strict=True):
-            figures.picture(top, pictures[i], f"{aligned.kinds[i]}, {how}")
-            outline(top, masks[i], TRUTH)
-            scaled_map(bottom, values, 2.0)
+    for columns, (i, both, heats) in zip(np.split(axes, len(pairs), axis=1), pairs, strict=True):
+        for (top, bottom), how, recorded, heat in zip(columns.T, ("aligned", "turned"), both, heats, strict=True):
+            figures.picture(top, recorded.pictures[i], f"{recorded.kinds[i]}, {how}")
+            outline(top, recorded.masks[i], TRUTH)
+            scaled_map(bottom, heat, 2.0)
     figures.colour_bar(figure, axes[1, -1], "in units of the threshold")
+    return figure
+
+
+def draw_reduction(
+    found: Mapping[tuple[str, int, str], tuple[float, float, float]], sizes: Sequence[int], every: Sequence[float]
+) -> Figure:
+    """Draw figures against the number of dimensions, for components and for random channels.
+
+    Args:
+        found: Image AUROC, pixel AUROC and PRO by product, number of dimensions and way.
+        sizes: The numbers of dimensions.
+        every: The three figures with all 112 channels, the mean over the products.
+    """
+    figure, axes = figures.new(1, 3, width=10.8, height=3.5)
+    labels = {"first": "first components", "random": "random channels", "last": "last components"}
+    ticks = [*sizes, 112]
+    for k, title in enumerate(("image AUROC", "pixel AUROC", "PRO")):
+        for (start, label), colour, marker in zip(labels.items(), figures.PALETTE, "so^", strict=False):
+            ways = sorted({way for _, _, way in found if way.startswith(start)})
+            values = np.array([
+                [np.mean([v[k] for (_, size, name), v in found.items() if (size, name) == (d, way)]) for way in ways]
+                for d in sizes
+            ])  # fmt: skip
+            values = np.concatenate([values, np.full((1, len(ways)), every[k])])
+            axes[k].plot(ticks, values.mean(1), marker=marker, color=colour, label=label)
+            axes[k].fill_between(ticks, values.min(1), values.max(1), color=colour, alpha=0.2, linewidth=0)
+        axes[k].set(title=title, xlabel="dimensions d", xscale="log")
+        axes[k].set_xticks(ticks, [*(str(d) for d in sizes), "all"])
+        axes[k].minorticks_off()
+    axes[0].set(ylabel="mean of circuit and gear")
+    axes[0].legend(loc="lower right", fontsize=10)
+    return figure
+
+
+def draw_growth(
+    pictures: Sequence[int], kept: Mapping[str, Sequence[float]], work: Mapping[str, Sequence[float]]
+) -> Figure:
+    """Draw bytes that detectors keep and mult-adds to score a picture against the number of normal pictures."""
+    figure, axes = figures.new(1, 2, width=10.4, height=3.7)
+    for axis, values, unit in zip(axes, (kept, work), (2**20, 1), strict=True):
+        for (name, line), colour, marker in zip(values.items(), figures.PALETTE, "os^D", strict=False):
+            axis.loglog(pictures, np.array(line) / unit, marker + "-", color=colour, label=name)
+        axis.set(xlabel="normal pictures")
+        axis.legend(fontsize=10)
+    axes[0].set(title="What has to be kept", ylabel="MiB")
+    axes[1].set(title="Work to score one picture", ylabel="mult-adds")
     return figure
 
 

@@ -96,12 +96,18 @@ def samples(product: str) -> tuple[list, list, list]:
     return normal[:FIT], normal[FIT:], tested
 
 
-def record(network: nn.Module, layers: Sequence[str], product: str, size: int = SIZE) -> Recorded:
+def record(network: nn.Module, layers: Sequence[str], product: str, *, turned: bool = False) -> Recorded:
     """Run a network once on all pictures of a product, and keep the outputs of some layers.
 
     They are kept in half precision, in half of the memory: rounding is small beside 0.1, the root of PaDiM's epsilon.
+
+    Args:
+        network: Network of the zoo.
+        layers: Names of its layers.
+        product: Product of ``datasets.inspection``.
+        turned: Whether all pictures are turned and cropped first (`rd`); there are no synthetic defects then.
     """
-    view = replace(network.preprocess, resize=size, crop=None)
+    view, rng = replace(network.preprocess, resize=SIZE, crop=None), np.random.default_rng(0)
     fast = copy.deepcopy(network).to(memory_format=torch.channels_last)  # the same numbers, in two thirds of the time
     detector = PaDiM(fast, layers, dimensions=None)
 
@@ -110,17 +116,17 @@ def record(network: nn.Module, layers: Sequence[str], product: str, size: int = 
         found = [[x.half().contiguous() for x in detector.embed(batch)] for batch in batches]
         return [torch.cat(each) for each in zip(*found, strict=True)]
 
-    fit, held_out, test = samples(product)
-    rng = np.random.default_rng(0)
-    pieces = [pasted(sample.image, rng) for sample in held_out]
+    splits = samples(product)
+    fit, held_out, test = ([rd(sample, rng) for sample in split] for split in splits) if turned else splits
+    pieces = [] if turned else [pasted(sample.image, rng) for sample in held_out]
     return Recorded(
         tuple(layers),
         *(outputs([sample.image for sample in split]) for split in (fit, held_out, test)),
         np.stack([view.frame(sample.image) for sample in test]),
-        masks_of(test, view),
+        np.stack([mask_frame(sample.mask, view) for sample in test]),
         [sample.defect for sample in test],
-        outputs([picture for picture, _ in pieces]),
-        np.stack([mask_frame(mask, view) for _, mask in pieces]),
+        outputs([picture for picture, _ in pieces]) if pieces else None,
+        np.stack([mask_frame(mask, view) for _, mask in pieces]) if pieces else None,
     )
 
 
@@ -194,11 +200,6 @@ def scores_of(detector: PaDiM, images: Float[Tensor, "n 3 h w"]) -> Float[np.nda
     return torch.cat([detector.scores(batch) for batch in images.split(AT_ONCE)]).numpy()
 
 
-def masks_of(samples: Sequence, preprocess) -> Bool[np.ndarray, "n h w"]:
-    """Stack the masks of samples as a network sees the pictures."""
-    return np.stack([mask_frame(sample.mask, preprocess) for sample in samples])
-
-
 def beside_published(product: str, network: str, results: Results) -> str:
     """Describe a detector's figures on a product of MVTec AD, and the published ones of ResNet18 below them."""
     good = results.kinds.count(GOOD)
@@ -209,31 +210,6 @@ def beside_published(product: str, network: str, results: Results) -> str:
         known = ", ".join(f"{title} {value:.3f}" for title, value in values.items() if value is not None)
         lines += [f"{name} {known}"] if known else []
     return "\n".join(lines)
-
-
-class Turned(NamedTuple):
-    """The test of a detector on turned and cropped pictures.
-
-    Attributes:
-        pictures, masks, maps: Of the test.
-        threshold: Of turned pictures that were held out.
-    """
-
-    pictures: UInt8[np.ndarray, "n h w 3"]
-    masks: Bool[np.ndarray, "n h w"]
-    maps: Float[Tensor, "n h w"]
-    threshold: float
-
-
-def turned(network: nn.Module, layers: Sequence[str], product: str, d: int | None) -> Turned:
-    """Fit PaDiM to turned and cropped pictures of a product (`rd`), set a threshold, and test it on others."""
-    view, rng = replace(network.preprocess, resize=SIZE, crop=None), np.random.default_rng(0)
-    splits = [[rd(sample, rng) for sample in split] for split in samples(product)]
-    fit, held_out, test = (view([sample.image for sample in split]).split(AT_ONCE) for split in splits)
-    detector = PaDiM(network, layers, d).fit(fit, progress=False).calibrate(held_out, progress=False)
-    maps = torch.cat([detector.anomaly_maps(batch) for batch in test])
-    pictures = np.stack([view.frame(sample.image) for sample in splits[2]])
-    return Turned(pictures, masks_of(splits[2], view), maps, float(detector.threshold or 0))
 
 
 def described(masks: Bool[np.ndarray, "n h w"], maps: Float[Tensor, "n h w"]) -> str:
