@@ -82,13 +82,15 @@ print("largest difference:", float((by_fold - by_interpolate).abs().max()), " sh
 warm = [preprocess([lesson.warmer(s.image, 0.1) for s in split]) for split in lesson.samples("circuit")]
 fit, held_out = (preprocess([s.image for s in split]).split(4) for split in lesson.samples("circuit")[:2])
 old = PaDiM(network, LAYERS, 100).fit(fit, progress=False).calibrate(held_out, progress=False)
-new = PaDiM(network, LAYERS, 100).fit(warm[0].split(4), progress=False).calibrate(warm[1].split(4), progress=False)
+new_detector = (
+    PaDiM(network, LAYERS, 100).fit(warm[0].split(4), progress=False).calibrate(warm[1].split(4), progress=False)
+)
 bad = recorded["circuit"].masks.any((1, 2))
 again = lesson.scores_of(old, warm[1]).max()
 for name, detector, limit in (
     ("nothing", old, old.threshold),
     ("threshold", old, again),
-    ("fit and threshold", new, new.threshold),
+    ("fit and threshold", new_detector, new_detector.threshold),
 ):
     scores = lesson.scores_of(detector, warm[2])
     print(f"warm light, new {name:17s}: false alarms {np.mean(scores[~bad] > limit):.2f}, found {np.mean(scores[bad] > limit):.2f}, "
@@ -365,8 +367,8 @@ first, second = Gaussians(shapes), Gaussians(shapes)
 first.update([x[:15] for x in layers])
 second.update([x[15:] for x in layers])
 new = [x.float() for x in recorded["gear"].test]
-merged, whole = first.merge(second).distances(new), lesson.fitted(layers).distances(new)
-print(f"merged from 15 and 25 pictures: largest distance {merged.max():.1f}, from all 40 at once {whole.max():.1f}")
+merged, at_once = first.merge(second).distances(new), lesson.fitted(layers).distances(new)
+print(f"merged from 15 and 25 pictures: largest distance {merged.max():.1f}, from all 40 at once {at_once.max():.1f}")
 
 # %% [markdown]
 # How much would be lost with fewer pictures?

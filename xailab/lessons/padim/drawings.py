@@ -73,27 +73,6 @@ def draw_ellipses(
     return figure
 
 
-def draw_cells(picture: Picture, grids: Mapping[str, int], at: tuple[float, float]) -> Figure:
-    """Draw a picture once for each layer, with its grid of cells and the one over a place.
-
-    Args:
-        picture: Square picture.
-        grids: Number of cells a side, by the layer's name.
-        at: (row, column) of the place, as shares of the picture's side.
-    """
-    figure, axes = figures.new(1, len(grids), width=2.9 * len(grids), height=3.2)
-    side = len(picture)
-    for axis, (name, cells) in zip(axes, grids.items(), strict=True):
-        figures.picture(axis, picture, f"{name}: {cells} × {cells} cells")
-        for line in np.linspace(0, side, cells + 1)[1:-1] - 0.5:
-            axis.axhline(line, color="white", linewidth=0.5, alpha=0.6)
-            axis.axvline(line, color="white", linewidth=0.5, alpha=0.6)
-        size = side / cells
-        top, left = (int(share * cells) * size for share in at)
-        figures.outline(axis, (left, top, left + size, top + size))
-    return figure
-
-
 def draw_scores(groups: Mapping[str, Float[np.ndarray, "_n"]], threshold: float | None = None) -> Figure:
     """Draw scores as dots, one row for each group, and a threshold."""
     figure, axis = figures.new(width=8.6, height=0.62 * len(groups) + 1.2)
@@ -221,9 +200,9 @@ def draw_maps(
 def draw_idea(
     pictures: Sequence[Picture],
     kept: Int[Tensor, "d"],
-    vectors: Float[Tensor, "h w n d"],
-    new: Float[Tensor, "h w 1 d"],
-    heat: Float[Tensor, "h w"],
+    vectors: Float[Tensor, "rows columns n d"],
+    new: Float[Tensor, "rows columns 1 d"],
+    heat: Float[Tensor, "rows columns"],
     counts: Sequence[int] = (24, 40, 112),
 ) -> Figure:
     """Draw the method from left to right: pictures, three layers, the vectors of the most anomalous place, and the map.

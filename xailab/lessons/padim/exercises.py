@@ -69,13 +69,13 @@ def _(my_distances) -> str:
             "this is the square of the distance: take the root.": expected.square(),
             "this is the diagonal of H: the squared distance is N - 1 times that.": h,
             "the root of h is not yet the distance: h is multiplied by N - 1 before.": h.sqrt(),
+            "a direction whose singular value is zero up to rounding was kept: N centred vectors span at most N - 1.": (
+                ((n - 1) * full).sqrt()
+            ),
             "h is multiplied by N: the covariance is divided by N - 1.": (n * h).sqrt(),
             "the vectors are not centred: subtract their mean first.": distances(x),
             "this is the bound, (N - 1) / sqrt(N): with fewer channels than pictures, distances lie below it.": (
                 torch.full_like(expected, (n - 1) / n**0.5)
-            ),
-            "a direction whose singular value is zero up to rounding was kept: N centred vectors span at most N - 1.": (
-                ((n - 1) * full).sqrt()
             ),
             "this is the Euclidean distance to the mean.": a.norm(dim=1),
             "epsilon = 0.01 was added: here it is 0, with the pseudo-inverse.": distances(a, epsilon=0.01),
