@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.stats import binomtest, norm
 from torch import Tensor
 
@@ -96,7 +96,7 @@ def auroc_interval(labels: Values, scores: Values, *, confidence: float = 0.95) 
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is a share between 0 and 1, got {confidence}")
     found, positive = auroc(labels, scores), int(np.sum(_array(labels)))
-    negative, z = _array(labels).size - positive, norm.ppf((1 + confidence) / 2)
+    negative, z = _array(labels).size - positive, float(norm.ppf((1 + confidence) / 2))
 
     def below(value: float) -> float:
         """The lower end, for an AUROC of this value."""
@@ -105,7 +105,7 @@ def auroc_interval(labels: Values, scores: Values, *, confidence: float = 0.95) 
             spread = 1 + ((positive + negative) / 2 - 1) * ((1 - truth) / (2 - truth) + truth / (1 + truth))
             return value - truth - z * math.sqrt(truth * (1 - truth) * spread / (positive * negative))
 
-        return brentq(beyond, 0, min(value, 1 - ROUNDING)) if value else 0.0
+        return float(root_scalar(beyond, bracket=(0.0, min(value, 1 - ROUNDING))).root) if value else 0.0
 
     return below(found), 1 - below(1 - found)
 

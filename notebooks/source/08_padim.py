@@ -381,8 +381,8 @@ figures.show(
 lesson.print_choice(judged, table)
 
 # %% [markdown]
-# Synthetic defects order the settings nearly as the real ones do, choose one that is almost the best, and order the
-# three networks rightly. The ratio of held-out scores measures false alarms only: its favourite misses details. But this
+# PRO on synthetic defects rises with the real PRO, chooses a setting that is almost the best, and orders the three
+# networks rightly. The ratio of held-out scores measures false alarms only: its favourite misses details. But this
 # holds on *average over products*. For the gravel alone, synthetic defects choose a setting that loses 0.14 of PRO,
 # because gravel pasted on gravel is gravel. A synthetic defect has to look wrong on your product: look at a few.
 

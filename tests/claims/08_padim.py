@@ -63,7 +63,7 @@ def test_overlap():
 def test_choosing():
     cases = np.array(list(judged.values()))
     ratio, synthetic, real = cases.mean(1).T
-    assert np.corrcoef(np.argsort(np.argsort(synthetic)), np.argsort(np.argsort(real)))[0, 1] > 0.6
+    assert np.corrcoef(synthetic, real)[0, 1] > 0.8 and abs(np.corrcoef(ratio, real)[0, 1]) < 0.4
     assert real[synthetic.argmax()] > real.max() - 0.005 and real[ratio.argmin()] < real.max() - 0.015
     lost = [each[:, 2].max() - each[each[:, 1].argmax(), 2] for each in cases.swapaxes(0, 1)]
     assert lost[SEVEN.index("gravel")] == pytest.approx(0.14, abs=0.01) and max(lost) == lost[SEVEN.index("gravel")]
@@ -76,4 +76,4 @@ def test_choosing():
 def test_turned():
     (_, (board, turned_board), heats), (_, _, fabric_heats) = pairs
     assert not np.array_equal(board.pictures, turned_board.pictures)
-    assert float(heats[0].max()) > 1.2 * float(heats[1].max()) and float(fabric_heats[1].max()) > 1
+    assert float(heats[0].max()) > 1.2 * float(heats[1].max()) and float(fabric_heats[1].max()) > 0.7

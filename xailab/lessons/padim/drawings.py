@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from xailab import figures
 from xailab.datasets import downloaded
 from xailab.datasets.folders import GOOD, MVTecAD
 from xailab.detection import Results, evaluate
+from xailab.images import Preprocess
 from xailab.lessons.drawings import outline, tight
 from xailab.lessons.padim.measuring import (
     LAYERS_OF,
@@ -388,23 +390,24 @@ def median_defect(product: str, recorded: Recorded, maps: Float[Tensor, "n h w"]
     return Shown(product, normal, recorded.pictures[i], recorded.masks[i], maps[i], threshold)
 
 
-def draw_defects(detector: PaDiM, train: MVTecAD, test: MVTecAD, results: Results, panel: float = 1.9) -> Figure:
+def draw_defects(detector: PaDiM, view: Preprocess, train: MVTecAD, test: MVTecAD, results: Results) -> Figure:
     """Draw one photograph of each kind of defect as `draw_gallery` does, each beside a normal one.
 
     Args:
         detector: Detector with a threshold.
-        train, test: Data sets made with ``preprocess=``.
+        view: Preprocessing of the data sets.
+        train, test: Data sets made with it.
         results: The detector's figures on the test set.
-        panel: Width of a picture in inches.
     """
-    undo, columns = test.preprocess.undo, []
+    columns = []
     kinds = [kind for kind in dict.fromkeys(results.kinds) if kind != GOOD] or [GOOD]
     for i, kind in enumerate(kinds):
-        normal, sample = train[i].image[None], test[results.kinds.index(kind)]
-        heat = detector.anomaly_maps(sample.image[None])[0]
-        picture = undo(sample.image[None])[0]
-        columns.append(Shown(kind, undo(normal)[0], picture, np.asarray(sample.mask), heat, detector.threshold))
-    return draw_gallery(columns, panel)
+        sample = test[results.kinds.index(kind)]
+        normal, new = (torch.as_tensor(each.image)[None] for each in (train[i], sample))
+        heat = detector.anomaly_maps(new)[0]
+        threshold = detector.threshold or float(heat.max())
+        columns.append(Shown(kind, view.undo(normal)[0], view.undo(new)[0], np.asarray(sample.mask), heat, threshold))
+    return draw_gallery(columns, panel=1.9)
 
 
 def photographed(product: str, network: str) -> tuple[Figure, str]:
@@ -421,7 +424,7 @@ def photographed(product: str, network: str) -> tuple[Figure, str]:
     share = max(0.1, 1 / (len(held_out) + 1))  # nine pictures are the fewest for one in ten
     detector.calibrate(DataLoader(Subset(train, held_out), 10), false_alarm_rate=share, progress=False)
     results = evaluate(detector, test)
-    return draw_defects(detector, train, test, results), beside_published(product, network, results)
+    return draw_defects(detector, view, train, test, results), beside_published(product, network, results)
 
 
 def draw_inspection(

@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from scipy.stats import spearmanr
-from torch import Tensor, nn
+from torch import Tensor
 
 from xailab.datasets import inspection
 from xailab.datasets.folders import GOOD, mask_frame
 from xailab.detection import Results, published
 from xailab.detection.measuring import FIGURES
 from xailab.metrics import aupro, auroc, auroc_interval, interval
+from xailab.models.classifier import Classifier
 from xailab.padim import Gaussians, PaDiM
 from xailab.padim.reduction import random_channels
 from xailab.padim.upsampling import upsampled
@@ -96,7 +96,7 @@ def samples(product: str) -> tuple[list, list, list]:
     return normal[:FIT], normal[FIT:], tested
 
 
-def record(network: nn.Module, layers: Sequence[str], product: str, *, turned: bool = False) -> Recorded:
+def record(network: Classifier, layers: Sequence[str], product: str, *, turned: bool = False) -> Recorded:
     """Run a network once on all pictures of a product, and keep the outputs of some layers.
 
     They are kept in half precision, in half of the memory: rounding is small beside 0.1, the root of PaDiM's epsilon.
@@ -119,14 +119,17 @@ def record(network: nn.Module, layers: Sequence[str], product: str, *, turned: b
     splits = samples(product)
     fit, held_out, test = ([rd(sample, rng) for sample in split] for split in splits) if turned else splits
     pieces = [] if turned else [pasted(sample.image, rng) for sample in held_out]
+    normal, calibration, new = (outputs([sample.image for sample in split]) for split in (fit, held_out, test))
     return Recorded(
-        tuple(layers),
-        *(outputs([sample.image for sample in split]) for split in (fit, held_out, test)),
-        np.stack([view.frame(sample.image) for sample in test]),
-        np.stack([mask_frame(sample.mask, view) for sample in test]),
-        [sample.defect for sample in test],
-        outputs([picture for picture, _ in pieces]) if pieces else None,
-        np.stack([mask_frame(mask, view) for _, mask in pieces]) if pieces else None,
+        layers=tuple(layers),
+        fit=normal,
+        held_out=calibration,
+        test=new,
+        pictures=np.stack([view.frame(sample.image) for sample in test]),
+        masks=np.stack([mask_frame(sample.mask, view) for sample in test]),
+        kinds=[sample.defect for sample in test],
+        synthetic=outputs([picture for picture, _ in pieces]) if pieces else None,
+        pasted=np.stack([mask_frame(mask, view) for _, mask in pieces]) if pieces else None,
     )
 
 
@@ -214,7 +217,7 @@ def beside_published(product: str, network: str, results: Results) -> str:
 
 def described(masks: Bool[np.ndarray, "n h w"], maps: Float[Tensor, "n h w"]) -> str:
     """Describe maps by image AUROC with its interval, pixel AUROC and PRO."""
-    bad, scores = masks.any((1, 2)), maps.amax((1, 2))
+    bad, scores = np.asarray(masks.any((1, 2))), maps.amax((1, 2))
     low, high = auroc_interval(bad, scores)
     return (
         f"image AUROC {auroc(bad, scores):.3f} ({low:.2f} to {high:.2f}), pixel AUROC {auroc(masks, maps):.3f}, "
@@ -281,8 +284,8 @@ def print_choice(judged: Mapping[str, Sequence[Sequence[float]]], table: Table) 
     ratio, synthetic, real = cases.mean(1).T
     for way, good in (("held-out ratio", -ratio), ("synthetic defects", synthetic)):
         best = int(good.argmax())
-        agreement, chosen = spearmanr(good, real)[0], list(judged)[best]
-        print(f"{way}: rank correlation with the real PRO {agreement:.2f}; chooses {chosen}, "
+        agreement, chosen = np.corrcoef(good, real)[0, 1], list(judged)[best]
+        print(f"{way}: correlation with the real PRO {agreement:.2f}; chooses {chosen}, "
               f"real PRO {real[best]:.3f} (best {real.max():.3f})")  # fmt: skip
     lost = [each[:, 2].max() - each[each[:, 1].argmax(), 2] for each in cases.swapaxes(0, 1)]
     products = list(dict.fromkeys(product for _, product in table))
