@@ -352,14 +352,13 @@ macs = {"PaDiM": [work] * len(counts), "same place": [numbers * n for n in count
 macs["PatchCore, 5 %"] = [SHARE * patches**2 * wide * n for n in counts]
 figures.show(
     lesson.draw_growth(counts, kept, macs),
-    "Left: bytes against normal pictures; all rise, PaDiM turns flat between 100 and 300. Right: mult-adds; the searches rise, PaDiM is flat.",
+    "Bytes and mult-adds against normal pictures: the searches rise in both, PaDiM turns flat.",
 )
 print(
     f"From 300 pictures on, PaDiM keeps {state[-1] / 2**20:.0f} MiB and scores with {work / 1e6:.1f} million mult-adds"
 )
-print(
-    f"PatchCore of 1000 pictures keeps {kept['PatchCore, 5 %'][4] / 2**20:.0f} MiB, {macs['PatchCore, 5 %'][4] / 1e6:.0f} million"
-)
+bank_size, bank_work = kept["PatchCore, 5 %"][4] / 2**20, macs["PatchCore, 5 %"][4] / 1e6
+print(f"PatchCore of 1000 pictures keeps {bank_size:.0f} MiB and scores with {bank_work:.0f} million")
 
 # %% [markdown]
 # The state of PaDiM is flat for a thousand pictures or a million. The memory bank grows with each picture, though a
