@@ -91,7 +91,7 @@ def auroc_interval(labels: Values, scores: Values, *, confidence: float = 0.95) 
 
     >>> low, high = auroc_interval([False] * 8 + [True] * 16, range(24))
     >>> round(low, 2), round(high, 2)
-    (0.8, 1.0)
+    (0.81, 1.0)
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is a share between 0 and 1, got {confidence}")

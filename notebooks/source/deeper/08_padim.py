@@ -17,8 +17,8 @@
 # gears](#Both-curves-on-gears) · [The score of a picture is its own](#The-score-of-a-picture-is-its-own) · [Which
 # layers?](#Which-layers?) · [Which channels?](#Which-channels?) · [SPADE and PatchCore](#SPADE-and-PatchCore) · [As the
 # training set grows](#As-the-training-set-grows) · [What is missed](#What-is-missed) · [The other methods, as
-# published](#The-other-methods,-as-published) · [On your own pictures](#On-your-own-pictures) · [On real
-# data](#On-real-data) · [Summary](#Summary)
+# published](#The-other-methods,-as-published) · [On your own pictures](#On-your-own-pictures) · [Recorded on
+# photographs](#Recorded-on-photographs) · [Summary](#Summary)
 #
 # [← the lesson](../08_padim.ipynb) · [09 · Patch SVDD →](../09_patch_svdd.ipynb)
 
@@ -491,7 +491,7 @@ with tempfile.TemporaryDirectory() as folder:
 # hand it the same one.
 
 # %% [markdown]
-# ## On real data
+# ## Recorded on photographs
 #
 # **Recorded**, for readers without downloads: the cell "On real data" of the lesson, run with SqueezeNet 1.0 and its
 # ImageNet weights on a part of MVTec AD's hazelnut (Bergmann et al., CVPR 2019; CC BY-NC-SA 4.0): 40 normal photographs
