@@ -1,6 +1,7 @@
 """Lesson 08: its drawings, its explorer when it is moved, and its checks."""
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -9,11 +10,14 @@ import scipy.ndimage
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from scipy.stats import ks_2samp, ttest_ind
 
 from xailab.datasets import inspection
 from xailab.lessons import padim as lesson
 from xailab.lessons import verdict
 from xailab.metrics import aupro, auroc
+from xailab.models import zoo
+from xailab.padim import PaDiM
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +57,6 @@ def test_ellipses_pass_through_points_of_their_distance():
         for radius, line in zip((1, 2, 3, 4), axis.lines, strict=False):
             d = line.get_xydata() - normal.mean(0)
             assert np.allclose(np.einsum("ni, ij, nj -> n", d, matrix, d), radius**2)
-
-
-def test_a_cell_is_framed_at_the_same_place_in_every_grid():
-    figure = lesson.draw_cells(np.zeros((48, 48, 3), np.uint8), {"fine": 12, "coarse": 3}, (0.5, 0.25))
-    framed = [axis.patches[0].get_bbox().bounds for axis in figure.axes]
-    assert [axis.get_title() for axis in figure.axes] == ["fine: 12 × 12 cells", "coarse: 3 × 3 cells"]
-    assert framed == [(11.5, 23.5, 4, 4), (0.5, 15.5, 15, 16)]  # the line stays inside the frame
 
 
 def test_curves_have_the_areas_of_the_metrics():
@@ -132,27 +129,82 @@ def test_gallery_and_maps_are_drawn(recorded):
     assert [t.get_text() for t in lesson.draw_scores(groups, 3.0).axes[0].get_yticklabels()] == ["a", "b"]
 
 
+def test_synthetic_defects_are_pieces_of_the_picture():
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    changed, mask = lesson.pasted(picture, np.random.default_rng(1))
+    assert np.array_equal(changed[~mask], picture[~mask]) and (changed[mask] != picture[mask]).any()
+    y, x = np.nonzero(mask)
+    piece = changed[y.min() : y.max() + 1, x.min() : x.max() + 1]
+    windows = np.lib.stride_tricks.sliding_window_view(picture, piece.shape)
+    assert mask.sum() == piece.shape[0] * piece.shape[1] and (windows == piece).all((3, 4, 5)).sum() == 1
+
+
+def test_what_is_recorded_is_what_the_detector_sees():
+    """In half precision, and turned as `rd` turns."""
+    network = zoo.load("scenes_resnet")
+    layers = ["layer1", "layer2", "layer3"]
+    whole, turned = lesson.record(network, layers, "gear"), lesson.record(network, layers, "gear", turned=True)
+    view = replace(network.preprocess, resize=192, crop=None)
+    fit, _, test = lesson.samples("gear")
+    detector = PaDiM(network, layers, dimensions=None).fit(view([s.image for s in fit]).split(8), progress=False)
+    expected = detector.anomaly_maps(view([s.image for s in test[:4]]))
+    normal_maps, maps, pasted_maps = whole.maps(layers)
+    assert torch.allclose(maps[:4], expected, rtol=0.02, atol=0.2)
+    assert normal_maps.shape == pasted_maps.shape == (20, 192, 192) and whole.pasted.any((1, 2)).all()
+    assert turned.synthetic is None and len(turned.maps(layers)) == 2
+    assert np.array_equal(turned.masks.any((1, 2)), whole.masks.any((1, 2)))
+    assert not np.array_equal(turned.pictures, whole.pictures)
+
+
+def test_two_channels_and_the_first_of_each_layer_are_chosen_for_the_schematic():
+    normal = torch.randn(30, 6, generator=torch.Generator().manual_seed(0))
+    new = normal.mean(0) + torch.tensor([0.0, 9, 0, 0, 5, 0])
+    vectors = normal.expand(4, 4, 30, 6)
+    heat = torch.zeros(4, 4)
+    heat[1, 2] = 3
+    pictures = [np.full((8, 8, 3), 100, np.uint8)] * 4
+    figure = lesson.draw_idea(pictures, torch.arange(6), vectors, new.expand(4, 4, 1, 6), heat, (2, 2, 2))
+    cloud = next(axis for axis in figure.axes[0].child_axes if len(axis.lines) == 5)
+    assert np.allclose(cloud.lines[-1].get_xydata(), new[[1, 4]].numpy())
+
+
+def test_drift_choice_and_growth_are_drawn():
+    rates = {"a": [np.array([False] * 9), np.array([True] * 9)], "b": [np.array([False] * 9)] * 2}
+    axis = lesson.draw_drift(rates, [0, 0.1], 0.05).axes[0]
+    dashed = next(line for line in axis.lines if line.get_linestyle() == "--")
+    assert set(dashed.get_ydata()) == {0.05} and axis.lines[0].get_ydata().tolist() == [0, 1]
+    left, right = lesson.draw_choice({"x": (1.5, 0.7, 0.9), "y": (1.2, 0.8, 0.95)}).axes
+    assert [line.get_xydata().tolist() for line in right.lines] == [[[0.7, 0.9]], [[0.8, 0.95]]]
+    assert left.lines[0].get_xydata().tolist() == [[1.5, 0.9]]
+    axes = lesson.draw_growth([1, 10], {"a": [2**20, 2**21]}, {"a": [5, 5]}).axes
+    assert axes[0].lines[0].get_ydata().tolist() == [1, 2] and axes[1].lines[0].get_ydata().tolist() == [5, 5]
+
+
+def test_tables_say_means_and_intervals(capsys):
+    def judged(image, alarms):
+        return lesson.Judged(image, (0.5, 1.0), 0.9, 0.8, np.array(alarms), np.array([True, False]), 0.7)
+
+    table = {("a", p): judged(image, [False]) for p, image in (("x", 0.8), ("y", 0.9))}
+    table |= {("b", p): judged(image, [True]) for p, image in (("x", 0.9), ("y", 1.0))}
+    lesson.print_products(table)
+    said = capsys.readouterr().out
+    assert "mean         0.850" in said and "false alarms in all: 1.000" in said and "found in all: 0.500" in said
+    lesson.print_gains(table, "a", "b")
+    assert "image AUROC +0.100 (+0.100 to +0.100)" in capsys.readouterr().out
+    settings = {"one": [[1.0, 0.5, 0.6], [1.0, 0.5, 0.6]], "two": [[2.0, 0.6, 0.9], [2.0, 0.4, 0.8]]}
+    settings["three"] = [[3.0, 0.7, 0.9], [3.0, 0.6, 1.0]]
+    lesson.print_choice(settings, table)
+    said = capsys.readouterr().out
+    assert "held-out ratio: correlation with the real PRO -0.97; chooses one, real PRO 0.600 (best 0.950)" in said
+    assert "synthetic defects: " in said and "x 0.000, y 0.000" in said
+
+
 def embedding(enlarge=lambda x, grid: F.interpolate(x, grid), order=lambda layers: layers):
     return lambda layers: torch.cat([enlarge(x, layers[0].shape[2:]) for x in order(layers)], 1)
 
 
 def bilinear(**options):
     return lambda x, grid: x if x.shape[2:] == grid else F.interpolate(x, grid, mode="bilinear", **options)
-
-
-def mahalanobis(
-    divide=lambda n: n - 1, plus=None, c=None, centre=True, weigh=torch.linalg.pinv, end=torch.sqrt, about=None
-):
-    def my_mahalanobis(normal, x, epsilon):
-        normal, x = normal.double(), x.double()
-        mean = normal.mean(0)
-        a = normal - mean if centre else normal
-        s = a.T @ a / divide(len(normal))
-        s = (s if c is None else c(s)) + (epsilon * torch.eye(len(s)) if plus is None else plus(epsilon))
-        d = x - (mean if about is None else about(x))
-        return end((d @ weigh(s) * d).sum(1))
-
-    return my_mahalanobis
 
 
 def threshold(choose):
@@ -206,24 +258,51 @@ def factors(x, grid):
     return [side // own for side, own in zip(grid, x.shape[2:], strict=True)]
 
 
-def by_cholesky(normal, x, epsilon):
-    mean = normal.mean(0)
-    c = torch.cov(normal.T) + epsilon * torch.eye(normal.shape[1])
-    y = torch.linalg.solve_triangular(torch.linalg.cholesky(c), (x - mean).T, upper=False)
-    return y.norm(dim=0)
+def own_distances(root=True, divide=None, centre=True, keep=1e-5, end=lambda d: d):
+    def my_distances(normal):
+        n = len(normal)
+        x = normal.double()
+        a = x - x.mean(0) if centre else x
+        u, s, _ = torch.linalg.svd(a, full_matrices=False)
+        h = u[:, s > keep * s[0]].square().sum(1)
+        squares = (n - 1 if divide is None else divide(n)) * h
+        return end(squares.sqrt() if root else squares)
+
+    return my_distances
 
 
-def by_whitening(normal, x, epsilon):
-    c = torch.cov(normal.T.double()) + epsilon * torch.eye(normal.shape[1]).double()
-    values, vectors = torch.linalg.eigh(c)
-    return ((x - normal.mean(0)).double() @ vectors / values.sqrt()).norm(dim=1)
+def own_by_inverse(normal):
+    a = (normal - normal.mean(0)).double()
+    c = torch.linalg.pinv(a.T @ a / (len(a) - 1))
+    return ((a @ c) * a).sum(1).sqrt()
 
 
-def by_numpy(normal, x, epsilon):
-    normal, x = normal.numpy(), x.numpy()
-    c = np.cov(normal, rowvar=False) + epsilon * np.eye(normal.shape[1])
-    d = x - normal.mean(0)
-    return np.sqrt(np.einsum("md,de,me->m", d, np.linalg.inv(c), d))
+def own_by_gram(normal):
+    """The projection from the n x n products, in NumPy."""
+    a = (normal - normal.mean(0)).double().numpy()
+    gram = a @ a.T
+    return np.sqrt((len(a) - 1) * np.diag(gram @ np.linalg.pinv(gram, rcond=1e-9, hermitian=True)))
+
+
+def by_pasted_pro(figure):
+    def my_choice(fit, held_out, pasted, masks, settings):
+        found = []
+        for layers, kept in settings:
+            gaussians = lesson.fitted([fit[i][:, :kept] for i in layers])
+            distances = gaussians.distances([pasted[i][:, :kept] for i in layers])
+            found.append(figure(masks, F.interpolate(distances[None], masks.shape[1:])[0]))
+        return int(np.argmax(found))
+
+    return my_choice
+
+
+def by_quiet_scores(fit, held_out, pasted, masks, settings):
+    found = []
+    for layers, kept in settings:
+        gaussians = lesson.fitted([fit[i][:, :kept] for i in layers])
+        scores = gaussians.distances([held_out[i][:, :kept] for i in layers]).amax((1, 2))
+        found.append(float(scores.max() / scores.median()))
+    return int(np.argmin(found))
 
 
 def joined_regions(masks, maps, threshold):
@@ -275,27 +354,40 @@ def pooled(ratio):
             "your function stopped",
         ),
         ("08.1", lambda layers: embedding()([layers.pop(0) for _ in range(len(layers))]), "it changed `layers`"),
-        ("08.2", by_cholesky, None),
-        ("08.2", by_whitening, None),
-        ("08.2", by_numpy, None),
-        ("08.2", lambda n, x, e: torch.stack([mahalanobis()(n, row[None], e)[0] for row in x]), None),
-        ("08.2", lambda n, x, e: mahalanobis()(n, x, 0.3), "epsilon that was given is not used"),
-        ("08.2", lambda n, x, e: mahalanobis()(n, x, 0.01), "epsilon that was given is not used"),
-        ("08.2", lambda n, x, e: mahalanobis()(n.sub_(1), x.sub_(1), e), "it changed `n`"),
-        ("08.2", mahalanobis(plus=lambda e: e * torch.eye(3)), "your function stopped"),
-        ("08.2", mahalanobis(), None),
-        ("08.2", mahalanobis(end=lambda m: m), "square of the distance"),
-        ("08.2", mahalanobis(divide=lambda n: n), "has n - 1"),
-        ("08.2", mahalanobis(plus=lambda e: 0), "epsilon is missing"),
-        ("08.2", mahalanobis(plus=lambda e: e), "only the diagonal"),
-        ("08.2", mahalanobis(c=lambda s: torch.diag(s.diag())), "own variances"),
-        ("08.2", mahalanobis(weigh=lambda s: torch.eye(len(s)).double()), "Euclidean"),
-        ("08.2", mahalanobis(weigh=lambda s: s), "has to be its inverse"),
-        ("08.2", mahalanobis(about=lambda x: 0), "mean is not subtracted"),
-        ("08.2", mahalanobis(about=lambda x: x.mean(0)), "*normal* vectors"),
-        ("08.2", mahalanobis(centre=False), "around 0"),
-        ("08.2", mahalanobis(end=lambda m: m.sqrt() + 1), "not equation 2"),
-        ("08.2", mahalanobis(end=lambda m: m.sqrt().max()), "one distance for each row"),
+        ("08.2", own_distances(), None),
+        ("08.2", own_by_inverse, None),
+        ("08.2", own_by_gram, None),
+        ("08.2", own_distances(root=False), "square of the distance"),
+        ("08.2", own_distances(root=False, divide=lambda n: 1), "diagonal of H"),
+        ("08.2", own_distances(divide=lambda n: 1), "multiplied by N - 1"),
+        ("08.2", own_distances(divide=lambda n: n), "multiplied by N:"),
+        ("08.2", own_distances(centre=False), "not centred"),
+        ("08.2", own_distances(keep=0), "singular value is zero"),
+        (
+            "08.2",
+            lambda normal: torch.full((len(normal),), (len(normal) - 1) / len(normal) ** 0.5),
+            "this is the bound",
+        ),
+        ("08.2", lambda normal: (normal - normal.mean(0)).norm(dim=1), "Euclidean"),
+        ("08.2", own_distances(end=lambda d: d + 1), "their own Gaussian"),
+        ("08.2", own_distances(end=lambda d: d.max()), "one distance for each row"),
+        ("08.2", lambda normal: own_by_inverse(normal.sub_(1)), "it changed `normal`"),
+        ("08.2", lambda normal: ..., "not written yet"),
+        ("08.5", lambda a, b: ks_2samp(a, b).pvalue > 0.01, None),
+        ("08.5", lambda a, b: ks_2samp(a, b).pvalue > 0.05, None),
+        ("08.5", lambda a, b: True, "“warmer light”: this is called exchangeable"),
+        ("08.5", lambda a, b: False, "“nothing changed”: both come from one"),
+        ("08.5", lambda a, b: ttest_ind(a, b).pvalue > 0.001, "around the same mean"),
+        ("08.5", lambda a, b: abs(b.mean() - a.mean()) < 0.1 * a.mean(), "both come from one"),
+        ("08.5", lambda a, b: b.max() <= a.max(), "both come from one"),
+        ("08.5", lambda a, b: 0.5 < b.std() / a.std() < 2 and ttest_ind(a, b).pvalue > 0.001, "“one huge score”"),
+        ("08.6", by_pasted_pro(aupro), None),
+        ("08.6", by_pasted_pro(auroc), None),
+        ("08.6", by_quiet_scores, "how quiet normal pictures are"),
+        ("08.6", lambda *given: 3, "you chose layers (0, 1, 2) with 10 channels"),
+        ("08.6", lambda *given: 1, "you chose layers (1,)"),
+        ("08.6", lambda *given: 17, "no index"),
+        ("08.6", lambda *given: None, "not written yet"),
         ("08.3", threshold(lambda falling, k, share: falling[k - 1]), None),
         ("08.3", threshold(lambda falling, k, share: torch.tensor(falling[k - 1])), None),
         ("08.3", threshold(lambda falling, k, share: np.quantile(falling, 1 - share)), "numpy's quantile"),

@@ -11,7 +11,16 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 from xailab.boxes import Box, iou
-from xailab.metrics import aupro, auroc, conformal_threshold, f1_max, interval, min_calibration_size, pointing_game
+from xailab.metrics import (
+    aupro,
+    auroc,
+    auroc_interval,
+    conformal_threshold,
+    f1_max,
+    interval,
+    min_calibration_size,
+    pointing_game,
+)
 
 
 def test_iou_by_hand():
@@ -328,3 +337,31 @@ def test_bootstrap_interval_covers_the_truth_as_often_as_it_says():
 def test_interval_refuses_what_are_no_cases(values):
     with pytest.raises(ValueError, match="one finite number for each case"):
         interval(values)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.5, 2.3])
+def test_auroc_interval_covers_the_truth_as_often_as_it_says(shift):
+    generator, labels = np.random.default_rng(0), np.arange(24) < 16
+    truth = scipy.stats.norm.cdf(shift / np.sqrt(2))  # two normal distributions
+    drawn = generator.normal(size=(400, 24)) + shift * labels
+    covered = [low <= truth <= high for low, high in (auroc_interval(labels, scores) for scores in drawn)]
+    assert 0.92 <= np.mean(covered) <= 0.99
+
+
+def test_auroc_interval_by_its_equation():
+    labels, scores = np.arange(24) < 16, np.r_[np.arange(16) + 4.5, np.arange(8)]
+    found, n = auroc(labels, scores), 12
+    low, high = auroc_interval(labels, scores, confidence=0.9)
+    assert low < found < high < 1
+    for end in (low, high):
+        variance = end * (1 - end) * (1 + (n - 1) * ((1 - end) / (2 - end) + end / (1 + end))) / 128
+        assert abs(end - found) == pytest.approx(scipy.stats.norm.ppf(0.95) * np.sqrt(variance), abs=1e-6)
+    assert auroc_interval(~labels, -scores, confidence=0.9) == pytest.approx((low, high))
+
+
+def test_auroc_interval_of_perfect_and_of_useless_scores():
+    labels = np.arange(10) < 5
+    assert auroc_interval(labels, labels)[1] == 1 and 0.5 < auroc_interval(labels, labels)[0] < 0.8
+    assert auroc_interval(labels, ~labels)[0] == 0
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        auroc_interval(labels, labels, confidence=1)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
-from scipy.stats import binomtest
+from scipy.optimize import root_scalar
+from scipy.stats import binomtest, norm
 from torch import Tensor
 
 from xailab.images import as_array, is_constant
@@ -69,6 +70,44 @@ def auroc(labels: Values, scores: Values) -> float:
     positive, negative = _classes(labels, scores)
     wins_twice = sum(int(np.searchsorted(negative, positive, side).sum(dtype=np.int64)) for side in ("left", "right"))
     return wins_twice / (2 * len(positive) * len(negative))
+
+
+def auroc_interval(labels: Values, scores: Values, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Give an interval for the AUROC of independent images, as Wilson's does for a share.
+
+    It holds all values from which the observed one is no further than chance would take it: the score interval with the
+    variance of Hanley and McNeil, Newcombe's method 5 (Statistics in Medicine 2006, "Part 2: asymptotic methods").
+    Where all pairs are won it does not shrink to a point, as a bootstrap does. Pixels are not independent: give images.
+
+    Args:
+        labels, scores: As for ``auroc``.
+        confidence: How often such intervals hold the truth, a share between 0 and 1.
+
+    Returns:
+        The lower and the upper end.
+
+    Raises:
+        ValueError: as ``auroc``, and if ``confidence`` is not between 0 and 1.
+
+    >>> low, high = auroc_interval([False] * 8 + [True] * 16, range(24))
+    >>> round(low, 2), round(high, 2)
+    (0.81, 1.0)
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is a share between 0 and 1, got {confidence}")
+    found, positive = auroc(labels, scores), int(np.sum(_array(labels)))
+    negative, z = _array(labels).size - positive, float(norm.ppf((1 + confidence) / 2))
+
+    def below(value: float) -> float:
+        """The lower end, for an AUROC of this value."""
+
+        def beyond(truth: float) -> float:
+            spread = 1 + ((positive + negative) / 2 - 1) * ((1 - truth) / (2 - truth) + truth / (1 + truth))
+            return value - truth - z * math.sqrt(truth * (1 - truth) * spread / (positive * negative))
+
+        return float(root_scalar(beyond, bracket=(0.0, min(value, 1 - ROUNDING))).root) if value else 0.0
+
+    return below(found), 1 - below(1 - found)
 
 
 def f1_max(labels: Values, scores: Values) -> tuple[float, float]:

@@ -1,27 +1,40 @@
 """Draw Gaussians, maps and thresholds, and compute the numbers for them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.utils.data import DataLoader, Subset
 
 from xailab import figures
+from xailab.datasets import downloaded
+from xailab.datasets.folders import GOOD, MVTecAD
+from xailab.detection import Results, evaluate
+from xailab.images import Preprocess
 from xailab.lessons.drawings import outline, tight
+from xailab.lessons.padim.measuring import (
+    LAYERS_OF,
+    Mask,
+    Picture,
+    Recorded,
+    beside_published,
+    most_deviating,
+    one_of_each,
+    samples,
+)
 from xailab.lessons.padim.regions import components
-from xailab.metrics import aupro, auroc
-from xailab.padim import Gaussians
-from xailab.padim.reduction import random_channels
+from xailab.metrics import aupro, auroc, interval
+from xailab.models import zoo
+from xailab.padim import PaDiM
 from xailab.padim.upsampling import upsampled
 
 TRUTH, FOUND = figures.SKY, figures.YELLOW
-Picture = UInt8[np.ndarray, "h w 3"]
-Mask = Bool[np.ndarray, "h w"]
-Layers = Sequence[Float[Tensor, "n _c _h _w"]]
+ARROW = {"arrowstyle": "-|>", "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0}
 
 
 def scaled_map(axes: Axes, heat: Float[Tensor, "h w"], largest: float, title: str | None = None) -> None:
@@ -59,27 +72,6 @@ def draw_ellipses(
         axis.set_aspect("equal")
     axes[0].set(ylabel="channel 2")
     axes[0].legend(loc="upper left")
-    return figure
-
-
-def draw_cells(picture: Picture, grids: Mapping[str, int], at: tuple[float, float]) -> Figure:
-    """Draw a picture once for each layer, with its grid of cells and the one over a place.
-
-    Args:
-        picture: Square picture.
-        grids: Number of cells a side, by the layer's name.
-        at: (row, column) of the place, as shares of the picture's side.
-    """
-    figure, axes = figures.new(1, len(grids), width=2.9 * len(grids), height=3.2)
-    side = len(picture)
-    for axis, (name, cells) in zip(axes, grids.items(), strict=True):
-        figures.picture(axis, picture, f"{name}: {cells} × {cells} cells")
-        for line in np.linspace(0, side, cells + 1)[1:-1] - 0.5:
-            axis.axhline(line, color="white", linewidth=0.5, alpha=0.6)
-            axis.axvline(line, color="white", linewidth=0.5, alpha=0.6)
-        size = side / cells
-        top, left = (int(share * cells) * size for share in at)
-        figures.outline(axis, (left, top, left + size, top + size))
     return figure
 
 
@@ -207,57 +199,232 @@ def draw_maps(
     return figure
 
 
-def rd(sample, generator: np.random.Generator, crop: int = 224):
-    """Turn a picture and its mask by up to 10 degrees and crop it at random, as for the paper's Rd-MVTec AD.
+def draw_idea(
+    pictures: Sequence[Picture],
+    kept: Int[Tensor, "d"],
+    vectors: Float[Tensor, "rows columns n d"],
+    new: Float[Tensor, "rows columns 1 d"],
+    heat: Float[Tensor, "rows columns"],
+    counts: Sequence[int] = (24, 40, 112),
+) -> Figure:
+    """Draw the method from left to right: pictures, three layers, the vectors of the most anomalous place, and the map.
 
     Args:
-        sample: Sample with .image and .mask, larger than the crop.
-        generator: Random numbers for the angle and the place of the crop.
-        crop: Side of the result in pixels.
+        pictures: Three normal pictures, and the one to be judged.
+        kept: The channels that are kept, of all layers together.
+        vectors: The vectors of the normal pictures.
+        new: The vectors of the picture to be judged.
+        heat: Its distances.
+        counts: Number of channels of each layer, the finest first; each layer has half of the cells of the one before.
     """
-    side = len(sample.image)
-    turn = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), float(generator.uniform(-10, 10)), 1)
-    top, left = generator.integers(0, side - crop + 1, 2)
-    turned = (
-        cv2.warpAffine(each, turn, (side, side), flags=how, borderMode=cv2.BORDER_REFLECT_101)
-        for each, how in ((sample.image, cv2.INTER_LINEAR), (sample.mask.astype(np.uint8), cv2.INTER_NEAREST))
+    *normal, picture = pictures
+    y, x = np.unravel_index(int(heat.argmax()), heat.shape)
+    at = ((y + 0.5) / heat.shape[0], (x + 0.5) / heat.shape[1])
+    first = [new[:: 2**k, :: 2**k, 0, i] for k, i in enumerate(one_of_each(kept, counts))]
+    cloud, point = vectors[y, x], new[y, x, 0]
+    two = most_deviating(cloud, point)
+    figure, page = figures.new(width=12.4, height=4.7)
+    page.set(xlim=(0, 12.4), ylim=(0, 4.7))
+    page.set_axis_off()
+
+    def put(image: np.ndarray, x: float, y: float, size: float, title: str = "", **options) -> Axes:
+        axis = page.inset_axes((x, y, size, size), transform=page.transData)
+        figures.picture(axis, image, title or None, **options)
+        return axis
+
+    def arrow(start: tuple, end: tuple, colour: str = "black") -> None:
+        page.annotate("", end, start, arrowprops=ARROW | {"color": colour})
+
+    for number, each in enumerate(normal):
+        put(each, 0.05 + 0.16 * number, 2.75 - 0.16 * number, 1.5)
+    page.text(0.95, 4.45, "40 normal pictures", ha="center")
+    put(picture, 0.25, 0.35, 1.5)
+    page.text(1.0, 0.1, "a new picture", ha="center")
+    for layer, y in zip(first, (3.2, 1.75, 0.3), strict=True):
+        size, cells = 1.2, len(layer)
+        axis = put(layer.numpy(), 3.0, y, size, cmap="cividis")
+        row, column = (int(share * cells) for share in at)
+        axis.plot(column, row, "s", markersize=7, markerfacecolor="none", markeredgecolor=figures.VERMILLION)
+        page.text(4.3, y + 0.6, f"{cells} × {cells}", va="center", fontsize=10)
+        arrow((5.15, y + 0.6), (5.65, 2.35))
+    page.text(3.6, 4.55, "three layers of one network", ha="center")
+    for y in (2.9, 1.1):
+        arrow((2.05, y), (2.85, 2.0 + 0.5 * (y - 2.0)))
+    page.text(6.1, 2.35, "100 numbers\nat this place", ha="center", va="center",
+              bbox={"boxstyle": "round,pad=0.4", "facecolor": "#EEEEEE"})  # fmt: skip
+    arrow((6.85, 2.35), (7.3, 2.35))
+    _draw_gaussian(page.inset_axes((7.65, 0.95, 2.0, 2.6), transform=page.transData), cloud[:, two], point[two])
+    page.text(8.65, 3.85, "one Gaussian for each place\n(two of its 100 channels)", ha="center", va="center")
+    arrow((9.85, 2.35), (10.3, 2.35))
+    put(heat.numpy(), 10.4, 1.4, 1.9, cmap="inferno", vmin=0)
+    page.text(11.35, 3.5, "distance at each place", ha="center")
+    return figure
+
+
+def _draw_gaussian(axis: Axes, vectors: Float[Tensor, "n 2"], new: Float[Tensor, "2"]) -> None:
+    """Draw points, their ellipses of Mahalanobis distance 1, 2 and 3, and a new point."""
+    points = vectors.double().numpy()
+    mean, factor = points.mean(0), np.linalg.cholesky(np.cov(points.T) + 1e-9 * np.eye(2))
+    circle = np.stack([np.cos(angles := np.linspace(0, 2 * np.pi, 200)), np.sin(angles)])
+    for radius in (1, 2, 3):
+        axis.plot(*(mean[:, None] + radius * factor @ circle), color=figures.GREY, linewidth=1.2)
+    axis.plot(*points.T, "o", color=figures.BLUE, markersize=3.5)
+    axis.plot(*new.double().numpy(), "^", color=figures.VERMILLION, markersize=11)
+    axis.set(xticks=[], yticks=[])
+
+
+def draw_drift(rates: Mapping[str, Sequence[Bool[np.ndarray, "_n"]]], shares: Sequence[float], asked: float) -> Figure:
+    """Draw the rate of false alarms against a change of the light, with intervals.
+
+    Args:
+        rates: For each product and change, which of the good pictures were called anomalous.
+        shares: The changes.
+        asked: Rate of false alarms that was asked for.
+    """
+    figure, axis = figures.new(width=7.6, height=3.8)
+    for number, ((name, cases), colour) in enumerate(zip(rates.items(), figures.PALETTE, strict=False)):
+        means = np.array([each.mean() for each in cases])
+        ends = np.array([interval(each) for each in cases]).T
+        places = 100 * np.asarray(shares) + 0.15 * number
+        axis.errorbar(places, means, np.abs(ends - means), fmt="o-", color=colour, capsize=4, label=name)
+    axis.axhline(asked, color="black", linestyle="--", linewidth=1.2)
+    axis.annotate(
+        f"asked for: {asked:.0%}", (100 * shares[-1], asked), xytext=(0, 5), textcoords="offset points", ha="right"
     )
-    image, mask = (each[top : top + crop, left : left + crop] for each in turned)
-    return sample._replace(image=np.ascontiguousarray(image), mask=mask.astype(bool))
+    axis.set(
+        xlabel="light warmer by (red up, blue down), %", ylabel="good pictures called anomalous", ylim=(-0.03, 1.05)
+    )
+    axis.legend(loc="center left")
+    return figure
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """Hold the layers' outputs for one category, recorded once, and the truth of the test pictures.
+def draw_choice(table: Mapping[str, tuple[float, float, float]]) -> Figure:
+    """Draw settings by what normal pictures say of them, and by what real defects say.
 
-    Attributes:
-        layers: Names of the layers.
-        fit, held_out, test: Outputs of each layer, (n, channels, rows, columns).
-        pictures, masks, kinds: Test pictures, their masks and their kinds of defect.
+    Args:
+        table: For each setting: the highest score of held-out pictures over their median, PRO on synthetic defects, and
+            PRO on the real ones.
     """
+    figure, axes = figures.new(1, 2, width=10.6, height=4.0, sharey=True)
+    for axis, column, label in zip(
+        axes, (0, 1), ("held-out normal pictures: highest score / median", "PRO on synthetic defects"), strict=True
+    ):
+        for (name, values), colour in zip(table.items(), [*figures.PALETTE, figures.GREY, "#7B4B94"], strict=False):
+            axis.plot(values[column], values[2], "o", color=colour, markersize=9, label=name)
+        axis.set(xlabel=label)
+        axis.margins(0.12)
+    axes[0].set(ylabel="PRO on the real defects")
+    axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=10)
+    return figure
 
-    layers: tuple[str, ...]
-    fit: list[Tensor]
-    held_out: list[Tensor]
-    test: list[Tensor]
-    pictures: UInt8[np.ndarray, "n h w 3"]
-    masks: Bool[np.ndarray, "n h w"]
-    kinds: Sequence[str]
 
-    def distances(
-        self, layers: Sequence[str], d: int | None = None, seed: int = 0
-    ) -> tuple[Float[Tensor, "m rows columns"], Float[Tensor, "n rows columns"]]:
-        """Compute distances of the held-out and the test pictures from some layers and d random channels of them."""
-        chosen = [self.layers.index(name) for name in layers]
-        counts = [self.fit[i].shape[1] for i in chosen]
-        kept = random_channels(counts, None if d is None or d >= sum(counts) else d, seed)
-        fit, held_out, test = (
-            [split[i][:, channels] for i, channels in zip(chosen, kept, strict=True)]
-            for split in (self.fit, self.held_out, self.test)
-        )
-        gaussians = Gaussians([tuple(x.shape[1:]) for x in fit])
-        gaussians.update(fit)
-        return gaussians.distances(held_out), gaussians.distances(test)
+def draw_pairs(pairs: Sequence[tuple[int, Sequence[Recorded], Sequence[Float[Tensor, "h w"]]]]) -> Figure:
+    """Draw the same defects aligned and turned, with all maps on one scale in units of their thresholds.
+
+    Args:
+        pairs: For each product the number of a test picture, the product aligned and turned, and the picture's two maps
+            divided by their thresholds.
+    """
+    figure, axes = figures.new(2, 2 * len(pairs), width=2.15 * 2 * len(pairs) + 0.8, height=4.6, squeeze=False)
+    tight(figure)
+    for columns, (i, both, heats) in zip(np.split(axes, len(pairs), axis=1), pairs, strict=True):
+        for (top, bottom), how, recorded, heat in zip(columns.T, ("aligned", "turned"), both, heats, strict=True):
+            figures.picture(top, recorded.pictures[i], f"{recorded.kinds[i]}, {how}")
+            outline(top, recorded.masks[i], TRUTH)
+            scaled_map(bottom, heat, 2.0)
+    figures.colour_bar(figure, axes[1, -1], "in units of the threshold")
+    return figure
+
+
+def draw_reduction(
+    found: Mapping[tuple[str, int, str], tuple[float, float, float]], sizes: Sequence[int], every: Sequence[float]
+) -> Figure:
+    """Draw figures against the number of dimensions, for components and for random channels.
+
+    Args:
+        found: Image AUROC, pixel AUROC and PRO by product, number of dimensions and way.
+        sizes: The numbers of dimensions.
+        every: The three figures with all 112 channels, the mean over the products.
+    """
+    figure, axes = figures.new(1, 3, width=10.8, height=3.5)
+    labels = {"first": "first components", "random": "random channels", "last": "last components"}
+    ticks = [*sizes, 112]
+    for k, title in enumerate(("image AUROC", "pixel AUROC", "PRO")):
+        for (start, label), colour, marker in zip(labels.items(), figures.PALETTE, "so^", strict=False):
+            ways = sorted({way for _, _, way in found if way.startswith(start)})
+            values = np.array([
+                [np.mean([v[k] for (_, size, name), v in found.items() if (size, name) == (d, way)]) for way in ways]
+                for d in sizes
+            ])  # fmt: skip
+            values = np.concatenate([values, np.full((1, len(ways)), every[k])])
+            axes[k].plot(ticks, values.mean(1), marker=marker, color=colour, label=label)
+            axes[k].fill_between(ticks, values.min(1), values.max(1), color=colour, alpha=0.2, linewidth=0)
+        axes[k].set(title=title, xlabel="dimensions d", xscale="log")
+        axes[k].set_xticks(ticks, [*(str(d) for d in sizes), "all"])
+        axes[k].minorticks_off()
+    axes[0].set(ylabel="mean of circuit and gear")
+    axes[0].legend(loc="lower right", fontsize=10)
+    return figure
+
+
+def draw_growth(
+    pictures: Sequence[int], kept: Mapping[str, Sequence[float]], work: Mapping[str, Sequence[float]]
+) -> Figure:
+    """Draw bytes that detectors keep and mult-adds to score a picture against the number of normal pictures."""
+    figure, axes = figures.new(1, 2, width=10.4, height=3.7)
+    for axis, values, unit in zip(axes, (kept, work), (2**20, 1), strict=True):
+        for (name, line), colour, marker in zip(values.items(), figures.PALETTE, "os^D", strict=False):
+            axis.loglog(pictures, np.array(line) / unit, marker + "-", color=colour, label=name)
+        axis.set(xlabel="normal pictures")
+        axis.legend(fontsize=10)
+    axes[0].set(title="What has to be kept", ylabel="MiB")
+    axes[1].set(title="Work to score one picture", ylabel="mult-adds")
+    return figure
+
+
+def median_defect(product: str, recorded: Recorded, maps: Float[Tensor, "n h w"], threshold: float) -> Shown:
+    """Choose the defective test picture with the median score, for `draw_gallery`."""
+    bad, scores = recorded.masks.any((1, 2)), maps.amax((1, 2)).numpy()
+    i = np.flatnonzero(bad)[scores[bad].argsort()[bad.sum() // 2]]
+    normal = samples(product)[0][0].image
+    return Shown(product, normal, recorded.pictures[i], recorded.masks[i], maps[i], threshold)
+
+
+def draw_defects(detector: PaDiM, view: Preprocess, train: MVTecAD, test: MVTecAD, results: Results) -> Figure:
+    """Draw one photograph of each kind of defect as `draw_gallery` does, each beside a normal one.
+
+    Args:
+        detector: Detector with a threshold.
+        view: Preprocessing of the data sets.
+        train, test: Data sets made with it.
+        results: The detector's figures on the test set.
+    """
+    columns = []
+    kinds = [kind for kind in dict.fromkeys(results.kinds) if kind != GOOD] or [GOOD]
+    for i, kind in enumerate(kinds):
+        sample = test[results.kinds.index(kind)]
+        normal, new = (torch.as_tensor(each.image)[None] for each in (train[i], sample))
+        heat = detector.anomaly_maps(new)[0]
+        threshold = detector.threshold or float(heat.max())
+        columns.append(Shown(kind, view.undo(normal)[0], view.undo(new)[0], np.asarray(sample.mask), heat, threshold))
+    return draw_gallery(columns, panel=1.9)
+
+
+def photographed(product: str, network: str) -> tuple[Figure, str]:
+    """Fit PaDiM to a product of MVTec AD on this disk, and draw and describe what it finds.
+
+    It is fitted to four in five of the normal photographs; the rest give a threshold for one false alarm in ten.
+    """
+    net = zoo.load(network)
+    view = replace(net.preprocess, resize=256, crop=None)
+    train, test = (downloaded.mvtec_ad(product, split, preprocess=view) for split in ("train", "test"))
+    fit, held_out = ([i for i in range(len(train)) if (i % 5 == 4) == last] for last in (False, True))
+    detector = PaDiM(net, LAYERS_OF[network], dimensions=100)
+    detector.fit(DataLoader(Subset(train, fit), 10), progress=False)
+    share = max(0.1, 1 / (len(held_out) + 1))  # nine pictures are the fewest for one in ten
+    detector.calibrate(DataLoader(Subset(train, held_out), 10), false_alarm_rate=share, progress=False)
+    results = evaluate(detector, test)
+    return draw_defects(detector, view, train, test, results), beside_published(product, network, results)
 
 
 def draw_inspection(
@@ -267,7 +434,7 @@ def draw_inspection(
     sigma: float = 4.0,
     layers: Sequence[str] | None = None,
     d: int | None = None,
-    distances: tuple[Tensor, Tensor] | None = None,
+    distances: tuple[Tensor, ...] | None = None,
 ) -> Figure:
     """Draw a test picture with its truth, its map, what lies above the threshold, and the scores of all pictures.
 
@@ -280,7 +447,7 @@ def draw_inspection(
         d: Number of their channels, chosen at random; None for all.
         distances: Result of ``recorded.distances(layers, d)``, if it is known.
     """
-    held_out, test = distances or recorded.distances(layers or recorded.layers, d)
+    held_out, test, *_ = distances or recorded.distances(layers or recorded.layers, d)
     _, height, width = recorded.masks.shape
     size = (height, width)
     maps = upsampled(test, size, sigma)

@@ -5,9 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xailab.lessons import exercise
+from xailab.lessons import Wrong, exercise
 from xailab.lessons.judging import judge
+from xailab.lessons.padim.measuring import fitted
 from xailab.lessons.padim.regions import components
+from xailab.metrics import aupro
 
 
 @exercise("08.1")
@@ -49,58 +51,41 @@ def _(my_embedding) -> str:
 
 
 @exercise("08.2")
-def _(my_mahalanobis) -> str:
+def _(my_distances) -> str:
     generator = torch.Generator().manual_seed(82)
-    mix = torch.tensor([[2.0, 0, 0, 0], [1, 0.5, 0, 0], [0, 1, 1, 0], [1, 0, 1, 1]])
-    for n, m, channels, epsilon in ((7, 4, 3, 0.3), (3, 4, 3, 0.05), (9, 2, 4, 0.5), (6, 5, 2, 0.01)):
-        middle = torch.tensor([4.0, -1, 2, 1])[:channels]
-        normal = torch.randn(n, channels, generator=generator) @ mix[:channels, :channels].T + middle
-        x = 2 * torch.randn(m, channels, generator=generator) + middle
+    for n, d in ((9, 3), (12, 7), (5, 9), (8, 300)):
+        normal = torch.randn(n, d, generator=generator) @ torch.randn(d, d, generator=generator) + 3
+        x = normal.double()
 
-        def distance(
-            c=None, centred=True, root=True, plus=None, n=n, normal=normal, x=x, epsilon=epsilon, invert=True
-        ) -> Tensor:
-            a, mean = normal.double(), normal.double().mean(0)
-            c = (a - mean).T @ (a - mean) / (n - 1) if c is None else c
-            c = c + (epsilon * torch.eye(len(c)) if plus is None else plus)
-            d = x.double() - (mean if centred else 0)
-            squares = (d @ (torch.linalg.pinv(c) if invert else c) * d).sum(1)
-            return squares.sqrt() if root else squares
+        def distances(a: Tensor, n=n, x=x, epsilon=0.0, weigh=torch.linalg.pinv) -> Tensor:
+            c = a.T @ a / (n - 1) + epsilon * torch.eye(a.shape[1])
+            return ((a @ weigh(c) * a).sum(1)).clamp(min=0).sqrt()
 
-        a = (normal - normal.mean(0)).double()
-        c = a.T @ a / (n - 1)
-        expected = distance()
+        a = x - x.mean(0)
+        expected = distances(a)
+        h = expected.square() / (n - 1)
+        full = torch.linalg.svd(a, full_matrices=False)[0].square().sum(1)  # with the singular value that is zero
         mistakes = {
-            "this is the square of the distance: take the root.": distance(root=False),
-            "the covariance is divided by n: the sample covariance has n - 1.": distance(a.T @ a / n),
-            "epsilon is missing: add it to the diagonal of the covariance before you invert.": distance(plus=0 * c),
-            "epsilon is added to all entries: only the diagonal gets it (epsilon times the identity).": distance(
-                plus=epsilon
+            "this is the square of the distance: take the root.": expected.square(),
+            "this is the diagonal of H: the squared distance is N - 1 times that.": h,
+            "the root of h is not yet the distance: h is multiplied by N - 1 before.": h.sqrt(),
+            "a direction whose singular value is zero up to rounding was kept: N centred vectors span at most N - 1.": (
+                ((n - 1) * full).sqrt()
             ),
-            "only the channels' own variances are used: the correlations are what Mahalanobis adds.": distance(
-                torch.diag(c.diag())
+            "h is multiplied by N: the covariance is divided by N - 1.": (n * h).sqrt(),
+            "the vectors are not centred: subtract their mean first.": distances(x),
+            "this is the bound, (N - 1) / sqrt(N): with fewer channels than pictures, distances lie below it.": (
+                torch.full_like(expected, (n - 1) / n**0.5)
             ),
-            "this is the Euclidean distance to the mean: weigh it with the inverse covariance.": (
-                (x - normal.mean(0)).double().norm(dim=1)
-            ),
-            "the covariance itself stands in the middle: it has to be its inverse.": distance(invert=False),
-            "the mean is not subtracted from x.": distance(centred=False),
-            "the products are taken around 0: centre the normal vectors on their mean first.": distance(
-                normal.double().T @ normal.double() / (n - 1)
-            ),
-            "the mean of x is subtracted: what counts is the mean of the *normal* vectors.": distance(
-                x=x - x.mean(0) + normal.mean(0)
-            ),
+            "this is the Euclidean distance to the mean.": a.norm(dim=1),
+            "epsilon = 0.01 was added: here it is 0, with the pseudo-inverse.": distances(a, epsilon=0.01),
         }
-        for used in (0.01, 0.05, 0.3):
-            mistakes[f"the epsilon that was given is not used: this is {used:g}, whatever is asked for."] = distance(
-                plus=used * torch.eye(channels)
-            )
-        mistakes = {words: value for words, value in mistakes.items() if not torch.allclose(value.double(), expected)}
-        found = my_mahalanobis(normal, x, epsilon)
-        otherwise = f"this is not equation 2, with {n} normal vectors of {channels} channels."
-        judge(found, expected, mistakes, "one distance for each row of x", otherwise)
-    return "also with as many vectors as channels, where the covariance alone has no inverse."
+        mistakes = {words: value for words, value in mistakes.items() if not torch.allclose(value, expected, rtol=1e-3)}
+        found = my_distances(normal)
+        otherwise = f"these are not the distances of {n} vectors with {d} channels to their own Gaussian."
+        judge(found, expected, mistakes, "one distance for each row", otherwise)
+        bound = (n - 1) / n**0.5
+    return f"none exceeds (N - 1) / sqrt(N), and with 300 channels all 8 lie at it: {bound:.3f}."
 
 
 @exercise("08.3")
@@ -205,3 +190,115 @@ def _(my_overlap) -> str:
         otherwise = f"this is not the mean share over the {count} regions."
         judge(found, torch.tensor(expected), tensors, "one number", otherwise)
     return "small regions count as much as large ones."
+
+
+def _factories() -> list[tuple[str, np.ndarray, np.ndarray, bool]]:
+    """Name factories, with the scores of their calibration and of later, and whether nothing has changed."""
+    rng = np.random.default_rng(85)
+    usual = rng.gamma(9, 10, 700)
+    same, middle = usual[:300], float(usual.mean())
+    spike = np.append(usual[450:550], 20 * usual.max())  # one part that was dirty: its score says nothing of the others
+    few = np.sort(rng.gamma(9, 10, 4000).reshape(200, 20), axis=1)
+    by_chance = max(few, key=lambda scores: abs(np.median(scores) - np.median(same)) < 6 and scores.mean())
+    two_humps = middle + usual.std() * rng.choice([-1.0, 1.0], 300) * rng.normal(1, 0.1, 300)
+    wide = middle + 2.2 * (usual[400:] - middle)
+    return [
+        ("nothing changed", same, usual[400:600], True),
+        ("one huge score", same, spike, True),
+        ("few later scores", same, by_chance, True),
+        ("warmer light", same, usual[400:600] * 1.5, False),
+        ("another camera: the scores spread more, around the same mean", same, wide, False),
+        ("two machines: mean and spread are the same, but not the scores between them", same, two_humps, False),
+        (
+            "calibrated on pictures of the fit, all close to the bound",
+            rng.normal(6.1, 0.02, 300),
+            usual[400:600],
+            False,
+        ),
+        ("later scores stretched to [0, 1]", same, (usual[400:600] - usual.min()) / np.ptp(usual), False),
+    ]
+
+
+@exercise("08.5")
+def _(my_promise) -> str:
+    for name, calibration, later, holds in _factories():
+        said = bool(np.asarray(my_promise(calibration, later)).item())
+        if said and not holds:
+            raise Wrong(f"“{name}”: this is called exchangeable, and the threshold's promise is broken.")
+        if holds and not said:
+            raise Wrong(f"“{name}”: both come from one distribution here, and a calibration would be thrown away.")
+    return "and no mean, no single huge score deceived it. Exchangeable is still more than equally distributed."
+
+
+def _world(
+    seed: int, contrast: tuple[float, ...], heavy: tuple[int, ...] = (), late: bool = False
+) -> tuple[dict[str, list[Tensor]], dict[str, np.ndarray]]:
+    """Draw features of three layers whose places differ by a contrast; the pasted and the real defects break it.
+
+    Args:
+        seed: Seed of the numbers.
+        contrast: How much the places differ, for each layer; 0 for a layer that sees no defect.
+        heavy: Layers with single huge values in normal pictures.
+        late: Whether only the later half of the channels carries the contrast.
+    """
+    rng = np.random.default_rng(seed)
+    counts, sides = {"fit": 24, "held_out": 8, "pasted": 8, "real": 8}, ((6, 12), (8, 6), (10, 3))
+    masks = {name: np.zeros((8, 12, 12), bool) for name in ("pasted", "real")}
+    blocks = {name: rng.integers(0, 3, (8, 2)) for name in masks}  # of 4 x 4 fine cells
+    for name, mask in masks.items():
+        for each, (y, x) in zip(mask, blocks[name], strict=True):
+            each[4 * y : 4 * y + 4, 4 * x : 4 * x + 4] = True
+    splits: dict[str, list[Tensor]] = {name: [] for name in counts}
+    for layer, (channels, side) in enumerate(sides):
+        places = contrast[layer] * rng.normal(size=(channels, side, side))
+        if late:
+            places[: channels // 2] = 0
+        for name, n in counts.items():
+            values = places + rng.normal(size=(n, channels, side, side))
+            if layer in heavy:
+                values *= np.where(rng.random((n, 1, side, side)) < 0.1, 8, 1)
+            if name in masks:
+                size = side // 3
+                for each, (y, x) in zip(values, blocks[name], strict=True):
+                    here = slice(size * y, size * y + size), slice(size * x, size * x + size)
+                    other = rng.permutation(places.reshape(channels, -1).T).T.reshape(places.shape)
+                    each[:, *here] += (other - places)[:, *here]
+            splits[name].append(torch.from_numpy(values).float())
+    return splits, masks
+
+
+SETTINGS = [((0,), 6), ((1,), 8), ((2,), 10), ((0, 1, 2), 10), ((0, 1, 2), 2), ((0, 1), 10)]
+WORLDS = (
+    {"seed": 1, "contrast": (2.0, 0.0, 0.0)},
+    {"seed": 2, "contrast": (0.0, 2.0, 0.0), "heavy": (0, 2)},
+    {"seed": 3, "contrast": (0.0, 1.0, 2.0), "late": True},
+)
+CLOSE = 0.03  # of PRO, to the best setting
+
+
+def _pro(splits: dict[str, list[Tensor]], masks: dict[str, np.ndarray], name: str) -> list[float]:
+    """Compute PRO of each setting on the pasted or on the real defects."""
+    found = []
+    for layers, kept in SETTINGS:
+        gaussians = fitted([splits["fit"][i][:, :kept] for i in layers])
+        distances = gaussians.distances([splits[name][i][:, :kept] for i in layers])
+        found.append(aupro(masks[name], F.interpolate(distances[None], (12, 12))[0]))
+    return found
+
+
+@exercise("08.6")
+def _(my_choice) -> str:
+    for world in WORLDS:
+        splits, masks = _world(**world)
+        given = (splits["fit"], splits["held_out"], splits["pasted"], masks["pasted"], SETTINGS)
+        choice = int(my_choice(*given))
+        if not 0 <= choice < len(SETTINGS):
+            raise Wrong(f"{choice} is no index of the {len(SETTINGS)} settings.")
+        pro = _pro(splits, masks, "real")
+        if pro[choice] < max(pro) - CLOSE:
+            layers, kept = SETTINGS[choice]
+            raise Wrong(
+                f"you chose layers {layers} with {kept} channels: PRO on the real defects is {pro[choice]:.2f}, and "
+                f"another reaches {max(pro):.2f}. Did you measure what is found, or only how quiet normal pictures are?"
+            )
+    return "three factories, and each time a setting close to the best, without one real defect."

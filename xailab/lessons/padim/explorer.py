@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from xailab.lessons.explorer import explorer
-from xailab.lessons.padim.drawings import Recorded, draw_inspection
+from xailab.lessons.padim.drawings import draw_inspection
+from xailab.lessons.padim.measuring import Recorded
 
 
 def inspection_explorer(recorded: Mapping[str, Recorded]) -> widgets.VBox:
@@ -18,7 +19,7 @@ def inspection_explorer(recorded: Mapping[str, Recorded]) -> widgets.VBox:
     count = min(len(each.pictures) for each in recorded.values())
 
     @lru_cache(maxsize=4)
-    def distances(category: str, layers: tuple[str, ...], d: int | None) -> tuple[Tensor, Tensor]:
+    def distances(category: str, layers: tuple[str, ...], d: int | None) -> tuple[Tensor, ...]:
         return recorded[category].distances(layers, d)
 
     def draw(category, picture=6, threshold=1.0, sigma=4.0, layers=names, d=None) -> Figure:
