@@ -330,7 +330,7 @@ figures.show(
 # Always pointing at the centre would hit in 70 % of the scenes, as objects tend to stand there, so 97 % is a real gain. A lower
 # threshold gives a larger box. The best one here is 0.45, nearer to 0.6 than to 0.2: boxes depend on the threshold, 0.63
 # at 0.45 but 0.52 at 0.20. With 300 training scenes to choose on, nothing is lost; the
-# [deeper notebook](deeper/02_cam.ipynb) shows boxes, and what is lost with ten. 
+# [deeper notebook](deeper/02_cam.ipynb) shows boxes, and what is lost with ten.
 
 # %% [markdown]
 # ## Where it fails
