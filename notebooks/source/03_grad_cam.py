@@ -8,7 +8,7 @@
 #
 # **Afterwards you can**
 # - write Grad-CAM with a hook and a gradient in ten lines of PyTorch,
-# - prove when Grad-CAM equals CAM, and show at which layers its average misleads,
+# - prove when Grad-CAM is CAM up to a ReLU and a factor, and show at which layers its average misleads,
 # - read a signed map, and ask what speaks *against* a class,
 # - compare a map with a baseline and with a control that could have won.
 #
@@ -36,11 +36,11 @@
 # L_c(x, y) = \operatorname{ReLU}\Bigl(\sum_k \alpha^c_k \, f_k(x, y)\Bigr).$$
 #
 # $S_c$ is the score *before* the softmax. The method needs one forward pass, and one backward pass from the score to
-# the layer. A target need not be a class: the log-probability of a word in a caption, or of an answer to a question
-# about the picture, can be differentiated in the same way.
+# the layer. The softmax would mix in the other classes, and shrink the map of a sure
+# answer. Any other number can be the target, too, such as the score of a word in a caption.
 #
-# **Predict before you run.** Equation 1 gives a feature map *one* weight for all its cells. Which value does the map
-# get in a cell with a strong activation, if the gradient is zero in this cell, but not in others?
+# **Predict before you run.** Equation 1 gives a feature map *one* weight for all its cells. What does this feature map add to the
+# sum before the ReLU, in a cell with a strong activation whose own gradient is zero, while other cells have some?
 
 # %% [markdown]
 # *Your prediction (double-click here and write):* …
@@ -79,8 +79,8 @@ for c in (0, 1):
 # %% [markdown]
 # Check class 0. The mean of 1, 2, 2, 3 is 2, and the mean of −4, 0, 0, 0 is −1, so the first cell gets 2 · 3 − 1 · 0
 # = 6. Now your prediction: the two active cells of the second map get −1 and −2, although class 0 does not react to
-# these cells at all. **Averaging lends every cell the average opinion about its channel.** The last section measures
-# how much this matters in a real network.
+# these cells at all. **The average gives each cell the mean gradient of its channel, even where its own gradient
+# is zero.** “Where it fails” measures how much this matters.
 
 # %% [markdown]
 # ## In plain PyTorch, on a photograph
@@ -126,7 +126,7 @@ from xailab.lessons import grad_cam as lesson
 seen = network.preprocess.undo(batch)[0]
 figures.show(
     lesson.draw_idea(seen, features[0], alpha[0], "tiger cat", float(scores[0, cat])),
-    "Convolutions turn a picture into feature maps, the rest of the network into a score. A red arrow leads from the score back "
+    "Convolutions turn a picture into feature maps, the rest of the network into a score. An orange arrow leads from the score back "
     "to a weight for each map; the weighted maps are added, and after a ReLU the result glows on the cat's face.",
 )
 
@@ -153,8 +153,7 @@ figures.show(
 )
 
 # %% [markdown]
-# Each map lies on the half of its class, although the network was trained on names only. (Photographs: cat by Stéfan
-# van der Walt, cup by Rachel Michetti, both CC0.)
+# More than four fifths of each map lie on the half of its class, and the network was trained with names only. (Cat by Stéfan van der Walt, cup by Rachel Michetti, CC0.)
 
 # %% [markdown]
 # ## The library
@@ -191,14 +190,14 @@ print(f"Z = {cells}; largest value: Grad-CAM {both.max():.4f}, CAM divided by Z 
 print(f"largest difference of the maps: {(both - cam.relu() / cells).abs().max():.4f}")
 
 # %% [markdown]
-# At this layer Grad-CAM is nothing new. The [deeper notebook](deeper/03_grad_cam.ipynb) explains a network that has no
+# The [deeper notebook](deeper/03_grad_cam.ipynb) explains a network that has no
 # CAM.
 
 # %% [markdown]
 # ## Fine and class-discriminative
 #
-# A Grad-CAM map is coarse, and knows the class. *Guided backpropagation* is as fine as the picture, and hardly knows
-# the class; [Lesson 04](04_guided_backprop.ipynb) takes it apart. Their product is **Guided Grad-CAM** (Section 3.2
+# A Grad-CAM map is coarse, and knows the class. *Guided backpropagation* is as fine as the picture, and
+# [Lesson 04](04_guided_backprop.ipynb) shows that it hardly knows the class. Their product is **Guided Grad-CAM** (Section 3.2
 # of the paper). For a fine drawing the network sees the composite at 448 pixels here, and `on_black` blurs the strength
 # by about one pixel, so that lines show among flickering pixels.
 
@@ -342,8 +341,7 @@ for name, rise in (rises | {"the first minus the second": better}).items():
 
 # %% [markdown]
 # The map wins against a fair control: the random place covers more of the dog than the map's region does, and still
-# raises the score by less; the interval of the difference lies well above zero. Half of the dog, if the map chooses
-# it, does as much as the whole dog. This is evidence about the *network*. It is no proof, because a half-blurred dog
+# raises the score by less; the interval of the difference lies well above zero. The map's region covers only half of the dog. This is evidence about the *network*. It is no proof, because a half-blurred dog
 # is unlike the pictures of the training.
 
 # %% [markdown]
@@ -768,7 +766,7 @@ if name := real.weights(*last):
 # > map. The map is $\operatorname{ReLU}(\sum_k \alpha^c_k f_k)$. If an average and one linear layer follow, it is
 # > $\operatorname{ReLU}(M_c) / Z$, exactly.
 #
-# > **Key idea.** The average is exact where the gradient is constant, and misleads where it is not. Use the last
+# > **Key idea.** The average loses nothing where the gradient is constant, and misleads where it is not. Use the last
 # > layer that has rows and columns. HiResCAM leaves the average out.
 #
 # > **Key idea.** The negative part speaks against the class. A claim about it is tested by an experiment with a

@@ -4,7 +4,7 @@
 # **About {reading} minutes to read · 2 GiB of memory · no GPU, no network needed**
 #
 # What goes beyond [the lesson](../03_grad_cam.ipynb): boxes, wrong answers, adversarial noise, a biased data set, and
-# people. Each section can be read alone, after the first cell.
+# people. Run the cells in order.
 #
 # **Afterwards you can**
 # - explain a network that has no CAM,
@@ -59,7 +59,8 @@ def show_share(name, cases):
 # ## A network without a CAM
 #
 # AlexNet and VGG flatten their last feature maps, and fully connected layers follow. We give the course's ResNet such
-# a head: two linear layers with a ReLU between them replace the average and its linear layer. Only this head is
+# a head: the maps are averaged to 4 × 4 cells and flattened, and two linear layers with a ReLU
+# between them follow. Only this head is
 # trained, on 100 pictures. What will CAM say, and what Grad-CAM?
 
 # %%
@@ -320,7 +321,7 @@ for name, x in fooled.items():
     print(f"{name:10s} mean probability of airliner {probability[range(4), airliner].mean():.1f}, ", end="")
     print(f"of the true classes {probability.gather(1, true).mean():.1f}")
     print(f"  evidence left {evidence.sum() / before.sum():.1f}, ", end="")
-    print(f"of it on the right half {share_on_own_half(signed[name]):.1f}; ", end="")
+    print(f"of it on the half of its class {share_on_own_half(signed[name]):.1f}; ", end="")
     print(f"share of the maps with more than half of it left {(evidence > before / 2).float().mean():.1f}")
 
 # %% tags=["exempt"]
@@ -339,7 +340,7 @@ figures.show(
 
 # %% [markdown]
 # It depends on the attack. After the targeted attack the network is sure of "airliner". All eight maps of the true
-# classes keep more than half of their evidence, most of it on the right half, and this agrees with the paper. The map
+# classes keep more than half of their evidence, most of it on the half of its class, and this agrees with the paper. The map
 # of "moped" has spread so widely that the overlay hardly shows it. After the untargeted attack, within the same
 # budget, a fifth of the evidence is left, and only one map keeps more than half of its own, that of the cat.
 #
