@@ -20,7 +20,7 @@
 # [A 1 × 1 convolution is a map](#A-1-×-1-convolution-is-a-map) · [Counting with hooks](#Counting-with-hooks) ·
 # [The size of the picture](#The-size-of-the-picture) · [What a MAC buys](#What-a-MAC-buys) ·
 # [Published numbers](#Published-numbers) · [Where it fails](#Where-it-fails:-seconds) ·
-# [Explorer](#Explorer) · [Exercises](#Exercises) · [Self-test](#Self-test) · [On real data](#On-real-data) ·
+# [Explorer](#Explorer) · [Exercises](#Exercises) · [Self-test](#Self-test) ·
 # [Summary](#Summary)
 #
 # [← 00 · Welcome](00_welcome.ipynb) · [02 · Class activation maps →](02_cam.ipynb) ·
@@ -139,8 +139,8 @@ figures.show(
 # ## A counter in twenty lines
 #
 # Every layer asks torch for operations, such as `convolution`. An active *dispatch mode* receives each of them. Ours
-# runs the operation and looks at the shapes. An output value of a convolution costs as many MACs as one filter has
-# weights; one of a matrix product costs as many as the first factor has columns.
+# runs the operation and looks at the shapes. Each output value costs one MAC for each weight of its filter, or for
+# each column of the first matrix.
 
 # %%
 from collections import Counter
@@ -244,7 +244,7 @@ figures.show(
 )
 
 # %% [markdown]
-# Average and weighted sum can be exchanged, since both only add. So the score is the average of a map plus a
+# Average and weighted sum can be exchanged, since both are linear. So the score is the average of a map plus a
 # bias, and the map says which place contributes what: the **class activation map** of the next lesson. Averaging first
 # is 49 times cheaper. (Cat: Stéfan van der Walt, cup: Rachel Michetti, both CC0.)
 
@@ -287,8 +287,8 @@ for name, model, picture in (("EfficientNet-Lite0", network, cat_picture), ("ViT
 assert ours == count(vit, (1, 3, 224, 224)).macs
 
 # %% [markdown]
-# A hook sees modules. Attention calls its projections and its matrix products as *functions*, so a third of the
-# transformer's work is invisible to hooks, without an error. Our counter has gaps too: an operation that it does not
+# A hook sees modules. Attention calls its projections and its matrix products as *functions*, so these
+# hooks miss 36 % of the transformer's work, without an error. Our counter has gaps too: an operation that it does not
 # know counts as 0. The [deeper notebook](deeper/01_flops.ipynb) compares six published counters.
 
 # %% [markdown]
@@ -336,15 +336,15 @@ figures.show(
 
 # %% [markdown]
 # The cost grows with the area, the probability does not. At 448 pixels the network, which was trained at 224, costs four
-# times as much and gives the right class next to nothing. At 160 pixels it costs half, without harm here. Seven
-# photographs are no measure of accuracy, but they show that MACs alone buy nothing. (Temple: danielbuechele, flower:
+# times as much and gives the right class next to nothing. At 160 pixels it costs half, and the mean is higher here. Seven
+# photographs are no measure of accuracy, but they show that more MACs can also harm. (Temple: danielbuechele, flower:
 # vultilion, CC BY 2.0.)
 
 # %% [markdown]
 # ## What a MAC buys
 #
 # Torchvision publishes the accuracies of its networks on ImageNet. We count their MACs, at the size of picture that
-# each wants. **Predict:** is the most expensive of six the best?
+# each wants. **Predict:** is the most expensive of torchvision's six the best?
 
 # %% [markdown]
 # *Your prediction:* …
@@ -389,16 +389,15 @@ for name, top1, macs, params in lesson.TABLE_9[1:]:
     print(f"    {macs / our_macs:.1f} times its mult-adds as published, {counted / our_macs:.1f} as counted")
 
 # %% [markdown]
-# 45 and 9.4 hold. The "4 %" are 3.0 and 2.7 points in the paper's own table. The 22 compares two units:
+# 45 and 9.4 hold up to rounding. The "4 %" are 3.0 and 2.7 points in the paper's own table. The 22 compares two units:
 # SqueezeNet's 1700 million are twice our count, so they seem to be FLOPs. With MACs on both sides the factor is 11.
-# These are errors 7 and 8; the deeper notebook has the first six.
+# These are errors 7 and 8; the deeper notebook shows six more.
 
 # %% [markdown]
 # ## Where it fails: seconds
 #
 # A processor must also *fetch* numbers from memory. The **arithmetic intensity** of a layer is its FLOPs per byte. A
-# machine does only so many FLOPs a second, and fetches only so many bytes a second; the lower limit is the *roof* of
-# the layer ([Williams et al. 2009](https://doi.org/10.1145/1498765.1498785)). **Predict:** a pair with 8.8 times fewer
+# machine does only so many FLOPs a second, and fetches only so many bytes a second. The *roof* of a layer is the smaller of the peak and intensity times bytes a second ([Williams et al. 2009](https://doi.org/10.1145/1498765.1498785)). **Predict:** a pair with 8.8 times fewer
 # MACs is how many times faster? Does every layer reach its roof?
 
 # %% [markdown]
@@ -428,9 +427,9 @@ figures.show(
 
 # %% [markdown]
 # Your times will differ from ours, the intensities will not. A depthwise layer does about 2 FLOPs for a byte, so the
-# memory caps its speed far below the peak. Now read the legend. If a depthwise layer reaches only a part of even this
-# low roof, memory is not the only limit: the program that computes it is another. (Small layers live in the cache, and
-# may lie above the slanted line, which stands for main memory.)
+# memory caps its speed far below the peak. Now read the legend. Where a depthwise layer reaches only a part of even this low
+# roof, as on our machine, the program that computes it is a second limit. (The slanted line stands for main memory;
+# caches are faster, and a layer may lie above it.)
 
 # %% [markdown]
 # ## Explorer
@@ -677,21 +676,6 @@ check("01.6", make_separable)
 #
 # At 2 FLOPs for a byte the memory caps it far below the peak. If it stays well below this cap, the program is a limit, too.
 # </details>
-
-# %% [markdown]
-# ## On real data
-#
-# If weights of another network are on your disk, this cell asks it for its answers.
-
-# %%
-from xailab.lessons import real
-
-found = real.weights("vgg16", "resnet50", "resnet18", "squeezenet1_0")
-if found:
-    other = zoo.load(found)
-    for each in chosen:
-        answer = other(other.preprocess(each.image)).argmax()
-        print(f"{each.label:10s} called {other.classes[answer]}")
 
 # %% [markdown]
 # ## Summary

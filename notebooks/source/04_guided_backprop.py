@@ -645,23 +645,6 @@ check("04.6", notices)
 # - [Sixt et al. 2020](https://arxiv.org/abs/1912.09818): which methods ignore later layers, and why.
 
 # %% [markdown]
-# ## On real data
-#
-# The same on a classic network with max-pooling, VGG16 or the smaller SqueezeNet, on the cat and the cup side by side
-# (up to 25 seconds). If the class did not matter, a row's two pictures would have a rank correlation of 1.
-
-# %%
-from xailab.lessons import real
-
-last = {"vgg16": "features.29", "squeezenet1_0": "features.12"}
-if name := real.weights(*last):
-    figures.show(
-        lesson.side_by_side(zoo.load(name), name, last[name]),
-        "A cat and a cup side by side by three rules, gradient, deconvnet and guided backprop, one in each row: on the "
-        "left for the cat's class, on the right for the cup's.",
-    )
-
-# %% [markdown]
 # ## Summary
 #
 # Next: **[05 · Saliency and class models](05_saliency.ipynb)**.

@@ -180,7 +180,7 @@ for name, net in networks.items():
 figures.show(
     lesson.draw_taylor(levels, found),
     "Four panels of predicted and true change against strength. Along the gradient of the ordinary network the true change follows "
-    "up to a third of a grey level, then falls behind; the robust network follows for longer. Noise changes both scores far less.",
+    "up to a tenth of a grey level, then stays below; the robust network follows for longer. Noise changes both scores far less.",
 )
 for name in networks:
     true, said = found[f"{name}, along the gradient"]
@@ -189,11 +189,11 @@ for name in networks:
 
 # %% [markdown]
 # Up to a tenth of a grey level the formula is right for both networks. At one grey level it promises +1.0 for the
-# ordinary network and gets half of that, and at three it gets almost nothing. So a change that nobody can see is
-# *not* small for this network if it follows the gradient. In a random direction the same strength changes the score by
+# ordinary network and gets half of that, and at three the changes have both signs, so
+# their mean is almost nothing. An invisible change is *not* small for this network if it follows the gradient. In a random direction the same strength changes the score by
 # about a hundredth of that. A saliency map is exact about changes far too small to see.
 #
-# The little squares in the maps are no property of the picture: the strides of the layers make a *lattice*, which the
+# The fine mesh in the cat's map is no property of the picture: the strides of the layers make a *lattice*, which the
 # [deeper notebook](deeper/05_saliency.ipynb) measures. Read regions of such a map, and no single pixels.
 
 # %% [markdown]
@@ -270,8 +270,7 @@ for name in networks:
 # A little noise helps the ordinary network; the recommended 10 to 20 % harms it. It reads only a part of such pictures,
 # and SmoothGrad then explains, smoothly, a network that does not know what it sees. The robust network reads them all,
 # and loses less. So **first measure up to which $\sigma$ your network still names noisy pictures
-# correctly, and stay well below.** For the number of samples, compare two seeds: the deeper notebook finds that their maps agree
-# better with every fourfold number, still from 16 to 50.
+# correctly, and stay well below.** For the number of samples, compare two seeds: in the deeper notebook their maps still agree better from 16 to 50.
 
 # %% [markdown]
 # ## Class models
@@ -308,7 +307,7 @@ drawn = robust.preprocess.undo(torch.cat([spots, *mugs]))
 titles = [f"λ = {l2:g}: score {s:.0f}" for l2, s in zip(lambdas, scores, strict=True)]
 figures.show(
     figures.strip(drawn, ["start", *titles], panel=2.1),
-    "Soft spots of colour, and five class models of the mug with lambda falling from left to right: nothing or pale outlines on "
+    "Soft spots of colour, and five class models of the mug with lambda falling from left to right: pale outlines on "
     "grey, two plain mugs with coffee, and at last two loud, garish ones.",
 )
 
@@ -401,8 +400,8 @@ for name, net in networks.items():
     print(f"{name}: {medians}; probability of a class model at least {scores.softmax(1).diagonal().min():.1f}")
 
 # %% [markdown]
-# Both ascents succeed: each network is sure of all its ten pictures, with scores far above those of real ones. The
-# robust network draws whole forms; its cat and its dog are hard to name. From the ordinary network, the more accurate of
+# Both ascents succeed: each network gives all ten 0.8 or more, with scores far above those of real ones. The
+# robust network draws whole forms; its cat, dog, rocket and fish are hard to name. From the ordinary network, the more accurate of
 # the two (100.0 % of 2000 unseen scenes, against 99.1 % of 1000), comes texture, in which
 # you find fragments if you know the name: a hull, the rim of a mug. [Engstrom et al.
 # 2019](https://arxiv.org/abs/1906.00945) report the same of photographs.

@@ -246,8 +246,8 @@ for way, kinds in ways.items():
     print(f"{way:18s} {right.mean():.2f} named correctly, 95 % interval {low:.2f} to {high:.2f}")
 
 # %% [markdown]
-# Every selection is near the level of guessing, 0.10 for ten classes. The clearest pictures come from selections that
-# know nothing. How recognisable a map is for us says little about its use for the network.
+# The three selections are near the level of guessing, 0.10 for ten classes; all layers name every scene. The two clearest
+# rows name hardly one. How recognisable a map is for us says little about its use for the network.
 #
 # Removing layers from a *trained* network shows only that *this* network needs them. Whether a network could do without
 # them is another question, and one has to train it without them. The [deeper notebook](deeper/06_feature_maps.ipynb)
@@ -270,8 +270,8 @@ for way, kinds in ways.items():
 # %% [markdown]
 # ## What a cell sees, and what it uses
 #
-# After a pooling, neighbouring cells lie twice as far apart in the picture. A window of $k$ cells that lie $j$ pixels
-# apart, moved $s$ cells at a time, turns a **receptive field** of $r$ pixels into ([Araujo et al.
+# After a pooling, neighbouring cells lie twice as far apart in the picture. Start with a **receptive field** of $r = 1$ pixel and cells that lie
+# $j = 1$ pixel apart. A layer with a window of $k$ cells and stride $s$ makes ([Araujo et al.
 # 2019](https://distill.pub/2019/computing-receptive-fields/))
 #
 # $$r' = r + (k - 1)\, j, \qquad j' = j\, s .$$
@@ -361,11 +361,11 @@ for i in (0, 3, 6, 9, 12):
 
 # %% [markdown]
 # Do the edges die with depth? No: the trained curve is highest at the *last* layer. But more than half of this height
-# fits another scene as well, because objects stand near the middle. What belongs to the scene itself falls from 0.46 to
-# 0.28, which is a decline and no death.
+# fits another scene as well, probably because objects stand near the middle. What belongs to the scene itself falls from 0.46 in `conv2_2` to 0.28 in
+# the last layer, which is a decline and no death.
 #
-# Does training make the edge detectors? In the first two blocks, yes. Deeper, the random networks have as high a curve:
-# any filter answers most where most is going on. But what belongs to the scene falls to 0.10 without training.
+# Does training make the edge detectors? In the first two blocks the trained curve is higher. Deeper, the random networks have as high a curve:
+# any filter answers most where most is going on. But without training, what belongs to the scene falls to 0.10 in the last layer.
 #
 # Why is the **first layer** the worst of all? Most of its filters do not sum to 0, so they answer to flat ground. We
 # take this answer out, and nothing else: from each filter its mean in every colour, and the bias.
@@ -382,7 +382,7 @@ for name, each in {"trained": small, "random": lesson.untrained(small)}.items():
     print(f"conv1_1, {name:7s}: {before:.2f}, without answers to flat ground {after:.2f}")
 
 # %% [markdown]
-# Now the first layer is ahead of all others, with trained *and* with random weights. A picture of edges needs filters that sum
+# Now the first layer reaches 0.64, with trained *and* with random weights. A picture of edges needs filters that sum
 # to 0, and no training. The trained filters pass on brightness and colour as well.
 
 # %% [markdown]

@@ -229,8 +229,8 @@ for before, after, again in manifest()["usual"]["results"]["projections"]:
 #
 # $$\text{cross-entropy}(w\, g) + 10^{-4} \sum_{j\ \text{of another class}} |w^c_j|.$$
 #
-# The L1 term has a purpose. The paper wants no *negative reasoning*: "this is a lesion, **because it does not look
-# like** healthy tissue". It pushes the weights from a prototype to foreign classes to 0. Does it reach that here?
+# The L1 term has a purpose. The paper wants no *negative reasoning*: "this is **no** lesion, **because
+# it does not look like one**". It pushes the weights from a prototype to foreign classes to 0. Does it reach that here?
 
 # %%
 lesions = images[labels == 1]
@@ -273,10 +273,9 @@ for j in range(10):
     print(f"{j}, {network.classes[owners[j]]:9s}: {similar}; {no:+.2f} {yes:+.2f}")
 
 # %% [markdown]
-# The five prototypes of "lesion" are found in slices with a lesion, and hardly in *these* slices without one. Those
-# of "no lesion" are another matter. Prototype 3 finds itself equally in both: a network without a bias has made itself
-# one, a few points that a lesion has to outweigh. A class that is defined by an absence cannot be explained by
-# pointing.
+# The prototypes of "lesion" are more similar to slices with a lesion than to *these* slices without one, prototype 9
+# clearly, 5 and 7 by little. Those of "no lesion" are another matter. Prototype 3 finds itself equally in both: its
+# points act like a bias, which a lesion has to outweigh. How would one point at an absence?
 
 # %% [markdown]
 # ## One image explained
@@ -347,14 +346,13 @@ for name in ("lesion", "flat grey", "blurred"):
 # **"This looks like that" does not hold.** An empty grey picture is called "lesion" every time, with a higher score
 # than real lesions. Every blurred slice without a lesion is one, too. Prototype 9 shows us a ring around a dark core,
 # but the network must see something else in it. Flat and blurred pictures lack the fine texture of tissue, and noise
-# has too much of it: perhaps "lesion" means *smooth* to this network. The pictures suggest that; they do not prove it.
+# has too much of it: perhaps "lesion" means *smooth* to this network. This is a guess, and the negatives below speak against it.
 #
 # A part of the effect has another cause. In flat grey, prototype 9 is most similar to a cell at the *edge* of the
-# picture, mostly in a corner, where the zero padding of the convolutions makes a contrast. Away from the edge its
+# picture, where the zero padding of the convolutions makes a contrast. Away from the edge its
 # similarity falls to 1.4, while blurred slices keep theirs.
 #
-# Another activation in place of the logarithm would not help this network: every function that falls with the
-# distance keeps the order.
+# Another falling activation in place of the logarithm would not help: it keeps the order of the cells of each prototype.
 #
 # What does hold is weaker. The score is the sum of its contributions, and the training patch is where it was found.
 # The two patches are alike *to the network*. Whether they are alike to you, and in what, has to be tested.
@@ -387,9 +385,9 @@ print("lesion's prototypes: share of their brightest pixels on the lesion", [f"{
 
 # %% [markdown]
 # The cured network passes the test at about the same accuracy: no flat, blurred or noisy picture is called "lesion",
-# and in none of them a prototype finds more than in the median lesion. Its prototypes of "lesion" lie on the lesion.
+# and in none of them does a prototype find more than in the median lesion. Its prototypes of "lesion" mostly lie on it.
 # But it passes what it was trained for. Negatives of slices without a lesion are called "lesion" in 89 of 100 cases,
-# and mosaics in 44; the usual network calls all of both so. A test with named pictures can show that "looks like" is
+# and mosaics in 44; the usual network calls all of them "lesion". A test with named pictures can show that "looks like" is
 # false. It cannot show that it is true. Other trainings, and what they cost, stand in the [deeper
 # notebook](deeper/07_protopnet.ipynb).
 
@@ -661,7 +659,7 @@ check("07.5", my_suspects)
 # ## Summary
 #
 # > **Key idea.** A ProtoPNet scores a class by the similarity of its best cells to training patches. The
-# > contributions, similarity times weight, *are* the score. Similar is not important: read the contributions.
+# > contributions, similarity times weight, *are* the score. Similar does not mean important: read the contributions.
 #
 # > **Key idea.** Projection makes each prototype a patch that exists, and its cost in accuracy tells how far the
 # > prototypes were from such patches.

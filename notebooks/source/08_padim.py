@@ -44,7 +44,8 @@
 #
 # $$M(x_{ij}) = \sqrt{(x_{ij} - \mu_{ij})^\top \, \Sigma_{ij}^{-1} \, (x_{ij} - \mu_{ij})}$$
 #
-# This *Mahalanobis distance* counts in units of what is usual, in each direction.
+# This *Mahalanobis distance* counts in units of what is usual, in each direction. In directions that
+# the $N$ pictures do not span, the unit is only $\sqrt{\epsilon}$, so distances can be large.
 #
 # **Predict before you run.** One vector has the Euclidean distance 4.5 from the mean, another one 2.8. Which of the
 # two is more anomalous?
@@ -80,7 +81,7 @@ from xailab.lessons import padim as lesson
 
 figures.show(
     lesson.draw_ellipses(normal, covariance, points),
-    "Five normal points on a rising line. Circles around the mean hold B and not A; ellipses along the line hold A and not B.",
+    "Five normal points along a rising direction. Circles around the mean hold B and not A; ellipses along the line hold A and not B.",
 )
 
 # %% [markdown]
@@ -196,8 +197,8 @@ print(f"enlarged {large.max():.1f}, smoothed: the score {heat.max():.1f}")
 # %% [markdown]
 # ## A threshold, from normal pictures alone
 #
-# There are no defects to try, but 20 normal biscuits that the detector has not seen. The score of the next normal biscuit takes any of the 21 places among theirs with the same
-# probability. So it lies above the largest of the 20 with a probability of 1/21, less than 5 %. This is *conformal
+# There are no defects to try, but 20 normal biscuits that the detector has not seen. If nothing has changed, the
+# score of the next normal biscuit takes each of the 21 places among theirs equally often. So it lies above the largest of the 20 with a probability of 1/21, less than 5 %. This is *conformal
 # prediction*, and `calibrate` does it.
 #
 # **Predict:** could we save the 20 pictures, and use the scores of the 40 pictures of the fit?
@@ -259,7 +260,7 @@ figures.show(
 )
 
 # %% [markdown]
-# The biscuits do not care; every good circuit board is an alarm. So hold out *recent* normal pictures,
+# No good biscuit is an alarm; every good circuit board is. So hold out *recent* normal pictures,
 # watch the scores of the parts that pass, and calibrate again when they move; the [deeper
 # notebook](deeper/08_padim.ipynb) measures what this repairs. Two more limits: the promise is an average over all
 # possible sets of 20, and 1 % false alarms need at least 99 held-out pictures.
@@ -310,13 +311,12 @@ figures.show(
 # Each column shows the defect with the *median* score, not the best. What lies above the threshold is the core of the
 # defect or its halo, never its outline.
 #
-# **The answer.** Random weights already find many defects: random edges are edges. Training on drawings adds a clear
+# Random weights already find many defects. Training on drawings adds a clear
 # gain, whose intervals exclude zero. From drawings to photographs all three means rise, but each interval contains
-# zero: with seven products this gain is not certain. Ten real hazelnuts, recorded in `docs/real_data.md`, are as
-# ambiguous: PRO 0.973 with the network of photographs and 0.818 with that of drawings, but image AUROC 0.875 and 1.000.
-# The network need not know the product. It needs features of edges, colours and textures. **Measure it on yours.**
+# zero: this gain is not certain. Ten real hazelnuts (`docs/real_data.md`) are ambiguous, too: PRO 0.973 with the network of photographs and 0.818 with that of drawings, but image AUROC 0.875 and 1.000.
+# The network need not know the product.  **Measure it on yours.**
 #
-# Mind the intervals: with 8 good and 16 defective pictures, that of a perfect AUROC begins at 0.81.
+# With 8 good and 16 defective pictures, the interval of a perfect AUROC begins at 0.81.
 
 # %% [markdown]
 # ## AUROC and PRO
@@ -408,7 +408,7 @@ for product in ("circuit", "fabric"):
     pairs.append((i, (r, turned), heats))
 figures.show(
     lesson.draw_pairs(pairs),
-    "Two defects, each aligned and turned. On the turned board the defect hardly stands out; on the fabric it glows both times.",
+    "Two defects, each aligned and turned. On the turned board the defect hardly stands out; on the fabric it stands out both times, less when turned.",
 )
 
 # %% [markdown]

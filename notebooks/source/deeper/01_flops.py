@@ -17,7 +17,8 @@
 # **Contents:** [Step by step](#Step-by-step) · [The whole MobileNet](#The-whole-MobileNet) ·
 # [Alpha and rho](#Alpha-and-rho) · [Against the others](#Against-the-others) · [Find the error](#Find-the-error) ·
 # [Why tools disagree](#Why-tools-disagree) · [An unknown operation](#An-unknown-operation) ·
-# [Where the time goes](#Where-the-time-goes) · [Measured on scenes](#Measured-on-scenes) · [Summary](#Summary)
+# [Where the time goes](#Where-the-time-goes) · [Measured on scenes](#Measured-on-scenes) ·
+# [On real data](#On-real-data) · [Summary](#Summary)
 #
 # [← the lesson](../01_flops.ipynb) · [02 · Class activation maps →](../02_cam.ipynb)
 
@@ -376,6 +377,26 @@ for size in (64, 48, 32):
 # The grey band joins the networks that are best for their cost. Below 4 million MACs only separable networks are small
 # enough. Above, the full network at 32 pixels is the better buy. Where to save, on kernels, channels or pixels, is a
 # question for your own data.
+
+# %% [markdown]
+# ## On real data
+#
+# If the weights of another network are on your disk, this cell asks it for its answers.
+
+# %%
+from xailab import figures
+from xailab.lessons import real
+from xailab.models import zoo
+
+if found := real.weights("vgg16", "resnet50", "resnet18", "squeezenet1_0"):
+    other = zoo.load(found)
+    batch = other.preprocess(real.photographs())
+    answers = other(batch).argmax(1)
+    figures.show(
+        figures.strip(other.preprocess.undo(batch), [f"“{other.classes[c]}”" for c in answers]),
+        "Photographs, and above each of them the class that the network names.",
+    )
+    print(found, "says:", ", ".join(other.classes[c] for c in answers))
 
 # %% [markdown]
 # ## Summary

@@ -8,7 +8,8 @@
 # **Contents:** [Why positive values redraw the input](#Why-positive-values-redraw-the-input) ·
 # [One layer at a time, and with signs](#One-layer-at-a-time,-and-with-signs) · [Random labels](#Random-labels) ·
 # [Why swapping modules goes wrong](#Why-swapping-modules-goes-wrong) · [No way back](#No-way-back) ·
-# [How to change nothing](#How-to-change-nothing) · [Traps on the way to a file](#Trap-1:-blue-faces)
+# [How to change nothing](#How-to-change-nothing) · [Traps on the way to a file](#Trap-1:-blue-faces) ·
+# [On real data](#On-real-data)
 
 # %% [markdown]
 # ## Why positive values redraw the input
@@ -577,4 +578,26 @@ print(f"rank correlation of guided backprop on raw and on normalised pixels: {ag
 # the explanation.
 
 # %% [markdown]
+# ## On real data
+#
+# The same on a classic network with max-pooling, VGG16 or the smaller SqueezeNet, on the cat and the cup side by side
+# (up to 25 seconds). If the class did not matter, a row's two pictures would have a rank correlation of 1.
+
+# %%
+from xailab import figures
+from xailab.lessons import guided_backprop as lesson
+from xailab.lessons import real
+from xailab.models import zoo
+
+last = {"vgg16": "features.29", "squeezenet1_0": "features.12"}
+if name := real.weights(*last):
+    figures.show(
+        lesson.side_by_side(zoo.load(name), name, last[name]),
+        "A cat and a cup side by side by three rules, gradient, deconvnet and guided backprop, one in each row: on the "
+        "left for the cat's class, on the right for the cup's.",
+    )
+
+# %% [markdown]
+# ## Summary
+#
 # Back to the [core of lesson 04](../04_guided_backprop.ipynb).
