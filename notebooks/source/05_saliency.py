@@ -284,7 +284,7 @@ for name in networks:
 # place of the lattice only.
 
 
-# %%
+# %% tags=["exempt"]
 def ascend(net, classes, pictures, steps=60, rate=30.0, l2=1e-3, jitter=8, seed=0):
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
@@ -385,7 +385,7 @@ figures.show(
     "Ten class models of the robust network, in mixed order, numbered and not named.",
 )
 
-# %%
+# %% tags=["exempt"]
 names = [scenes.CLASSES[c] for c in shuffled]
 figures.show(
     lesson.draw_posters({"ordinary": drawn["ordinary"], "robust": drawn["robust"]}, names),
