@@ -318,6 +318,13 @@ def test_prototypes_become_patches_of_the_sources_alone():
     assert torch.equal(labels[origin.ids], model.prototype_classes)
 
 
+def test_sources_are_one_truth_value_for_each_image(unchecked):
+    images, labels = torch.rand(12, 1, 64, 64), torch.arange(12) % 2
+    for sources, error in ((torch.ones(11, dtype=torch.bool), ValueError), (torch.arange(12), TypeError)):
+        with pytest.raises(error, match="sources"):
+            train(network(2), images, labels, Settings(batch=4), sources=sources, progress=False)
+
+
 def test_a_checkpoint_of_other_sources_is_refused(tmp_path):
     (images, labels), settings = data(12, 2), Settings(features=0, warm=1, joint=0, again=0, batch=6)
     train(network(2), images, labels, settings, checkpoint=tmp_path / "c", progress=False)

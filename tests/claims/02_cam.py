@@ -75,3 +75,9 @@ def test_training_pictures_prove_nothing():
     fresh = [(head.score(fitted, y), head.score(unseen, truth))]  # of the last one, whose labels were shuffled
     assert fresh[0][0] == 1 and interval(head.predict(unseen) == truth)[0] < 0.1 and fresh[0][1] < 0.25
     assert resnet.preprocess.resize == 128 and scenes.scene(0, size=256).image.shape == (256, 256, 3)
+
+
+def test_a_box_depends_on_its_threshold():
+    assert thresholds[chosen] == pytest.approx(0.45) and thresholds[3] == pytest.approx(0.2)
+    assert test[:, [chosen, 3]].mean(0) == pytest.approx([0.63, 0.52], abs=0.006)
+    assert (hits.mean(), masks[:, 64, 64].mean()) == pytest.approx((0.97, 0.70), abs=0.006)

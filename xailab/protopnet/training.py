@@ -94,9 +94,9 @@ def train(
         The measurements of each epoch, projection and fit, in order.
 
     Raises:
-        ValueError: if images or labels are not what the network takes, a loss is not finite, the checkpoint is of
+        ValueError: if images, labels or sources are not what is expected, a loss is not finite, the checkpoint is of
             another training, or several processes are to train one network.
-        TypeError: if labels are not integers, or the network is not a ProtoPNet.
+        TypeError: if labels are not integers, ``sources`` is not a mask, or the network is not a ProtoPNet.
         FileNotFoundError: if the checkpoint has no folder.
     """
     trainer = Trainer(
@@ -104,6 +104,19 @@ def train(
     )
     trainer.run(checkpoint=checkpoint, progress=progress, on_epoch=on_epoch)
     return trainer.history
+
+
+def _numbers(sources: Bool[Tensor, "n"] | None, images: int) -> Tensor:
+    """Return the numbers of the images that a mask names; all of them without a mask."""
+    if sources is None:
+        return torch.arange(images)
+    if sources.dtype != torch.bool:
+        raise TypeError(f"sources is a mask of the images, of type torch.bool; got {sources.dtype}")
+    if sources.shape != (images,):
+        raise ValueError(
+            f"sources names {tuple(sources.shape)} images, but there are {images}: give one value for each"
+        )
+    return sources.cpu().nonzero().flatten()
 
 
 class Trainer:
@@ -135,7 +148,7 @@ class Trainer:
             held_out = held_out[0], check_labels(model, *held_out)
         self.model, self.images, self.labels = model, images, check_labels(model, images, labels)
         self.settings, self.held_out, self.augment = settings, held_out, augment
-        self.sources = torch.arange(len(images)) if sources is None else sources.cpu().nonzero().flatten()
+        self.sources = _numbers(sources, len(images))
         if len(images) < settings.batch:
             raise ValueError(
                 f"{len(images)} images are less than one batch of {settings.batch}: give more, or a smaller batch"
@@ -264,6 +277,8 @@ class Trainer:
 
     def _possible_patches(self) -> tuple[Tensor, Tensor]:
         """Return the images whose patches prototypes may become, and their labels."""
+        if len(self.sources) == len(self.images):
+            return self.images, self.labels
         return self.images[self.sources], self.labels[self.sources]
 
     def _optimizer(self, stage: str) -> torch.optim.Adam:
